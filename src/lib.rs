@@ -1,0 +1,29 @@
+//! gst-harmonize: makes a composited foreground look as if it had been filmed in the scene behind it.
+//!
+//! `elements` is all that knows GStreamer; it uses `engine`, which ties together `frame` (raw pictures), `transfer`
+//! (colour maps) and `harmonizers` (diffusion models, built from `nets` and `diffusion`). Nothing points back.
+
+pub mod diffusion;
+pub mod elements;
+pub mod engine;
+pub mod eval;
+pub mod frame;
+pub mod harmonizers;
+pub mod nets;
+pub mod train;
+pub mod transfer;
+
+fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    elements::register(plugin)
+}
+
+gst::plugin_define!(
+    harmonize,
+    env!("CARGO_PKG_DESCRIPTION"),
+    plugin_init,
+    env!("CARGO_PKG_VERSION"),
+    "MIT/X11",
+    env!("CARGO_PKG_NAME"),
+    env!("CARGO_PKG_NAME"),
+    env!("CARGO_PKG_REPOSITORY")
+);

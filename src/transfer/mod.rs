@@ -1,0 +1,20 @@
+//! The transfer: how the foreground's colours are to change, as a grid of affine colour maps over the frame.
+
+pub mod fit;
+
+pub use fit::fit;
+
+/// `maps[row * cols + col]` is a row-major 3x4 matrix acting on (r, g, b, 1), sRGB in 0..1, valid at the centre of its cell;
+/// between centres maps are interpolated bilinearly, beyond the outer centres they are held.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transfer {
+    pub cols: usize,
+    pub rows: usize,
+    pub maps: Vec<[f32; 12]>,
+}
+
+impl Transfer {
+    pub fn identity() -> Self {
+        Self { cols: 1, rows: 1, maps: vec![[1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]] }
+    }
+}
