@@ -105,6 +105,7 @@ impl Masks {
         {
             return Ok(read.mask.clone());
         }
+        settings.check(frame.video.format)?;
         let mask = frame.video.read(&frame.buffer, |picture| Mask::from_picture(picture, settings, size.0, size.1));
         let mask = Arc::new(mask.context("can't read a mask")?);
         self.read = Some(Read { buffer: frame.buffer.clone(), size, settings, mask: mask.clone() });
