@@ -194,12 +194,13 @@ fn without_a_mask_pad_the_composites_alpha_is_the_mask() {
 }
 
 #[test]
-fn without_mask_pad_and_alpha_frames_pass_untouched() {
+fn without_mask_pad_and_alpha_frames_pass_untouched_with_a_warning() {
     let element = element(&Arc::default());
     let sent = [90; 8];
     let caps = RGBA.replace("RGBA", "RGBx");
-    let (out, _) = run(&element, Stream::new(&caps, frames(25, 3, &sent)), None);
-    assert!(out.iter().all(|out| bytes(out) == sent));
+    let (out, messages) = run(&element, Stream::new(&caps, frames(25, 3, &sent)), None);
+    assert!(out.len() == 3 && out.iter().all(|out| bytes(out) == sent));
+    assert_eq!(messages.iter().filter(|m| m.type_() == gst::MessageType::Warning).count(), 1);
     assert_eq!(stat(&element, "passed-through"), 3);
 }
 

@@ -356,6 +356,36 @@ fn a_seek_during_a_long_inference_returns_at_once() {
 }
 
 #[test]
+fn downstream_decides_on_the_composites_caps_and_the_mask_keeps_its_own() {
+    let sources = "videotestsrc num-buffers=3 name=c ! h.sink videotestsrc num-buffers=3 ! video/x-raw,format=NV12,width=40,height=30 ! h.mask";
+    init();
+    let line =
+        format!("harmonize name=h ! video/x-raw,format=BGRx,width=64,height=36,framerate=25/1 ! fakesink {sources}");
+    let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let element = pipeline.by_name("h").unwrap().downcast::<Harmonize>().unwrap();
+    element.set_loader(Arc::new(|_, _| Ok(Arc::<Fake>::default() as Arc<dyn Infer>)));
+    pipeline.set_state(gst::State::Playing).unwrap();
+    wait_for(&pipeline, gst::MessageType::Eos);
+    assert_eq!(stat(&element, "frames-out"), 3);
+    let caps = element.static_pad("sink").unwrap().current_caps().unwrap();
+    assert_eq!(caps.structure(0).unwrap().get::<&str>("format").unwrap(), "BGRx");
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn position_and_seekability_are_the_composites() {
+    let (pipeline, element) = pipeline(&Arc::default(), SOURCES);
+    pipeline.set_state(gst::State::Paused).unwrap();
+    wait_for(&pipeline, gst::MessageType::AsyncDone);
+    let src = element.static_pad("src").unwrap();
+    let mut seeking = gst::query::Seeking::new(gst::Format::Time);
+    assert!(src.query(&mut seeking) && seeking.result().0);
+    // 60 frames at 30 a second; the mask's source knows no end.
+    assert_eq!(src.query_duration::<gst::ClockTime>(), Some(gst::ClockTime::from_seconds(2)));
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
 fn a_live_pipeline_goes_on_at_the_deadline_without_its_mask() {
     let sources = "videotestsrc is-live=true num-buffers=10 ! video/x-raw,format=I420,width=32,height=18,framerate=50/1 ! h.sink \
         videotestsrc is-live=true ! video/x-raw,format=GRAY8,width=8,height=8,framerate=50/1 ! valve drop=true ! h.mask";

@@ -3,12 +3,14 @@
 //! Everything runs in the source pad's task except property access, state changes, flushes and the loading of the model.
 //! `state`, `settings` and `stats` are held for moments only, never while GStreamer or the engine is called.
 
-use super::inference::{Inference, Loader, Unavailable, load_engine, load_error};
+use super::inference::{Inference, Unavailable};
+use super::loading::{self, Loader};
 use super::masks::{MaskFrame, Masks};
 use super::pairing::{Pair, Span};
+use super::settings::Settings;
 use super::stats::Stats;
 use super::video::{FORMATS, Video};
-use super::{MaskChannel, MaskRange, ModelState};
+use super::{CAT, MaskChannel, MaskRange, ModelState};
 use crate::engine::Sampling;
 use crate::frame::{self, Mask, MaskSettings};
 use anyhow::{Context, anyhow};
@@ -18,53 +20,13 @@ use gst_base::AGGREGATOR_FLOW_NEED_DATA as NEED_DATA;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 use once_cell::sync::Lazy;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
-    gst::DebugCategory::new("harmonize", gst::DebugColorFlags::empty(), Some("Harmonization of composites"))
-});
 
 /// Stands for a frame's duration where the caps name no frame rate.
 const FALLBACK_FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(40);
 
 const LATENCY_RETRY: Duration = Duration::from_millis(20);
-
-#[derive(Clone, Debug)]
-struct Settings {
-    model: String,
-    device: String,
-    steps: u32,
-    proxy_size: u32,
-    strength: f64,
-    seed: u64,
-    mask_channel: MaskChannel,
-    mask_range: MaskRange,
-    mask_invert: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            model: "compact".into(),
-            device: "auto".into(),
-            steps: 0,
-            proxy_size: 0,
-            strength: 1.0,
-            seed: 0,
-            mask_channel: MaskChannel::default(),
-            mask_range: MaskRange::default(),
-            mask_invert: false,
-        }
-    }
-}
-
-impl Settings {
-    fn mask(&self) -> MaskSettings {
-        MaskSettings { channel: self.mask_channel.into(), range: self.mask_range.into(), invert: self.mask_invert }
-    }
-}
 
 #[derive(Default)]
 struct State {
@@ -74,6 +36,8 @@ struct State {
     segment: Option<gst::Event>,
     tags: Vec<gst::Event>,
     last: Option<Span>,
+    /// A warning has told that there is nothing to harmonize by.
+    warned: bool,
 }
 
 impl State {
@@ -184,57 +148,6 @@ impl Harmonize {
         self.obj().static_pad("mask").and_downcast()
     }
 
-    fn post_progress(&self, kind: gst::ProgressType, text: &str) {
-        let obj = self.obj();
-        let _ = obj.post_message(gst::message::Progress::builder(kind, "open", text).src(&*obj).build());
-    }
-
-    /// Starts loading beside the pipeline, on a thread that nothing ever waits for.
-    fn load(&self) -> Result<(), gst::ErrorMessage> {
-        let Settings { model, device, .. } = lock(&self.settings).clone();
-        let load = self.inference.begin_load();
-        self.obj().notify_model_state();
-        let text = format!("Loading model {model} on device {device}");
-        gst::info!(CAT, imp = self, "{text}");
-        self.post_progress(gst::ProgressType::Start, &text);
-        let element = self.obj().downgrade();
-        let loader = lock(&self.loader).clone();
-        let run = move || {
-            let loaded = catch_unwind(AssertUnwindSafe(|| loader(&model, &device)));
-            let loaded = loaded.unwrap_or_else(|_| Err(anyhow!("its loading panicked")));
-            let Some(element) = element.upgrade() else { return };
-            element.imp().loaded(load, loaded.with_context(|| format!("Can't load model {model} on device {device}")));
-        };
-        let spawned = std::thread::Builder::new().name("harmonize-load".into()).spawn(run);
-        spawned.map(drop).map_err(|error| {
-            self.inference.unload();
-            gst::error_msg!(gst::ResourceError::Failed, ["can't start a thread to load the model: {error}"])
-        })
-    }
-
-    fn loaded(&self, load: u64, loaded: anyhow::Result<Arc<dyn super::Infer>>) {
-        if !self.inference.is_current(load) {
-            gst::debug!(CAT, imp = self, "Load {load} was given up before it ended");
-            return;
-        }
-        match loaded {
-            Ok(engine) => {
-                let text = format!("Model ready on device {}", engine.device());
-                if self.inference.finish_load(load, Some(engine)) {
-                    gst::info!(CAT, imp = self, "{text}");
-                    self.post_progress(gst::ProgressType::Complete, &text);
-                }
-            }
-            Err(error) => {
-                // The streaming thread fails as soon as it learns of this, so its cause is told first.
-                gst::element_imp_error!(self, load_error(&error), ("{error:#}"));
-                self.post_progress(gst::ProgressType::Error, &format!("{error:#}"));
-                self.inference.finish_load(load, None);
-            }
-        }
-        self.obj().notify_model_state();
-    }
-
     fn fail(&self, error: &anyhow::Error) -> gst::FlowError {
         gst::element_imp_error!(self, gst::StreamError::Failed, ("{error:#}"));
         gst::FlowError::Error
@@ -288,6 +201,17 @@ impl Harmonize {
         Ok(found.frame)
     }
 
+    /// Tells once that without a mask pad and without alpha nothing will be harmonized.
+    fn warn_unmasked(&self) {
+        if !std::mem::replace(&mut lock(&self.state).warned, true) {
+            gst::element_imp_warning!(
+                self,
+                gst::StreamError::Failed,
+                ("Frames pass untouched: link a mask to the pad mask, or give the composite an alpha channel")
+            );
+        }
+    }
+
     /// Harmonizes `composite` in place. `mask` is `None` without a mask pad, and holds `None` if there is no mask at its time.
     fn harmonize(&self, composite: &mut gst::Buffer, mask: Option<Option<MaskFrame>>) -> Result<Outcome, Stop> {
         let settings = lock(&self.settings).clone();
@@ -314,7 +238,10 @@ impl Harmonize {
                 let mask = video.read(composite, |picture| Mask::from_picture(picture, own, width, height));
                 Arc::new(mask.context("Pad sink: can't read a composite")?)
             }
-            None => return Ok(Outcome::Untouched("it has no alpha, and no mask is linked")),
+            None => {
+                self.warn_unmasked();
+                return Ok(Outcome::Untouched("it has no alpha, and there is no mask pad"));
+            }
         };
         if mask.is_empty() {
             return Ok(Outcome::Untouched("its mask is empty"));
@@ -371,8 +298,8 @@ impl Harmonize {
         Ok(gst::FlowSuccess::Ok)
     }
 
-    /// Ends the mask stream if its pad is linked to nothing, so that nobody waits for it; the stream of another source starts it again.
-    /// Beside the calling thread, because sending EOS waits for a buffer on its way into the pad.
+    /// Ends the mask stream if its pad is linked to nothing, so that nobody waits for it; the stream of another source
+    /// starts it again. Beside the calling thread, because sending EOS waits for a buffer on its way into the pad.
     fn end_unlinked_mask(&self) {
         self.obj().call_async(|element| {
             if let Some(mask) = element.static_pad("mask").filter(|mask| !mask.is_linked()) {
@@ -403,11 +330,11 @@ impl Harmonize {
             }
         };
         gst::debug!(CAT, obj = pad, "{caps}");
+        if *pad != self.sink {
+            lock(&self.masks).set_video(video);
+            return true;
+        }
         let frame = {
-            if *pad != self.sink {
-                lock(&self.masks).set_video(video);
-                return true;
-            }
             let mut state = lock(&self.state);
             state.composite = Some(video);
             state.caps = Some(caps);
@@ -433,7 +360,7 @@ impl ObjectSubclass for Harmonize {
             settings: Mutex::default(),
             stats: Mutex::default(),
             inference: Arc::default(),
-            loader: Mutex::new(Arc::new(load_engine)),
+            loader: Mutex::new(Arc::new(loading::load_engine)),
             sink: gst::PadBuilder::<gst_base::AggregatorPad>::from_template(&template).build(),
             state: Mutex::default(),
             masks: Mutex::default(),
@@ -519,12 +446,14 @@ impl AggregatorImpl for Harmonize {
         *lock(&self.masks) = Masks::default();
         *lock(&self.stats) = Stats::default();
         *lock(&self.told) = Told::default();
-        self.load()
+        let Settings { model, device, .. } = lock(&self.settings).clone();
+        let loader = lock(&self.loader).clone();
+        loading::start(&self.obj(), &self.inference, loader, model, device)
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         if self.inference.unload() {
-            self.post_progress(gst::ProgressType::Canceled, "Stopped before the model was loaded");
+            loading::post_progress(&self.obj(), gst::ProgressType::Canceled, "Stopped before the model was loaded");
         }
         self.obj().notify_model_state();
         *lock(&self.state) = State::default();

@@ -26,30 +26,6 @@ pub trait Job: Send + Sync {
     fn cancel(&self);
 }
 
-/// Loads a model by its name or folder onto a device.
-pub type Loader = dyn Fn(&str, &str) -> Result<Arc<dyn Infer>> + Send + Sync;
-
-/// The loader of every element that no test has touched.
-pub fn load_engine(model: &str, device: &str) -> Result<Arc<dyn Infer>> {
-    Ok(Arc::new(Engine::load(model, device, 1)?))
-}
-
-/// The kind of error that a load failed with.
-pub fn load_error(error: &anyhow::Error) -> gst::ResourceError {
-    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
-    match io.map(std::io::Error::kind) {
-        Some(std::io::ErrorKind::NotFound) => gst::ResourceError::NotFound,
-        Some(_) => gst::ResourceError::Read,
-        None if error
-            .chain()
-            .any(|cause| cause.is::<safetensors::SafeTensorError>() || cause.is::<serde_json::Error>()) =>
-        {
-            gst::ResourceError::Read
-        }
-        None => gst::ResourceError::Settings,
-    }
-}
-
 impl Infer for Engine {
     fn proxy_size(&self, width: usize, height: usize, long_side: u32) -> (usize, usize) {
         self.proxy_size(width, height, long_side)

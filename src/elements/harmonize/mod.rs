@@ -51,18 +51,27 @@
  */
 mod imp;
 mod inference;
+mod loading;
 mod masks;
 mod pairing;
+mod settings;
 mod stats;
 mod video;
 
 #[doc(hidden)]
-pub use inference::{Infer, Job, Loader};
+pub use inference::{Infer, Job};
+#[doc(hidden)]
+pub use loading::Loader;
 
 use crate::frame;
 use glib::prelude::*;
 use glib::subclass::prelude::*;
+use once_cell::sync::Lazy;
 use std::sync::Arc;
+
+static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
+    gst::DebugCategory::new("harmonize", gst::DebugColorFlags::empty(), Some("Harmonization of composites"))
+});
 
 glib::wrapper! {
     /// The element; `imp` says how it works.

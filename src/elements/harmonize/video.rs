@@ -126,7 +126,7 @@ impl Video {
         };
         let format = self.info.format_info();
         let mut extents = [Extent::default(); 4];
-        for plane in 0..format.n_planes() as usize {
+        for (plane, extent) in extents.iter_mut().enumerate().take(format.n_planes() as usize) {
             let Some(component) = format.plane().iter().position(|&p| p as usize == plane) else { continue };
             let row = format.scale_width(component as u8, self.info.width()) as usize
                 * format.pixel_stride()[component] as usize;
@@ -135,7 +135,7 @@ impl Video {
             let (Some(stride), Some(&offset)) = (stride, offsets.get(plane)) else {
                 bail!("plane {plane} has strides that can't hold rows of {row} bytes");
             };
-            extents[plane] = Extent { offset, stride, len: (rows - 1) * stride + row };
+            *extent = Extent { offset, stride, len: (rows - 1) * stride + row };
         }
         Ok(extents)
     }

@@ -1,0 +1,85 @@
+//! Loading a model beside the pipeline: its thread, its messages, and the kind of error it ends with.
+
+use super::inference::{Infer, Inference};
+use super::{CAT, Harmonize};
+use crate::engine::Engine;
+use anyhow::{Context, Result, anyhow};
+use gst::prelude::*;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// Loads a model by its name or folder onto a device.
+pub type Loader = dyn Fn(&str, &str) -> Result<Arc<dyn Infer>> + Send + Sync;
+
+/// The loader of every element that no test has touched.
+pub fn load_engine(model: &str, device: &str) -> Result<Arc<dyn Infer>> {
+    Ok(Arc::new(Engine::load(model, device, 1)?))
+}
+
+/// Starts loading on a thread that nothing ever waits for. How it ends is told by messages, and to those who wait in
+/// `inference`.
+pub fn start(
+    element: &Harmonize,
+    inference: &Arc<Inference>,
+    loader: Arc<Loader>,
+    model: String,
+    device: String,
+) -> Result<(), gst::ErrorMessage> {
+    let load = inference.begin_load();
+    element.notify_model_state();
+    post_progress(element, gst::ProgressType::Start, &format!("Loading model {model} on device {device}"));
+    let (element, loads) = (element.downgrade(), inference.clone());
+    let run = move || {
+        let loaded = catch_unwind(AssertUnwindSafe(|| loader(&model, &device)));
+        let loaded = loaded.unwrap_or_else(|_| Err(anyhow!("its loading panicked")));
+        let loaded = loaded.with_context(|| format!("Can't load model {model} on device {device}"));
+        if let Some(element) = element.upgrade() {
+            finish(&element, &loads, load, loaded);
+        }
+    };
+    std::thread::Builder::new().name("harmonize-load".into()).spawn(run).map(drop).map_err(|error| {
+        inference.unload();
+        gst::error_msg!(gst::ResourceError::Failed, ("Can't start a thread to load the model: {error}"))
+    })
+}
+
+fn finish(element: &Harmonize, inference: &Inference, load: u64, loaded: Result<Arc<dyn Infer>>) {
+    if !inference.is_current(load) {
+        gst::debug!(CAT, obj = element, "Load {load} was given up before it ended");
+        return;
+    }
+    match loaded {
+        Ok(engine) => {
+            let text = format!("Model ready on device {}", engine.device());
+            if inference.finish_load(load, Some(engine)) {
+                post_progress(element, gst::ProgressType::Complete, &text);
+            }
+        }
+        Err(error) => {
+            // The streaming thread fails as soon as it learns of this, so its cause is told first.
+            gst::element_error!(element, kind(&error), ("{error:#}"));
+            post_progress(element, gst::ProgressType::Error, &format!("{error:#}"));
+            inference.finish_load(load, None);
+        }
+    }
+    element.notify_model_state();
+}
+
+pub fn post_progress(element: &Harmonize, kind: gst::ProgressType, text: &str) {
+    gst::info!(CAT, obj = element, "{text}");
+    // Refused only while the element has no bus, when there is nobody to tell.
+    let _ = element.post_message(gst::message::Progress::builder(kind, "open", text).src(element).build());
+}
+
+fn kind(error: &anyhow::Error) -> gst::ResourceError {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    let malformed = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<safetensors::SafeTensorError>() || cause.is::<serde_json::Error>()
+    };
+    match io.map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::NotFound) => gst::ResourceError::NotFound,
+        Some(_) => gst::ResourceError::Read,
+        None if error.chain().any(malformed) => gst::ResourceError::Read,
+        None => gst::ResourceError::Settings,
+    }
+}
