@@ -46,14 +46,11 @@ impl State {
     }
 }
 
-/// What the pads have been told, by the threads that told them.
+/// The last flush of the sink pad and the last flushing seek: each comes as several events of one number.
 #[derive(Default)]
-struct Told {
-    /// The last flush of the sink pad: one flush comes to each pad as an event of its own.
-    flush: Option<gst::Seqnum>,
+struct Flushes {
+    sink: Option<gst::Seqnum>,
     seek: Option<gst::Seqnum>,
-    /// The mask stream was ended because its pad is not linked.
-    mask_ended: bool,
 }
 
 enum Outcome {
@@ -114,7 +111,7 @@ pub struct Harmonize {
     sink: gst_base::AggregatorPad,
     state: Mutex<State>,
     masks: Mutex<Masks>,
-    told: Mutex<Told>,
+    flushes: Mutex<Flushes>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -304,7 +301,6 @@ impl Harmonize {
         self.obj().call_async(|element| {
             if let Some(mask) = element.static_pad("mask").filter(|mask| !mask.is_linked()) {
                 gst::debug!(CAT, obj = mask, "Not linked: the stream ends here");
-                lock(&element.imp().told).mask_ended = true;
                 mask.send_event(gst::event::Eos::new());
             }
         });
@@ -364,7 +360,7 @@ impl ObjectSubclass for Harmonize {
             sink: gst::PadBuilder::<gst_base::AggregatorPad>::from_template(&template).build(),
             state: Mutex::default(),
             masks: Mutex::default(),
-            told: Mutex::default(),
+            flushes: Mutex::default(),
         }
     }
 }
@@ -445,7 +441,7 @@ impl AggregatorImpl for Harmonize {
         *lock(&self.state) = State::default();
         *lock(&self.masks) = Masks::default();
         *lock(&self.stats) = Stats::default();
-        *lock(&self.told) = Told::default();
+        *lock(&self.flushes) = Flushes::default();
         let Settings { model, device, .. } = lock(&self.settings).clone();
         let loader = lock(&self.loader).clone();
         loading::start(&self.obj(), &self.inference, loader, model, device)
@@ -564,23 +560,14 @@ impl AggregatorImpl for Harmonize {
                 );
                 return Err(gst::FlowError::Error);
             }
-            gst::EventView::StreamStart(_) if *pad != self.sink => {
-                let ended = std::mem::take(&mut lock(&self.told).mask_ended);
-                if ended || pad.is_eos() {
-                    // A new stream after EOS, which GStreamer 1.22 takes after a flush only.
-                    let seqnum = gst::Seqnum::next();
-                    self.parent_sink_event(pad, gst::event::FlushStart::builder().seqnum(seqnum).build());
-                    self.parent_sink_event(pad, gst::event::FlushStop::builder(false).seqnum(seqnum).build());
-                }
-            }
             gst::EventView::FlushStart(_) => {
-                let mut told = lock(&self.told);
+                let mut flushes = lock(&self.flushes);
                 if *pad == self.sink {
-                    told.flush = Some(event.seqnum());
+                    flushes.sink = Some(event.seqnum());
                 }
                 // A flush of the mask alone leaves the composite at work alone.
-                let composite = told.flush == Some(event.seqnum());
-                drop(told);
+                let composite = flushes.sink == Some(event.seqnum());
+                drop(flushes);
                 if composite {
                     self.inference.flush();
                 }
@@ -653,7 +640,7 @@ impl AggregatorImpl for Harmonize {
         match event.view() {
             gst::EventView::Seek(seek) if seek.get().1.contains(gst::SeekFlags::FLUSH) => {
                 // The base class drops a seek that it has seen already, and no flush follows it.
-                if lock(&self.told).seek.replace(event.seqnum()) != Some(event.seqnum()) {
+                if lock(&self.flushes).seek.replace(event.seqnum()) != Some(event.seqnum()) {
                     self.inference.flush();
                 }
                 let sought = self.parent_src_event(event);

@@ -184,3 +184,63 @@ impl Inference {
         transfer
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers at once.
+    struct Quick;
+
+    impl Infer for Quick {
+        fn proxy_size(&self, _width: usize, _height: usize, _long_side: u32) -> (usize, usize) {
+            (1, 1)
+        }
+
+        fn device(&self) -> &str {
+            "cpu"
+        }
+
+        fn submit(&self, _proxy: Proxy, _sampling: Sampling) -> Arc<dyn Job> {
+            Arc::new(Self)
+        }
+    }
+
+    impl Job for Quick {
+        fn wait(&self) -> Option<Result<Transfer>> {
+            Some(Ok(Transfer::identity()))
+        }
+
+        fn cancel(&self) {}
+    }
+
+    fn infer(inference: &Inference) -> bool {
+        let proxy = Proxy { width: 1, height: 1, rgb: vec![0.0; 3], mask: vec![1.0] };
+        inference.infer(&Quick, proxy, Sampling { steps: 0, seed: 0 }).is_some()
+    }
+
+    #[test]
+    fn a_flush_that_nobody_waited_for_is_remembered_until_the_resume() {
+        let inference = Inference::default();
+        let load = inference.begin_load();
+        assert!(inference.finish_load(load, Some(Arc::new(Quick))));
+        inference.flush();
+        assert_eq!(inference.engine().err(), Some(Unavailable::Flushing));
+        assert!(!infer(&inference));
+        inference.resume();
+        assert!(inference.engine().is_ok() && infer(&inference));
+    }
+
+    #[test]
+    fn a_load_that_was_given_up_changes_nothing() {
+        let inference = Inference::default();
+        let first = inference.begin_load();
+        assert!(inference.unload(), "it was loading");
+        let second = inference.begin_load();
+        assert!(!inference.finish_load(first, Some(Arc::new(Quick))));
+        assert_eq!(inference.state(), ModelState::Loading);
+        assert!(inference.finish_load(second, None));
+        assert_eq!((inference.state(), inference.engine().err()), (ModelState::Failed, Some(Unavailable::Failed)));
+        assert!(!inference.unload(), "it was not loading any more");
+    }
+}
