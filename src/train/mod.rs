@@ -113,12 +113,16 @@ fn steps(args: &Args, adam: &mut AdamW, workers: &[Worker], log: &mut Vec<plot::
         (loss, since) = (loss + answer.loss, since + 1);
         bar.inc(1);
         if adam.step % args.every == 0 || adam.step == args.steps {
-            let validation = validate(workers)?;
+            let (validation, composite) = validate(workers)?;
             log.push(plot::Row { step: adam.step, loss: loss / f64::from(since), validation });
-            bar.set_message(format!("loss {:.4}, validation {validation:.3}", loss / f64::from(since)));
+            let message = format!(
+                "loss {:.4}, validation {validation:.3} of the composites' fMSE {composite:.0}",
+                loss / f64::from(since)
+            );
             if bar.is_hidden() {
-                println!("step {}: loss {:.4}, validation {validation:.3}", adam.step, loss / f64::from(since));
+                println!("step {}: {message}", adam.step);
             }
+            bar.set_message(message);
             (loss, since) = (0.0, 0);
             save(&args.out, adam, log, config)?;
         }
@@ -150,8 +154,8 @@ fn gradients(args: &Args, step: u64, workers: &[Worker]) -> Result<Answer> {
     Ok(sum)
 }
 
-/// fMSE of one-step results as a share of the composites', on photographs kept out of training.
-fn validate(workers: &[Worker]) -> Result<f64> {
+/// fMSE of one-step results as a share of the composites', and the composites' own, on photographs kept out of training.
+fn validate(workers: &[Worker]) -> Result<(f64, f64)> {
     const BATCH: u64 = 16;
     let mut sums = [0.0; 2];
     let firsts: Vec<u64> = (0..VALIDATION_SAMPLES).step_by(BATCH as usize).collect();
@@ -164,7 +168,7 @@ fn validate(workers: &[Worker]) -> Result<f64> {
             (0..2).for_each(|i| sums[i] += answer.fmse[i]);
         }
     }
-    Ok(sums[0] / sums[1])
+    Ok((sums[0] / sums[1], sums[1] / firsts.len() as f64))
 }
 
 /// Warm-up, plateau, linear decay (Hu et al. 2024): a plateau's checkpoint can be resumed with more steps.
