@@ -260,19 +260,19 @@ vectorized! {
             let end = across.ends[cell].min(x.end);
             // Lanes beyond `end` are computed with the wrong cell, and then again with theirs.
             let span = at - x.start..at - x.start + (end - at).next_multiple_of(LANES);
-            let f = &across.fractions[at..at + span.len()];
-            let [p, q, r] = colours.each_ref().map(|s| s[span.clone()].as_chunks::<LANES>().0);
-            let (c, m) = (colours[k][span.clone()].as_chunks::<LANES>().0, m[span.clone()].as_chunks::<LANES>().0);
-            let (f, out) = (f.as_chunks::<LANES>().0, out[span].as_chunks_mut::<LANES>().0);
+            let n = span.len();
+            let f = &across.fractions[at..at + n];
+            let [p, q, r] = colours.each_ref().map(|s| &s[span.clone()]);
+            let (c, m, out) = (&colours[k][span.clone()], &m[span.clone()], &mut out[span]);
             let base = [here[0], here[1], here[2], here[3]];
             let slope = [next[0] - here[0], next[1] - here[1], next[2] - here[2], next[3] - here[3]];
             for ((((((out, p), q), r), c), m), f) in out.iter_mut().zip(p).zip(q).zip(r).zip(c).zip(m).zip(f) {
-                for i in 0..LANES {
-                    let d = |j: usize| base[j] + f[i] * slope[j];
-                    let o = c[i] + m[i] * (d(0) * p[i] + d(1) * q[i] + d(2) * r[i] + d(3));
-                    let (low, high) = (c[i].min(limits[0]), c[i].max(limits[1]));
-                    out[i] = if o > low { if o < high { o } else { high } } else { low };
-                }
+                let d = |j: usize| base[j] + f * slope[j];
+                let o = c + m * (d(0) * p + d(1) * q + d(2) * r + d(3));
+                let low = if *c < limits[0] { *c } else { limits[0] };
+                let high = if *c > limits[1] { *c } else { limits[1] };
+                let o = if o > low { o } else { low };
+                *out = if o < high { o } else { high };
             }
             at = end;
         }
