@@ -34,7 +34,12 @@ pub fn subsets(root: &Path) -> Result<Vec<Subset>> {
         "{}: neither this folder nor one in it holds composite_images/, masks/ and real_images/ as iHarmony4 does",
         root.display()
     );
-    folders.iter().map(|folder| subset(folder)).collect()
+    let subsets: Vec<Subset> = folders.iter().map(|folder| subset(folder)).collect::<Result<_>>()?;
+    for (index, subset) in subsets.iter().enumerate() {
+        let twice = subsets[..index].iter().any(|other| other.name == subset.name);
+        ensure!(!twice, "{}: two folders in it are called {} by their lists", root.display(), subset.name);
+    }
+    Ok(subsets)
 }
 
 fn is_subset(folder: &Path) -> bool {

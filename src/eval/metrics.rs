@@ -70,7 +70,8 @@ fn ssim(picture: &RgbImage, real: &RgbImage, foreground: &[bool]) -> (f64, f64) 
     let smooth = |plane: Vec<f64>| blur(&plane, width, height, &kernel);
     let (mut all, mut inside) = (0.0, 0.0);
     for channel in 0..3 {
-        let plane = |image: &RgbImage| -> Vec<f64> { image.pixels().map(|p| f64::from(p.0[channel]) / 255.0).collect() };
+        let plane =
+            |image: &RgbImage| -> Vec<f64> { image.pixels().map(|p| f64::from(p.0[channel]) / 255.0).collect() };
         let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).collect();
         let (x, y) = (plane(picture), plane(real));
         let (xx, yy, xy) = (smooth(product(&x, &x)), smooth(product(&y, &y)), smooth(product(&x, &y)));
@@ -78,8 +79,8 @@ fn ssim(picture: &RgbImage, real: &RgbImage, foreground: &[bool]) -> (f64, f64) 
         for (i, &m) in foreground.iter().enumerate() {
             let (mu_x, mu_y) = (x[i], y[i]);
             let (var_x, var_y, cov) = (xx[i] - mu_x * mu_x, yy[i] - mu_y * mu_y, xy[i] - mu_x * mu_y);
-            let s = (2.0 * mu_x * mu_y + C1) * (2.0 * cov + C2)
-                / ((mu_x * mu_x + mu_y * mu_y + C1) * (var_x + var_y + C2));
+            let s =
+                (2.0 * mu_x * mu_y + C1) * (2.0 * cov + C2) / ((mu_x * mu_x + mu_y * mu_y + C1) * (var_x + var_y + C2));
             all += s;
             inside += if m { s } else { 0.0 };
         }
@@ -109,7 +110,9 @@ fn blur(plane: &[f64], width: usize, height: usize, kernel: &[f64; 2 * RADIUS + 
     }
     let mut blurred = vec![0.0; plane.len()];
     for (y, to) in blurred.chunks_exact_mut(width).enumerate() {
-        for (row, k) in (y.saturating_sub(RADIUS)..(y + RADIUS + 1).min(height)).map(|row| (row, kernel[row + RADIUS - y])) {
+        for (row, k) in
+            (y.saturating_sub(RADIUS)..(y + RADIUS + 1).min(height)).map(|row| (row, kernel[row + RADIUS - y]))
+        {
             for (to, from) in to.iter_mut().zip(&rows[row * width..(row + 1) * width]) {
                 *to += k * from;
             }

@@ -77,7 +77,9 @@ pub fn evaluate(
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })?;
     let mut results = results.into_inner().unwrap_or_default().into_iter().flatten();
     Ok(subsets.iter().map(|subset| results.by_ref().take(subset.triples.len()).collect()).collect())

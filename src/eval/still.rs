@@ -5,7 +5,7 @@ use crate::frame::{
     Colour, Format, Mask, MaskRange, MaskSettings, Matrix, Picture, PictureMut, Plane, PlaneMut, apply, proxy,
 };
 use anyhow::{Context, Result, anyhow};
-use image::{DynamicImage, GrayImage, RgbImage};
+use image::{DynamicImage, GrayImage, ImageReader, RgbImage};
 use std::path::Path;
 
 /// What harmonizing a picture depends on besides picture, mask and model; the element's properties of the same names.
@@ -33,7 +33,12 @@ pub fn harmonize(engine: &Engine, composite: &RgbImage, mask: &GrayImage, settin
         colour: RGB,
         width,
         height,
-        planes: [PlaneMut { data: &mut harmonized, stride: 3 * width }, PlaneMut::default(), PlaneMut::default(), PlaneMut::default()],
+        planes: [
+            PlaneMut { data: &mut harmonized, stride: 3 * width },
+            PlaneMut::default(),
+            PlaneMut::default(),
+            PlaneMut::default(),
+        ],
     };
     let (cols, rows) = engine.proxy_size(width, height, settings.proxy_size);
     let proxy = proxy(&picture.as_picture(), &mask, cols, rows);
@@ -56,9 +61,10 @@ fn foreground(mask: &GrayImage, width: usize, height: usize) -> Mask {
     Mask::from_picture(&picture, MaskSettings { range: MaskRange::Full, ..Default::default() }, width, height)
 }
 
-/// Reads a JPEG or PNG; the error names the file.
+/// Reads a JPEG or PNG, whatever its file is called; the error names the file.
 pub fn open(path: &Path) -> Result<DynamicImage> {
-    image::open(path).with_context(|| path.display().to_string())
+    let read = || ImageReader::open(path)?.with_guessed_format()?.decode();
+    read().with_context(|| path.display().to_string())
 }
 
 /// A mask file's foreground: its alpha where that says anything, else its luma (editors add an opaque alpha to any PNG).
@@ -67,7 +73,9 @@ pub fn open_mask(path: &Path) -> Result<GrayImage> {
     if mask.color().has_alpha() {
         let rgba = mask.to_rgba8();
         if rgba.pixels().any(|p| p.0[3] != 255) {
-            return Ok(GrayImage::from_fn(rgba.width(), rgba.height(), |x, y| image::Luma([rgba.get_pixel(x, y).0[3]])));
+            return Ok(GrayImage::from_fn(rgba.width(), rgba.height(), |x, y| {
+                image::Luma([rgba.get_pixel(x, y).0[3]])
+            }));
         }
     }
     Ok(mask.into_luma8())

@@ -1,0 +1,86 @@
+//! The command line as its users meet it: exit codes, and one sentence for each thing that goes wrong.
+
+use image::{GrayImage, Luma, Rgb, RgbImage};
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn harmonize(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_harmonize")).args(args).current_dir(folder).output().unwrap()
+}
+
+/// The one line on stderr of a command that has to fail.
+fn refused(folder: &Path, args: &[&str]) -> String {
+    let output = harmonize(folder, args);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
+    stderr
+}
+
+/// composite.png (64 x 48), mask.png of its size, and small.png, a mask of another.
+fn pictures() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name| folder.path().join(name);
+    RgbImage::from_fn(64, 48, |x, y| Rgb([4 * x as u8, 5 * y as u8, 90])).save(path("composite.png")).unwrap();
+    let ellipse = |x: i32, y: i32| (x - 32).pow(2) + 2 * (y - 24).pow(2) < 500;
+    GrayImage::from_fn(64, 48, |x, y| Luma([if ellipse(x as i32, y as i32) { 255 } else { 0 }]))
+        .save(path("mask.png"))
+        .unwrap();
+    GrayImage::from_pixel(32, 24, Luma([255])).save(path("small.png")).unwrap();
+    std::fs::write(path("text.png"), "not a picture").unwrap();
+    folder
+}
+
+#[test]
+fn help_teaches_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |args: &[&str]| {
+        let output = harmonize(folder.path(), args);
+        assert!(output.status.success(), "{args:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let overview = text(&["--help"]);
+    for command in ["image", "eval"] {
+        assert!(overview.contains(&format!("\n  {command} ")), "{overview}");
+        let help = text(&[command, "--help"]);
+        assert!(help.contains("Examples:") && help.contains(&format!("harmonize {command} ")), "{help}");
+        assert!(help.contains("You should see"), "{help}");
+    }
+}
+
+#[test]
+fn a_picture_that_does_not_fit_is_refused_in_a_sentence() {
+    let folder = pictures();
+    let image = |args: &[&str]| refused(folder.path(), &[&["image", "-o", "out.png"], args].concat());
+    let sentence = image(&["absent.png", "mask.png"]);
+    assert!(sentence.contains("absent.png: No such file or directory"), "{sentence}");
+    let sentence = image(&["composite.png", "small.png"]);
+    assert!(sentence.contains("small.png is 32x24 but composite.png is 64x48"), "{sentence}");
+    let sentence = image(&["text.png", "mask.png"]);
+    assert!(sentence.contains("text.png: "), "{sentence}");
+    let sentence = image(&["composite.png", "mask.png", "--model", "no-such-model"]);
+    assert!(sentence.contains("no-such-model"), "{sentence}");
+    let sentence = image(&["composite.png", "mask.png", "--device", "abacus"]);
+    assert!(sentence.contains("abacus"), "{sentence}");
+    assert!(!folder.path().join("out.png").exists());
+}
+
+#[test]
+fn arguments_out_of_range_are_refused() {
+    let folder = pictures();
+    for strength in ["1.5", "-0.1", "NaN", "much"] {
+        let args = ["image", "composite.png", "mask.png", "-o", "out.png", &format!("--strength={strength}")];
+        let output = harmonize(folder.path(), &args);
+        assert_eq!(output.status.code(), Some(2), "{strength}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("--strength"), "{strength}");
+    }
+}
+
+#[test]
+fn a_folder_without_pictures_is_refused_in_a_sentence() {
+    let folder = pictures();
+    let sentence = refused(folder.path(), &["eval", "absent"]);
+    assert!(sentence.contains("absent: no such folder"), "{sentence}");
+    let sentence = refused(folder.path(), &["eval", "."]);
+    assert!(sentence.contains("composite_images/"), "{sentence}");
+}
