@@ -2,9 +2,11 @@
 //!
 //! Every command ends in one sentence on stderr and exit code 1 when something fails.
 
+mod clip;
 mod eval;
 mod image;
 mod model;
+mod video;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -30,6 +32,7 @@ element itself: gst-inspect-1.0 harmonize";
 #[derive(Subcommand)]
 enum Command {
     Image(image::Args),
+    Video(video::Args),
     Eval(eval::Args),
 }
 
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Image(args) => image::run(&args),
+        Command::Video(args) => video::run(&args),
         Command::Eval(args) => eval::run(&args),
     }
 }
