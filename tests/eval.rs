@@ -1,6 +1,6 @@
 //! Data sets, metrics and the report, against figures computed independently with numpy and PIL.
 
-mod common;
+mod shared;
 
 use gstharmonize::eval::dataset::{self, Subset};
 use gstharmonize::eval::metrics::{self, Metrics};
@@ -281,7 +281,7 @@ fn a_failure_names_its_picture() {
 
 #[test]
 fn untouched_composites_of_the_validation_sets() {
-    let Some(root) = common::shared("data/val") else { return };
+    let Some(root) = shared::folder("data/val") else { return };
     let subsets = dataset::subsets(&root).unwrap();
     // PIL's decoder and scaling; decoders differ by a code value here and there.
     let pil = [

@@ -34,6 +34,7 @@ enum Command {
     Image(image::Args),
     Video(video::Args),
     Eval(eval::Args),
+    Train(gstharmonize::train::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,5 +52,6 @@ fn run(command: Command) -> Result<()> {
         Command::Image(args) => image::run(&args),
         Command::Video(args) => video::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Train(args) => gstharmonize::train::run(&args),
     }
 }
