@@ -2,6 +2,7 @@
 //!
 //! Every command ends in one sentence on stderr and exit code 1 when something fails.
 
+mod bench;
 mod clip;
 mod eval;
 mod image;
@@ -34,6 +35,7 @@ enum Command {
     Image(image::Args),
     Video(video::Args),
     Eval(eval::Args),
+    Bench(bench::Args),
     Train(gstharmonize::train::Args),
 }
 
@@ -52,6 +54,7 @@ fn run(command: Command) -> Result<()> {
         Command::Image(args) => image::run(&args),
         Command::Video(args) => video::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Train(args) => gstharmonize::train::run(&args),
     }
 }

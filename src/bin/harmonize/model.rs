@@ -1,6 +1,7 @@
 //! The options that choose a model and how it samples, named as the element's properties, and waiting for it to load.
 
 use anyhow::{Result, ensure};
+use gst::prelude::*;
 use gstharmonize::engine::{Engine, Sampling};
 use gstharmonize::eval::still::Settings;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -44,6 +45,18 @@ impl ModelArgs {
     pub fn settings(&self) -> Settings {
         let sampling = Sampling { steps: self.steps, seed: self.seed };
         Settings { sampling, proxy_size: self.proxy_size, strength: self.strength as f32 }
+    }
+
+    /// Sets the properties of the same names on the element `harmonize`.
+    pub fn configure(&self, harmonize: &gst::Element) {
+        harmonize.set_properties(&[
+            ("model", &self.model),
+            ("device", &self.device),
+            ("steps", &self.steps),
+            ("seed", &self.seed),
+            ("strength", &self.strength),
+            ("proxy-size", &self.proxy_size),
+        ]);
     }
 
     /// Loads the model on `workers` threads, with a spinner on a terminal.

@@ -82,15 +82,7 @@ pub fn run(args: &Args) -> Result<()> {
         Some(background) => layered(&picture, &mask, background, muxer)?,
     };
     let harmonize = child(&pipeline, "h")?;
-    let m = &args.model;
-    harmonize.set_properties(&[
-        ("model", &m.model),
-        ("device", &m.device),
-        ("steps", &m.steps),
-        ("seed", &m.seed),
-        ("strength", &m.strength),
-        ("proxy-size", &m.proxy_size),
-    ]);
+    args.model.configure(&harmonize);
     harmonize.set_property_from_str("mask-range", "full");
     child(&pipeline, "file")?.set_property("location", args.output.to_str().context("the output's name is not UTF-8")?);
 
