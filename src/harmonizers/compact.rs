@@ -5,7 +5,7 @@
 //! affine maps and a residual. Its features see the picture at half the proxy's size; statistics of foreground and
 //! background (moments, histograms, pooled features) reach every block through the embedding.
 
-use super::Harmonizer;
+use super::{Harmonizer, ProxyGrid};
 use crate::diffusion::{Ddim, Noise, Prediction, Schedule};
 use crate::nets::weights::channels_last;
 use crate::nets::{Conv2d, Init, Linear, Path, ResnetBlock, SelfAttention, embeddings};
@@ -53,7 +53,7 @@ impl Default for Config {
 }
 
 /// Both sides of a proxy are multiples of this: three halvings.
-const MULTIPLE: i64 = 8;
+const MULTIPLE: u32 = 8;
 const TIME_CHANNELS: i64 = 64;
 /// Terms of the global map: r, g, b, rg, rb, gb, r2, g2, b2, rgb, 1, as in ccHarmony's illuminant changes.
 const POLYNOMIAL: i64 = 11;
@@ -235,14 +235,8 @@ fn upsample(x: &Tensor) -> Result<Tensor> {
 }
 
 impl Harmonizer for Compact {
-    fn proxy_size(&self, width: usize, height: usize, long_side: u32) -> (usize, usize) {
-        let long_side = f64::from(if long_side == 0 { self.config.proxy_size } else { long_side });
-        let longest = width.max(height).max(1) as f64;
-        let side = |length: usize| {
-            let cells = (length as f64 / longest * long_side / MULTIPLE as f64).round().max(1.0);
-            cells as usize * MULTIPLE as usize
-        };
-        (side(width), side(height))
+    fn grid(&self) -> ProxyGrid {
+        ProxyGrid { long_side: self.config.proxy_size, multiple: MULTIPLE }
     }
 
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, noise: &Noise, steps: u32) -> Result<Tensor> {

@@ -91,3 +91,7 @@ pub fn device(name: &str) -> Result<Device> {
     );
     Ok(Device::Cuda(index))
 }
+
+#[cfg(test)]
+#[path = "load_tests.rs"]
+mod tests;
