@@ -53,6 +53,8 @@ pub struct Args {
 
 /// Grey of the whole range whatever the film's own; the same conversion for the compositor's alpha and for `harmonize`.
 const MATTE: &str = "video/x-raw,format=GRAY8,colorimetry=1:0:0:0";
+/// `alphacombine` takes only what claims one range: the picture gets this one, and the matte's alpha is made to say so too.
+const LABEL: &str = "video/x-raw,colorimetry=bt709";
 /// Constant quality, next to invisible losses.
 const ENCODER: &str = "videoconvert ! video/x-raw,format=I420 ! x264enc pass=qual quantizer=17 speed-preset=fast ! \
                        video/x-h264,profile=high ! h264parse";
@@ -142,15 +144,15 @@ fn layered(foreground: &Clip, mask: &Clip, background: &Clip, muxer: &str) -> Re
     let [x, y, w, h] = cover(background.aspect, foreground);
     let rate = format!("video/x-raw,framerate={}/{}", rate.numer(), rate.denom());
     let pipeline = launch(&format!(
-        "videoconvert name=foreground ! video/x-raw,format=I420 ! videorate ! {rate} ! queue ! combine.sink \
+        "videoconvert name=foreground ! {LABEL},format=I420 ! videorate ! {rate} ! queue ! combine.sink \
          videoconvertscale name=mask {freeze} ! {MATTE},width={width},height={height} ! videorate ! {rate} ! tee name=matte \
-         matte. ! queue ! combine.alpha \
+         matte. ! queue ! capssetter caps={LABEL} ! combine.alpha \
          matte. ! queue max-size-buffers=8 max-size-bytes=0 max-size-time=0 ! h.mask \
          alphacombine name=combine ! queue ! layers.sink_1 \
          videoconvert name=background {freeze_background} ! queue ! layers.sink_0 \
          compositor name=layers background=black sink_0::repeat-after-eos=true sink_0::xpos={x} sink_0::ypos={y} \
            sink_0::width={w} sink_0::height={h} sink_0::zorder=0 sink_1::zorder=1 ! \
-         {rate},width={width},height={height} ! videoconvert ! video/x-raw,format=I420 ! queue ! h.sink \
+         {rate},width={width},height={height} ! videoconvert ! {LABEL},format=I420 ! queue ! h.sink \
          harmonize name=h ! queue ! {ENCODER} ! {muxer} name=mux ! filesink name=file",
         freeze = if mask.still { "! imagefreeze" } else { "" },
         freeze_background = if background.still { "! imagefreeze" } else { "" },
@@ -219,13 +221,13 @@ fn child(pipeline: &gst::Pipeline, name: &str) -> Result<gst::Element> {
 
 /// Decodes `clip` into the element called `name`, and with `sound` its sound into the muxer.
 fn read(pipeline: &gst::Pipeline, clip: &Clip, name: &str, sound: bool) -> Result<()> {
-    let caps = if sound { format!("video/x-raw;audio/x-raw;{AAC}") } else { "video/x-raw".to_owned() };
-    let decoder = gst::ElementFactory::make("uridecodebin")
-        .name(format!("{name}-file"))
-        .property("uri", &clip.uri)
-        .property("caps", caps.parse::<gst::Caps>()?)
-        .property("expose-all-streams", false)
-        .build()?;
+    let decoder =
+        gst::ElementFactory::make("uridecodebin").name(format!("{name}-file")).property("uri", &clip.uri).build()?;
+    if sound {
+        let mut caps = decoder.property::<gst::Caps>("caps");
+        caps.merge(AAC.parse::<gst::Caps>()?);
+        decoder.set_property("caps", caps);
+    }
     let video = child(pipeline, name)?.static_pad("sink").context("a converter without sink")?;
     let weak = pipeline.downgrade();
     let path = clip.path.clone();
@@ -233,11 +235,13 @@ fn read(pipeline: &gst::Pipeline, clip: &Clip, name: &str, sound: bool) -> Resul
     decoder.connect_pad_added(move |decoder, pad| {
         let Some(pipeline) = weak.upgrade() else { return };
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-        let kind = caps.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
-        let linked = match kind.as_str() {
-            "video/x-raw" if video.is_linked() => Ok(()),
-            "video/x-raw" => pad.link(&video).map(drop).context("its video doesn't fit"),
-            kind => link_sound(&pipeline, pad, kind == "audio/x-raw").context("its sound doesn't fit"),
+        let linked = match caps.structure(0).map(|s| s.name().as_str()) {
+            Some("video/x-raw") if !video.is_linked() => pad.link(&video).map(drop).context("its video doesn't fit"),
+            Some(kind) if sound && kind.starts_with("audio/") => {
+                link_sound(&pipeline, pad, kind == "audio/x-raw").context("its sound doesn't fit")
+            }
+            // Subtitles, a second picture, a matte's sound
+            _ => Ok(()),
         };
         if let Err(err) = linked {
             gst::element_error!(decoder, gst::StreamError::Format, ("{}: {err:#}", path.display()));
@@ -298,7 +302,7 @@ fn until_eos(bus: &gst::Bus, bar: &ProgressBar, frames: &AtomicU64) -> Result<()
 fn sentence(error: glib::Error, debug: Option<glib::GString>) -> String {
     let message = error.message().trim_end_matches('.').to_owned();
     match debug.as_deref().and_then(|debug| debug.lines().nth(1)) {
-        Some(cause) if !message.contains(cause) => format!("{message}: {cause}"),
+        Some(cause) if !message.contains(cause) => format!("{message}: {}", cause.trim_end_matches([':', '.'])),
         _ => message,
     }
 }
