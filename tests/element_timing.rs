@@ -57,7 +57,8 @@ fn a_buffer_of_its_own_is_harmonized_in_place() {
     let element = element(&Arc::default());
     let composite = frames(30, 1, &picture()).remove(0);
     let memory = composite.map_readable().unwrap().as_ptr() as usize;
-    let (out, _) = run(&element, Stream::new(RGB, [composite]), Some(Stream::new(GRAY, frames(30, 1, &gray(8, 6, 255)))));
+    let (out, _) =
+        run(&element, Stream::new(RGB, [composite]), Some(Stream::new(GRAY, frames(30, 1, &gray(8, 6, 255)))));
     assert_eq!(out[0].map_readable().unwrap().as_ptr() as usize, memory);
 }
 
@@ -108,7 +109,8 @@ fn variable_frame_rates_keep_their_times() {
         .collect();
     let sent = times(&composites);
     let caps = RGB.replace("30/1", "0/1");
-    let (out, _) = run(&element, Stream::new(&caps, composites), Some(Stream::new(GRAY, frames(30, 12, &gray(8, 6, 255)))));
+    let (out, _) =
+        run(&element, Stream::new(&caps, composites), Some(Stream::new(GRAY, frames(30, 12, &gray(8, 6, 255)))));
     assert_eq!(times(&out), sent);
     assert_eq!(stat(&element, "harmonized"), 6);
 }
@@ -124,7 +126,8 @@ fn interlaced_frames_keep_their_fields() {
     }
     let flags: Vec<_> = composites.iter().map(|b| b.flags()).collect();
     let caps = format!("{RGB},interlace-mode=interleaved");
-    let (out, _) = run(&element, Stream::new(&caps, composites), Some(Stream::new(GRAY, frames(25, 4, &gray(8, 6, 255)))));
+    let (out, _) =
+        run(&element, Stream::new(&caps, composites), Some(Stream::new(GRAY, frames(25, 4, &gray(8, 6, 255)))));
     assert_eq!(out.iter().map(|b| b.flags()).collect::<Vec<_>>(), flags);
     assert_eq!(stat(&element, "harmonized"), 4);
 }

@@ -237,7 +237,8 @@ impl Harmonize {
 
     /// The composite's segment, and its place in running time.
     fn place(&self, composite: &gst::BufferRef) -> anyhow::Result<(gst::FormattedSegment<gst::ClockTime>, Span)> {
-        let segment = self.sink.segment().downcast().map_err(|_| anyhow!("Pad sink: a composite came before its segment"))?;
+        let segment =
+            self.sink.segment().downcast().map_err(|_| anyhow!("Pad sink: a composite came before its segment"))?;
         let (frame, last) = {
             let state = lock(&self.state);
             (state.composite.as_ref().and_then(Video::frame_duration), state.last)
