@@ -119,7 +119,7 @@ fn apply_420(luma: &mut PlaneMut, mut chroma: Chroma, mask: &Mask, maps: &Maps, 
     let (mut rows, mut sites) = ([[NONE; 3], [NONE; 3]], [NONE; 3]);
     let (mut m, mut m_sites, mut o) = ([NONE; 2], NONE, [NONE; 2]);
     for cy in 0..h.div_ceil(2) {
-        // The last row of an odd height stands for both.
+        // The last row of an odd height stands for both: written twice, from what it was before.
         let ys = [2 * cy, (2 * cy + 1).min(h - 1)];
         let mask_rows = ys.map(|y| &mask.data[y * w..][..w]);
         let mut fresh = false;
@@ -145,10 +145,9 @@ fn apply_420(luma: &mut PlaneMut, mut chroma: Chroma, mask: &Mask, maps: &Maps, 
             let [a, b] = &mut m;
             average(a, b, n, &mut m_sites);
 
-            let both = if ys[0] == ys[1] { 1 } else { 2 };
-            for i in 0..both {
-                blend(&rows[i], 0, &m[i], &across, x.clone(), &lines[i], limits[0], &mut o[0]);
-                narrow(&o[0], &mut luma.row_mut(ys[i], w)[x.clone()]);
+            for (((row, m), line), y) in rows.iter().zip(&m).zip(&lines).zip(ys) {
+                blend(row, 0, m, &across, x.clone(), line, limits[0], &mut o[0]);
+                narrow(&o[0], &mut luma.row_mut(y, w)[x.clone()]);
             }
             for (k, out) in o.iter_mut().enumerate() {
                 let (k, line) = (k + 1, &lines[2]);

@@ -1,9 +1,12 @@
 //! Least-squares fit of the local affine maps that take a proxy's foreground to its harmonized colours.
 //!
-//! `apply` adds M (A - 1) [C; 1], of which a proxy pixel sees m (A - 1) [X; 1]. So A_p = argmin sum_q |m_q (A - 1)
-//! [X_q; 1] - (Y_q - X_q)|^2 + ridge |A - A_0|^2 over the neighbourhood q of proxy pixel p, and A_0 is the same fit
-//! over the whole foreground, itself drawn towards the identity. Where colours are too few or too alike to tell a map,
-//! or the foreground is a speck, the prior decides; where there is none nearby, the map is A_0.
+//! `apply` adds M (A - 1) [C; 1], of which a proxy pixel sees m (A - 1) [X; 1]. So the map of proxy pixel p is
+//!
+//!   A_p = argmin sum_q |m_q (A - 1) [X_q; 1] - (Y_q - X_q)|^2 + ridge |A - A_0|^2
+//!
+//! over its neighbourhood q, and A_0 is the same fit over the whole foreground, itself drawn towards the identity. Where
+//! colours are too few or too alike to tell a map, or the foreground is a speck, the prior decides; where there is none
+//! nearby, the map is A_0.
 
 use super::Transfer;
 use crate::frame::Proxy;
