@@ -20,8 +20,9 @@ pub enum MaskChannel {
 /// Which code values mean background and foreground.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MaskRange {
-    /// Alpha and RGB are full, Y'CbCr is as its colour says. GRAY8 comes both ways and its caps don't tell: it is limited
-    /// where this mask's own samples gather at 16 rather than at 0, and, in a mask with neither, at 235 rather than at 255.
+    /// Alpha and RGB are full, Y'CbCr is as its colour says. GRAY8 comes both ways and its caps don't tell: it is
+    /// limited where this mask's own samples gather at 16 rather than at 0, and, in a mask with neither, at 235 rather
+    /// than at 255.
     #[default]
     Auto,
     /// 0 is background, 255 foreground.
@@ -71,8 +72,9 @@ impl Mask {
         mask
     }
 
-    /// `from_picture` into this mask's own memory. A channel that the format lacks (`MaskSettings::check`) reads as luma.
-    /// Averages where the mask shrinks, interpolates linearly where it grows; what is all background stays exactly 0.
+    /// `from_picture` into this mask's own memory. A channel that the format lacks (`MaskSettings::check`) reads as
+    /// luma. Averages where the mask shrinks, interpolates linearly where it grows; what is all background stays
+    /// exactly 0.
     pub fn read(&mut self, picture: &Picture, settings: MaskSettings, width: usize, height: usize) {
         (self.width, self.height) = (width, height);
         self.data.clear();
@@ -81,7 +83,7 @@ impl Mask {
             return;
         }
         let source = Source::new(picture, settings.channel);
-        let levels = source.levels(picture, settings);
+        let levels = Levels::new(picture, settings);
         let (w, h) = (picture.width, picture.height);
         if (w, h) == (width, height) {
             for (y, line) in self.data.chunks_exact_mut(width).enumerate() {
@@ -133,7 +135,7 @@ enum Source<'a> {
 impl<'a> Source<'a> {
     fn new(picture: &Picture<'a>, channel: MaskChannel) -> Self {
         let Picture { format, planes, .. } = *picture;
-        let alpha = matches!(channel, MaskChannel::Auto | MaskChannel::Alpha) && format.has_alpha();
+        let alpha = is_alpha(channel, format);
         let Some(packed) = format.packed() else {
             return Self::Bytes { plane: planes[if alpha { 3 } else { 0 }], step: 1, offset: 0 };
         };
@@ -152,23 +154,6 @@ impl<'a> Source<'a> {
         Self::Bytes { plane: planes[0], step: packed.bytes, offset }
     }
 
-    fn levels(&self, picture: &Picture, settings: MaskSettings) -> Levels {
-        let alpha = matches!(settings.channel, MaskChannel::Auto | MaskChannel::Alpha) && picture.format.has_alpha();
-        let limited = match settings.range {
-            MaskRange::Full => false,
-            MaskRange::Limited => true,
-            MaskRange::Auto if alpha || !picture.format.is_yuv() => false,
-            MaskRange::Auto if picture.format != Format::Gray8 => !picture.colour.full_range,
-            MaskRange::Auto => gathers_at_16_235(picture),
-        };
-        let invert = if settings.invert { 255 } else { 0 };
-        if limited {
-            Levels { black: 16, gain: (255 << 16) / 219 + 1, invert }
-        } else {
-            Levels { black: 0, gain: 1 << 16, invert }
-        }
-    }
-
     fn read_row(&self, y: usize, line: &mut [u8]) {
         match self {
             Self::Bytes { plane, step: 1, .. } => line.copy_from_slice(plane.row(y, line.len())),
@@ -185,6 +170,10 @@ impl<'a> Source<'a> {
     }
 }
 
+fn is_alpha(channel: MaskChannel, format: Format) -> bool {
+    matches!(channel, MaskChannel::Auto | MaskChannel::Alpha) && format.has_alpha()
+}
+
 /// They add up to 65536, so that grey keeps its value.
 fn luma_weights(picture: &Picture, [r, g, b]: [usize; 3]) -> [u32; 4] {
     let luma = picture.colour.matrix.luma().map(|w| (w * 65536.0).round() as u32);
@@ -194,8 +183,8 @@ fn luma_weights(picture: &Picture, [r, g, b]: [usize; 3]) -> [u32; 4] {
     weights
 }
 
-/// Whether the samples of a GRAY8 mask gather at the ends of 16..235 rather than of 0..255. Lossy coding spreads an end over a few
-/// codes; the windows at the inner ends are the narrower ones, so an even ramp counts as full.
+/// Whether the samples of a GRAY8 mask gather at the ends of 16..235 rather than of 0..255. Lossy coding spreads an end
+/// over a few codes; the windows at the inner ends are the narrower ones, so an even ramp counts as full.
 fn gathers_at_16_235(picture: &Picture) -> bool {
     let mut counts = [0u64; 4];
     for y in 0..picture.height {
@@ -235,6 +224,23 @@ struct Levels {
 }
 
 impl Levels {
+    fn new(picture: &Picture, settings: MaskSettings) -> Self {
+        let alpha = is_alpha(settings.channel, picture.format);
+        let limited = match settings.range {
+            MaskRange::Full => false,
+            MaskRange::Limited => true,
+            MaskRange::Auto if alpha || !picture.format.is_yuv() => false,
+            MaskRange::Auto if picture.format != Format::Gray8 => !picture.colour.full_range,
+            MaskRange::Auto => gathers_at_16_235(picture),
+        };
+        let invert = if settings.invert { 255 } else { 0 };
+        if limited {
+            Levels { black: 16, gain: (255 << 16) / 219 + 1, invert }
+        } else {
+            Levels { black: 0, gain: 1 << 16, invert }
+        }
+    }
+
     fn apply(&self, line: &mut [u8]) {
         if (self.black, self.gain) != (0, 1 << 16) {
             stretch(line, self.black, self.gain);
@@ -289,8 +295,8 @@ vectorized! {
     }
 }
 
-/// Which source samples make up each sample along one axis: the part of each that it covers where the mask shrinks, its two
-/// neighbours where it grows. The weights of a sample add up to 1.
+/// Which source samples make up each sample along one axis: the part of each that it covers where the mask shrinks, its
+/// two neighbours where it grows. The weights of a sample add up to 1.
 struct Taps {
     /// First source sample, and where its weights end in `weights`.
     spans: Vec<(usize, usize)>,

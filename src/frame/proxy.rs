@@ -4,7 +4,8 @@ use super::colour::Affine;
 use super::simd::vectorized;
 use super::{Format, Mask, Picture, Plane};
 
-/// Box-filtered composite and mask. `rgb` is 3 x height x width (planar), sRGB in 0..1; `mask` is height x width in 0..1.
+/// Box-filtered composite and mask. `rgb` is 3 x height x width (planar), sRGB in 0..1; `mask` is height x width in
+/// 0..1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proxy {
     pub width: usize,

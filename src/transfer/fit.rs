@@ -1,9 +1,12 @@
 //! Least-squares fit of the local affine maps that take a proxy's foreground to its harmonized colours.
 //!
-//! `apply` adds M (A - 1) [C; 1], of which a proxy pixel sees m (A - 1) [X; 1]. So
-//! A_p = argmin sum_q |m_q (A - 1) [X_q; 1] - (Y_q - X_q)|^2 + ridge |A - A_0|^2 over the neighbourhood q of proxy pixel p,
-//! and A_0 is the same fit over the whole foreground, itself drawn towards the identity. Where colours are too few or too
-//! alike to tell a map, or the foreground is a speck, the prior decides; where there is none nearby, the map is A_0.
+//! `apply` adds M (A - 1) [C; 1], of which a proxy pixel sees m (A - 1) [X; 1]. So the map of proxy pixel p is
+//!
+//!   A_p = argmin sum_q |m_q (A - 1) [X_q; 1] - (Y_q - X_q)|^2 + ridge |A - A_0|^2
+//!
+//! over its neighbourhood q, and A_0 is the same fit over the whole foreground, itself drawn towards the identity. Where
+//! colours are too few or too alike to tell a map, or the foreground is a speck, the prior decides; where there is none
+//! nearby, the map is A_0.
 
 use super::Transfer;
 use crate::frame::Proxy;
@@ -14,7 +17,8 @@ const RADIUS: usize = 1;
 const RIDGE: f64 = 0.05;
 const GLOBAL_RIDGE: f64 = 0.05;
 
-/// Sums over proxy pixels, with u = m (r, g, b, 1) and v = m X + (Y - X): u u^T by its lower triangle, then v_r u, v_g u, v_b u.
+/// Sums over proxy pixels, with u = m (r, g, b, 1) and v = m X + (Y - X): u u^T by its lower triangle, then v_r u, v_g
+/// u, v_b u.
 type Moments = [f64; 22];
 
 /// Where the sum of m^2 is.
@@ -22,8 +26,8 @@ const WEIGHT: usize = 9;
 
 const IDENTITY: [[f64; 4]; 3] = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]];
 
-/// `harmonized` is 3 x height x width like `proxy.rgb`. One map per proxy pixel, drawn towards the global map; the identity
-/// when there is no foreground. Pixels with a value that is not finite count for nothing.
+/// `harmonized` is 3 x height x width like `proxy.rgb`. One map per proxy pixel, drawn towards the global map; the
+/// identity when there is no foreground. Pixels with a value that is not finite count for nothing.
 pub fn fit(proxy: &Proxy, harmonized: &[f32]) -> Transfer {
     let (cols, rows) = (proxy.width, proxy.height);
     let n = cols * rows;
