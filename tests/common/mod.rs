@@ -161,6 +161,7 @@ pub fn frames(rate: u64, count: u64, data: &[u8]) -> Vec<gst::Buffer> {
 
 /// Times are in ns.
 pub fn buffer(pts: u64, duration: u64, data: &[u8]) -> gst::Buffer {
+    init();
     let mut buffer = gst::Buffer::from_mut_slice(data.to_vec());
     let edit = buffer.get_mut().unwrap();
     edit.set_pts(gst::ClockTime::from_nseconds(pts));

@@ -20,7 +20,7 @@ use gst_base::subclass::prelude::*;
 use once_cell::sync::Lazy;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
     gst::DebugCategory::new("harmonize", gst::DebugColorFlags::empty(), Some("Harmonization of composites"))
@@ -28,6 +28,8 @@ static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
 
 /// Stands for a frame's duration where the caps name no frame rate.
 const FALLBACK_FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(40);
+
+const LATENCY_RETRY: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Debug)]
 struct Settings {
@@ -80,11 +82,14 @@ impl State {
     }
 }
 
-/// The flushes under way by their numbers: one flush comes to each pad as an event of its own.
+/// What the pads have been told, by the threads that told them.
 #[derive(Default)]
-struct Flushes {
-    sink: Option<gst::Seqnum>,
+struct Told {
+    /// The last flush of the sink pad: one flush comes to each pad as an event of its own.
+    flush: Option<gst::Seqnum>,
     seek: Option<gst::Seqnum>,
+    /// The mask stream was ended because its pad is not linked.
+    mask_ended: bool,
 }
 
 enum Outcome {
@@ -145,7 +150,7 @@ pub struct Harmonize {
     sink: gst_base::AggregatorPad,
     state: Mutex<State>,
     masks: Mutex<Masks>,
-    flushes: Mutex<Flushes>,
+    told: Mutex<Told>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -366,13 +371,25 @@ impl Harmonize {
         Ok(gst::FlowSuccess::Ok)
     }
 
-    /// Ends the mask stream if its pad is linked to nothing, so that nobody waits for it; a new link starts it again.
+    /// Ends the mask stream if its pad is linked to nothing, so that nobody waits for it; the stream of another source starts it again.
     /// Beside the calling thread, because sending EOS waits for a buffer on its way into the pad.
     fn end_unlinked_mask(&self) {
         self.obj().call_async(|element| {
             if let Some(mask) = element.static_pad("mask").filter(|mask| !mask.is_linked()) {
                 gst::debug!(CAT, obj = mask, "Not linked: the stream ends here");
+                lock(&element.imp().told).mask_ended = true;
                 mask.send_event(gst::event::Eos::new());
+            }
+        });
+    }
+
+    /// Asks for the latency until there is an answer, for which the base class asks once and then waits without a limit
+    /// for the next event. Sources have none before they are negotiated.
+    fn settle_latency(&self) {
+        self.obj().call_async(|element| {
+            let running = || element.imp().inference.state() != ModelState::Unloaded;
+            while running() && !element.src_pad().query(&mut gst::query::Latency::new()) {
+                std::thread::sleep(LATENCY_RETRY);
             }
         });
     }
@@ -398,6 +415,7 @@ impl Harmonize {
         };
         // One frame to wait for the mask, one to work in.
         self.obj().set_latency(2 * frame, 2 * frame);
+        self.settle_latency();
         self.end_unlinked_mask();
         true
     }
@@ -419,7 +437,7 @@ impl ObjectSubclass for Harmonize {
             sink: gst::PadBuilder::<gst_base::AggregatorPad>::from_template(&template).build(),
             state: Mutex::default(),
             masks: Mutex::default(),
-            flushes: Mutex::default(),
+            told: Mutex::default(),
         }
     }
 }
@@ -500,7 +518,7 @@ impl AggregatorImpl for Harmonize {
         *lock(&self.state) = State::default();
         *lock(&self.masks) = Masks::default();
         *lock(&self.stats) = Stats::default();
-        *lock(&self.flushes) = Flushes::default();
+        *lock(&self.told) = Told::default();
         self.load()
     }
 
@@ -617,14 +635,23 @@ impl AggregatorImpl for Harmonize {
                 );
                 return Err(gst::FlowError::Error);
             }
+            gst::EventView::StreamStart(_) if *pad != self.sink => {
+                let ended = std::mem::take(&mut lock(&self.told).mask_ended);
+                if ended || pad.is_eos() {
+                    // A new stream after EOS, which GStreamer 1.22 takes after a flush only.
+                    let seqnum = gst::Seqnum::next();
+                    self.parent_sink_event(pad, gst::event::FlushStart::builder().seqnum(seqnum).build());
+                    self.parent_sink_event(pad, gst::event::FlushStop::builder(false).seqnum(seqnum).build());
+                }
+            }
             gst::EventView::FlushStart(_) => {
-                let mut flushes = lock(&self.flushes);
+                let mut told = lock(&self.told);
                 if *pad == self.sink {
-                    flushes.sink = Some(event.seqnum());
+                    told.flush = Some(event.seqnum());
                 }
                 // A flush of the mask alone leaves the composite at work alone.
-                let composite = flushes.sink == Some(event.seqnum());
-                drop(flushes);
+                let composite = told.flush == Some(event.seqnum());
+                drop(told);
                 if composite {
                     self.inference.flush();
                 }
@@ -697,7 +724,7 @@ impl AggregatorImpl for Harmonize {
         match event.view() {
             gst::EventView::Seek(seek) if seek.get().1.contains(gst::SeekFlags::FLUSH) => {
                 // The base class drops a seek that it has seen already, and no flush follows it.
-                if lock(&self.flushes).seek.replace(event.seqnum()) != Some(event.seqnum()) {
+                if lock(&self.told).seek.replace(event.seqnum()) != Some(event.seqnum()) {
                     self.inference.flush();
                 }
                 let sought = self.parent_src_event(event);
