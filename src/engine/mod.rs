@@ -3,9 +3,21 @@
 //! Every worker runs torch on one thread (libgomp's spinning barriers are ruinous beside other work) and without gradients.
 //! A waiting caller can always be released by `Pending::cancel`, whatever inference is doing.
 
+mod pending;
+
+pub use pending::Pending;
+
+use crate::diffusion::Noise;
 use crate::frame::Proxy;
-use crate::transfer::Transfer;
-use anyhow::Result;
+use crate::harmonizers::{self, Harmonizer, ProxyGrid};
+use crate::transfer::{self, Transfer};
+use anyhow::{Context, Result, bail, ensure};
+use pending::Promise;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use tch::{Device, Kind, Tensor};
 
 /// What one inference depends on besides its proxy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,44 +28,124 @@ pub struct Sampling {
     pub seed: u64,
 }
 
+struct Job {
+    proxy: Proxy,
+    sampling: Sampling,
+    promise: Promise,
+}
+
 /// A loaded model and its workers. Dropping it never waits: workers end with the job at hand.
-pub struct Engine {}
+pub struct Engine {
+    /// Behind a lock for callers on several threads.
+    jobs: Mutex<Sender<Job>>,
+    grid: ProxyGrid,
+    device: String,
+}
 
 impl Engine {
-    /// Loads `model` (a built-in name or a folder) onto `device` (`auto`, `cpu`, `cuda`, `cuda:N`), once per worker thread,
-    /// and runs it once so that the first frame costs what every frame costs.
-    pub fn load(_model: &str, _device: &str, _workers: usize) -> Result<Self> {
-        todo!()
+    /// Loads `model` (a built-in name or a folder) onto `device` (`auto`, `cpu`, `cuda`, `cuda:N`), once for each of `workers`
+    /// threads, and runs each once so that the first frame costs what every frame costs.
+    pub fn load(model: &str, device: &str, workers: usize) -> Result<Self> {
+        let device = harmonizers::device(device)?;
+        let models: Result<Vec<_>> = (0..workers).map(|_| harmonizers::load(model, device)).collect();
+        Self::new(models?, device)
     }
 
-    /// The proxy size for a frame; `long_side` 0 takes the model's own.
-    pub fn proxy_size(&self, _width: usize, _height: usize, _long_side: u32) -> (usize, usize) {
-        todo!()
+    /// An engine of one worker for each of `models`, which must be alike.
+    pub fn new(models: Vec<Box<dyn Harmonizer>>, device: Device) -> Result<Self> {
+        let grid = models.first().context("an engine needs at least one worker")?.grid();
+        let (jobs, inbox) = channel();
+        let inbox = Arc::new(Mutex::new(inbox));
+        let (warm, warmed) = channel();
+        let workers = models.len();
+        for (i, model) in models.into_iter().enumerate() {
+            let worker = Worker { model, device, inbox: Arc::clone(&inbox) };
+            let warm = warm.clone();
+            thread::Builder::new()
+                .name(format!("harmonize-{i}"))
+                .spawn(move || worker.run(&warm))
+                .context("can't start an inference thread")?;
+        }
+        for _ in 0..workers {
+            warmed.recv().context("an inference thread ended while it was warming up")?.context("warm-up")?;
+        }
+        let device = match device {
+            Device::Cuda(index) => format!("cuda:{index}"),
+            _ => "cpu".to_owned(),
+        };
+        Ok(Self { jobs: Mutex::new(jobs), grid, device })
+    }
+
+    /// Width and height of the proxy for a frame; `long_side` 0 takes the model's own.
+    pub fn proxy_size(&self, width: usize, height: usize, long_side: u32) -> (usize, usize) {
+        self.grid.size(width, height, long_side)
     }
 
     /// The device it runs on: `cpu` or `cuda:N`.
     pub fn device(&self) -> &str {
-        todo!()
+        &self.device
     }
 
-    /// Queues an inference. Results don't depend on the number of workers or on the order of the queue.
-    pub fn submit(&self, _proxy: Proxy, _sampling: Sampling) -> Pending {
-        todo!()
+    /// Queues an inference. Its result depends on `proxy` and `sampling` alone, not on the workers or the queue.
+    pub fn submit(&self, proxy: Proxy, sampling: Sampling) -> Pending {
+        let (promise, pending) = Pending::new();
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        // A job that finds no worker left is dropped, and its promise tells who waits.
+        let _ = jobs.send(Job { proxy, sampling, promise });
+        pending
+    }
+}
+
+/// One inference thread: its own model, and the queue it shares with the others.
+struct Worker {
+    model: Box<dyn Harmonizer>,
+    device: Device,
+    inbox: Arc<Mutex<Receiver<Job>>>,
+}
+
+impl Worker {
+    fn run(self, warm: &Sender<Result<()>>) {
+        tch::set_num_threads(1);
+        let _no_grad = tch::no_grad_guard();
+        let (width, height) = self.model.grid().size(16, 9, 0);
+        let grey = Proxy { width, height, rgb: vec![0.5; 3 * width * height], mask: vec![1.0; width * height] };
+        let result = self.infer(&grey, Sampling { steps: 1, seed: 0 }).map(|_| ());
+        let failed = result.is_err();
+        if warm.send(result).is_err() || failed {
+            return;
+        }
+        loop {
+            let job = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(Job { proxy, sampling, promise }) = job else { return };
+            if !promise.is_cancelled() {
+                promise.keep(self.infer(&proxy, sampling));
+            }
+        }
+    }
+
+    /// A panic in a model is this frame's error, not the end of the thread.
+    fn infer(&self, proxy: &Proxy, sampling: Sampling) -> Result<Transfer> {
+        catch_unwind(AssertUnwindSafe(|| self.transfer(proxy, sampling))).unwrap_or_else(|panic| {
+            let what = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            bail!("inference panicked: {}", what.unwrap_or("no message"))
+        })
+    }
+
+    fn transfer(&self, proxy: &Proxy, sampling: Sampling) -> Result<Transfer> {
+        let (h, w) = (proxy.height as i64, proxy.width as i64);
+        let tensor = |values: &[f32], channels: i64| -> Result<Tensor> {
+            Ok(Tensor::f_from_slice(values)?.f_view([1, channels, h, w])?.f_to_device(self.device)?)
+        };
+        let (composite, mask) = (tensor(&proxy.rgb, 3)?, tensor(&proxy.mask, 1)?);
+        let noise = Noise::fixed(sampling.seed);
+        let harmonized = self.model.harmonize(&composite, &mask, &noise, sampling.steps).context("inference failed")?;
+        ensure!(harmonized.size() == composite.size(), "the model answered with shape {:?}", harmonized.size());
+        let harmonized = harmonized.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?;
+        let harmonized = Vec::<f32>::try_from(&harmonized)?;
+        ensure!(harmonized.iter().all(|v| v.is_finite()), "the model answered with values that are not finite");
+        Ok(transfer::fit(proxy, &harmonized))
     }
 }
 
-/// An inference under way. Clones stand for the same one.
-#[derive(Clone)]
-pub struct Pending {}
-
-impl Pending {
-    /// Blocks until the transfer is there; `None` once cancelled.
-    pub fn wait(&self) -> Option<Result<Transfer>> {
-        todo!()
-    }
-
-    /// Releases everyone who waits. The worker's result is thrown away.
-    pub fn cancel(&self) {
-        todo!()
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! The mask at the composite's size: one byte a pixel, 0 background, 255 foreground.
 
-use super::Picture;
+use super::simd::vectorized;
+use super::{Format, Picture, Plane};
+use anyhow::{Result, ensure};
 
 /// Which samples of the mask stream hold the mask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,10 +20,13 @@ pub enum MaskChannel {
 /// Which code values mean background and foreground.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MaskRange {
-    /// Decided by what the masks hold.
+    /// Alpha and RGB are full, Y'CbCr is as its colour says. GRAY8 comes both ways and its caps don't tell: it is limited
+    /// where this mask's own samples gather at 16 rather than at 0, and, in a mask with neither, at 235 rather than at 255.
     #[default]
     Auto,
+    /// 0 is background, 255 foreground.
     Full,
+    /// 16 and below is background, 235 and above foreground.
     Limited,
 }
 
@@ -29,11 +34,29 @@ pub enum MaskRange {
 pub struct MaskSettings {
     pub channel: MaskChannel,
     pub range: MaskRange,
+    /// Swaps background and foreground, after the range is read.
     pub invert: bool,
 }
 
+impl MaskSettings {
+    /// Whether a mask stream of `format` has the samples asked for.
+    pub fn check(&self, format: Format) -> Result<()> {
+        let named = matches!(self.channel, MaskChannel::Red | MaskChannel::Green | MaskChannel::Blue);
+        ensure!(
+            self.channel != MaskChannel::Alpha || format.has_alpha(),
+            "the mask is to be read from alpha, and {format:?} has none: choose another mask-channel or a format with alpha"
+        );
+        ensure!(
+            !named || !format.is_yuv(),
+            "the mask is to be read from {:?}, and {format:?} is not RGB: choose another mask-channel or an RGB format",
+            self.channel
+        );
+        Ok(())
+    }
+}
+
 /// Soft mask, `width * height` bytes without padding, 0 background to 255 foreground.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mask {
     pub width: usize,
     pub height: usize,
@@ -42,12 +65,255 @@ pub struct Mask {
 
 impl Mask {
     /// Reads the mask out of `picture` and scales it to `width` x `height`.
-    pub fn from_picture(_picture: &Picture, _settings: MaskSettings, _width: usize, _height: usize) -> Self {
-        todo!()
+    pub fn from_picture(picture: &Picture, settings: MaskSettings, width: usize, height: usize) -> Self {
+        let mut mask = Self::default();
+        mask.read(picture, settings, width, height);
+        mask
+    }
+
+    /// `from_picture` into this mask's own memory. A channel that the format lacks (`MaskSettings::check`) reads as luma.
+    /// Averages where the mask shrinks, interpolates linearly where it grows; what is all background stays exactly 0.
+    pub fn read(&mut self, picture: &Picture, settings: MaskSettings, width: usize, height: usize) {
+        (self.width, self.height) = (width, height);
+        self.data.clear();
+        self.data.resize(width * height, 0);
+        if self.data.is_empty() || picture.check().is_err() {
+            return;
+        }
+        let source = Source::new(picture, settings.channel);
+        let levels = source.levels(picture, settings);
+        let (w, h) = (picture.width, picture.height);
+        if (w, h) == (width, height) {
+            for (y, line) in self.data.chunks_exact_mut(width).enumerate() {
+                source.read_row(y, line);
+                levels.apply(line);
+            }
+            return;
+        }
+        self.scale(w, h, |y, line| {
+            source.read_row(y, line);
+            levels.apply(line);
+        });
+    }
+
+    /// Fills the mask from rows of a `w` x `h` one: along y first, then along x.
+    fn scale(&mut self, w: usize, h: usize, mut row: impl FnMut(usize, &mut [u8])) {
+        let (across, down) = (Taps::new(w, self.width), Taps::new(h, self.height));
+        let mut line = vec![0u8; w];
+        let mut sums = vec![0f32; w];
+        for (y, out) in self.data.chunks_exact_mut(self.width).enumerate() {
+            sums.fill(0.0);
+            for (source, weight) in down.of(y).filter(|&(_, weight)| weight > 0.0) {
+                row(source, &mut line);
+                accumulate(&mut sums, &line, weight);
+            }
+            for (x, o) in out.iter_mut().enumerate() {
+                *o = (across.of(x).map(|(source, weight)| weight * sums[source]).sum::<f32>() + 0.5) as u8;
+            }
+        }
     }
 
     /// Whether no sample belongs to the foreground.
     pub fn is_empty(&self) -> bool {
         self.data.iter().all(|&m| m == 0)
+    }
+
+    /// Whether this is a mask for a `width` x `height` picture.
+    pub(crate) fn covers(&self, width: usize, height: usize) -> bool {
+        (self.width, self.height) == (width, height) && width.checked_mul(height) == Some(self.data.len())
+    }
+}
+
+/// The samples that hold the mask.
+enum Source<'a> {
+    /// Byte `offset` of every `step`.
+    Bytes { plane: Plane<'a>, step: usize, offset: usize },
+    /// Luma of RGB, in 1/65536 of each byte of the pixel.
+    Weighted { plane: Plane<'a>, weights: Vec<u32> },
+}
+
+impl<'a> Source<'a> {
+    fn new(picture: &Picture<'a>, channel: MaskChannel) -> Self {
+        let Picture { format, planes, .. } = *picture;
+        let alpha = matches!(channel, MaskChannel::Auto | MaskChannel::Alpha) && format.has_alpha();
+        let Some(packed) = format.packed() else {
+            return Self::Bytes { plane: planes[if alpha { 3 } else { 0 }], step: 1, offset: 0 };
+        };
+        let [a, b, c] = packed.colour;
+        let offset = match (channel, packed.alpha) {
+            (MaskChannel::Auto | MaskChannel::Alpha, Some(alpha)) => alpha,
+            _ if format.is_yuv() => a,
+            (MaskChannel::Red, _) => a,
+            (MaskChannel::Green, _) => b,
+            (MaskChannel::Blue, _) => c,
+            _ => {
+                return Self::Weighted {
+                    plane: planes[0],
+                    weights: luma_weights(picture, packed.bytes, packed.colour),
+                };
+            }
+        };
+        Self::Bytes { plane: planes[0], step: packed.bytes, offset }
+    }
+
+    fn levels(&self, picture: &Picture, settings: MaskSettings) -> Levels {
+        let alpha = matches!(settings.channel, MaskChannel::Auto | MaskChannel::Alpha) && picture.format.has_alpha();
+        let limited = match settings.range {
+            MaskRange::Full => false,
+            MaskRange::Limited => true,
+            MaskRange::Auto if alpha || !picture.format.is_yuv() => false,
+            MaskRange::Auto if picture.format != Format::Gray8 => !picture.colour.full_range,
+            MaskRange::Auto => gathers_at_16_235(picture),
+        };
+        let invert = if settings.invert { 255 } else { 0 };
+        if limited {
+            Levels { black: 16, gain: (255 << 16) / 219 + 1, invert }
+        } else {
+            Levels { black: 0, gain: 1 << 16, invert }
+        }
+    }
+
+    fn read_row(&self, y: usize, line: &mut [u8]) {
+        match self {
+            Self::Bytes { plane, step: 1, .. } => line.copy_from_slice(plane.row(y, line.len())),
+            Self::Bytes { plane, step: 4, offset } => pick_of_4(plane.row(y, line.len() * 4), 8 * *offset as u32, line),
+            Self::Bytes { plane, step, offset } => {
+                let pixels = plane.row(y, line.len() * step).chunks_exact(*step);
+                for (m, pixel) in line.iter_mut().zip(pixels) {
+                    *m = pixel[*offset];
+                }
+            }
+            Self::Weighted { plane, weights } => {
+                let pixels = plane.row(y, line.len() * weights.len()).chunks_exact(weights.len());
+                for (m, pixel) in line.iter_mut().zip(pixels) {
+                    let sum: u32 = pixel.iter().zip(weights).map(|(&b, w)| u32::from(b) * w).sum();
+                    *m = ((sum + (1 << 15)) >> 16) as u8;
+                }
+            }
+        }
+    }
+}
+
+/// They add up to 65536, so that grey keeps its value.
+fn luma_weights(picture: &Picture, bytes: usize, [r, g, b]: [usize; 3]) -> Vec<u32> {
+    let luma = picture.colour.matrix.luma().map(|w| (w * 65536.0).round() as u32);
+    let mut weights = vec![0; bytes];
+    (weights[r], weights[b]) = (luma[0], luma[2]);
+    weights[g] = 65536 - luma[0] - luma[2];
+    weights
+}
+
+/// Whether the samples of a GRAY8 mask gather at the ends of 16..235 rather than of 0..255. Lossy coding spreads an end over a few
+/// codes; the windows at the inner ends are the narrower ones, so an even ramp counts as full.
+fn gathers_at_16_235(picture: &Picture) -> bool {
+    let mut counts = [0u64; 4];
+    for y in 0..picture.height {
+        let row = count_ends(picture.planes[0].row(y, picture.width));
+        counts.iter_mut().zip(row).for_each(|(c, r)| *c += u64::from(r));
+    }
+    let [at_0, at_16, at_235, at_255] = counts;
+    at_16 > at_0 || (at_16 == at_0 && at_235 > at_255)
+}
+
+vectorized! {
+    /// Samples near 0, 16, 235 and 255.
+    fn count_ends(row: &[u8]) -> [u32; 4] {
+        let mut counts = [0; 4];
+        // Few enough samples at a time for counters of a byte, which is what makes it fast.
+        for part in row.chunks(255) {
+            let mut few = [0u8; 4];
+            for &m in part {
+                few[0] += u8::from(m <= 7);
+                few[1] += u8::from(m.wrapping_sub(13) <= 6);
+                few[2] += u8::from(m.wrapping_sub(232) <= 6);
+                few[3] += u8::from(m >= 248);
+            }
+            counts.iter_mut().zip(few).for_each(|(c, f)| *c += u32::from(f));
+        }
+        counts
+    }
+}
+
+/// Code values to 0..255.
+struct Levels {
+    black: u8,
+    /// In 1/65536.
+    gain: u32,
+    /// 255 to invert, else 0.
+    invert: u8,
+}
+
+impl Levels {
+    fn apply(&self, line: &mut [u8]) {
+        if (self.black, self.gain) != (0, 1 << 16) {
+            stretch(line, self.black, self.gain);
+        }
+        if self.invert != 0 {
+            line.iter_mut().for_each(|m| *m ^= 255);
+        }
+    }
+}
+
+vectorized! {
+    fn stretch(line: &mut [u8], black: u8, gain: u32) {
+        for m in line {
+            *m = ((u32::from(m.saturating_sub(black)) * gain + (1 << 15)) >> 16).min(255) as u8;
+        }
+    }
+}
+
+vectorized! {
+    fn pick_of_4(row: &[u8], shift: u32, line: &mut [u8]) {
+        for (m, &pixel) in line.iter_mut().zip(row.as_chunks::<4>().0) {
+            *m = (u32::from_le_bytes(pixel) >> shift) as u8;
+        }
+    }
+}
+
+vectorized! {
+    fn accumulate(sums: &mut [f32], line: &[u8], weight: f32) {
+        for (s, &m) in sums.iter_mut().zip(line) {
+            *s += weight * f32::from(m);
+        }
+    }
+}
+
+/// Which source samples make up each sample along one axis: the part of each that it covers where the mask shrinks, its two
+/// neighbours where it grows. The weights of a sample add up to 1.
+struct Taps {
+    /// First source sample, and where its weights end in `weights`.
+    spans: Vec<(usize, usize)>,
+    weights: Vec<f32>,
+}
+
+impl Taps {
+    fn new(from: usize, to: usize) -> Self {
+        let (mut spans, mut weights) = (Vec::with_capacity(to), Vec::new());
+        let ratio = from as f64 / to as f64;
+        for i in 0..to {
+            let (left, right) = (i as f64 * ratio, (i + 1) as f64 * ratio);
+            let first;
+            if ratio > 1.0 {
+                first = left as usize;
+                let end = (right.ceil() as usize).clamp(first + 1, from);
+                weights.extend((first..end).map(|s| ((right.min((s + 1) as f64) - left.max(s as f64)) / ratio) as f32));
+            } else {
+                let centre = ((left + right) / 2.0 - 0.5).clamp(0.0, (from - 1) as f64);
+                first = (centre as usize).min(from.saturating_sub(2));
+                let f = (centre - first as f64) as f32;
+                weights.push(1.0 - f);
+                if from > 1 {
+                    weights.push(f);
+                }
+            }
+            spans.push((first, weights.len()));
+        }
+        Self { spans, weights }
+    }
+
+    fn of(&self, i: usize) -> impl Iterator<Item = (usize, f32)> {
+        let (first, end) = self.spans[i];
+        let start = if i == 0 { 0 } else { self.spans[i - 1].1 };
+        (first..).zip(self.weights[start..end].iter().copied())
     }
 }

@@ -1,1 +1,59 @@
-//! (being written)
+//! The models, all behind one trait, and how they are loaded.
+
+pub mod compact;
+pub mod load;
+
+pub use load::{BUILT_IN, device, load};
+
+use crate::diffusion::Noise;
+use anyhow::Result;
+use tch::Tensor;
+
+/// The sizes of proxy that a model takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxyGrid {
+    /// Long side in pixels where nobody asks for another.
+    pub long_side: u32,
+    /// Both sides are multiples of this.
+    pub multiple: u32,
+}
+
+impl ProxyGrid {
+    /// Width and height nearest to the frame's shape, never 0; `long_side` 0 takes the model's own.
+    pub fn size(&self, width: usize, height: usize, long_side: u32) -> (usize, usize) {
+        let long_side = f64::from(if long_side == 0 { self.long_side } else { long_side });
+        let longest = width.max(height).max(1) as f64;
+        let side = |length: usize| {
+            let multiples = (length as f64 / longest * long_side / f64::from(self.multiple)).round().max(1.0);
+            multiples as usize * self.multiple as usize
+        };
+        (side(width), side(height))
+    }
+}
+
+/// A model that answers a composited proxy with the proxy as it should look.
+pub trait Harmonizer: Send {
+    fn grid(&self) -> ProxyGrid;
+
+    /// `composite` is B x 3 x h x w, sRGB in 0..1; `mask` B x 1 x h x w in 0..1; h and w fit `grid`. `steps` 0 takes the model's
+    /// own number. Returns the harmonized proxy like `composite`: where the mask is partial, the foreground's colour before it
+    /// is blended. No randomness but `noise`.
+    fn harmonize(&self, composite: &Tensor, mask: &Tensor, noise: &Noise, steps: u32) -> Result<Tensor>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxy_keeps_the_frame_s_shape_within_a_multiple() {
+        let grid = ProxyGrid { long_side: 64, multiple: 8 };
+        assert_eq!(grid.size(1920, 1080, 0), (64, 40));
+        assert_eq!(grid.size(1080, 1920, 0), (40, 64));
+        assert_eq!(grid.size(256, 256, 0), (64, 64));
+        assert_eq!(grid.size(1920, 1080, 128), (128, 72));
+        assert_eq!(grid.size(1, 1, 0), (64, 64));
+        assert_eq!(grid.size(4000, 1, 0), (64, 8));
+        assert_eq!(grid.size(0, 0, 0), (8, 8));
+    }
+}

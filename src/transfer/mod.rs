@@ -1,6 +1,8 @@
 //! The transfer: how the foreground's colours are to change, as a grid of affine colour maps over the frame.
 
 pub mod fit;
+#[cfg(test)]
+mod tests;
 
 pub use fit::fit;
 
@@ -16,5 +18,10 @@ pub struct Transfer {
 impl Transfer {
     pub fn identity() -> Self {
         Self { cols: 1, rows: 1, maps: vec![[1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]] }
+    }
+
+    /// Whether there is a map for each cell.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.cols > 0 && self.rows > 0 && self.cols.checked_mul(self.rows) == Some(self.maps.len())
     }
 }

@@ -1,0 +1,86 @@
+//! The two ends of one inference: the caller's, which waits or cancels, and the worker's, which keeps its promise or breaks it.
+
+use crate::transfer::Transfer;
+use anyhow::{Result, anyhow};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+enum State {
+    Waiting,
+    Done(Result<Transfer>),
+    /// Cancelled, or taken by an earlier `wait`.
+    Over,
+}
+
+struct Slot {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Slot {
+    /// No code that can panic runs under this lock, so a poisoned one holds a sound state.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settle(&self, state: State) {
+        let mut current = self.lock();
+        if matches!(*current, State::Waiting) {
+            *current = state;
+            self.changed.notify_all();
+        }
+    }
+}
+
+/// An inference under way. Clones stand for the same one; its result is handed out once.
+#[derive(Clone)]
+pub struct Pending(Arc<Slot>);
+
+impl Pending {
+    /// A promise and the view of it that a caller waits on.
+    pub(super) fn new() -> (Promise, Self) {
+        let slot = Arc::new(Slot { state: Mutex::new(State::Waiting), changed: Condvar::new() });
+        (Promise(slot.clone()), Self(slot))
+    }
+
+    /// Blocks until the transfer is there or inference has failed; `None` once cancelled.
+    pub fn wait(&self) -> Option<Result<Transfer>> {
+        let mut state = self.0.lock();
+        loop {
+            match std::mem::replace(&mut *state, State::Over) {
+                State::Waiting => {
+                    *state = State::Waiting;
+                    state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                State::Done(result) => return Some(result),
+                State::Over => return None,
+            }
+        }
+    }
+
+    /// Releases everyone who waits. A result that comes later is thrown away.
+    pub fn cancel(&self) {
+        let mut state = self.0.lock();
+        *state = State::Over;
+        self.0.changed.notify_all();
+    }
+}
+
+/// The worker's end. Dropped without a result (a worker that died, an engine that went) it reports that to who waits.
+pub(super) struct Promise(Arc<Slot>);
+
+impl Promise {
+    pub fn keep(self, result: Result<Transfer>) {
+        self.0.settle(State::Done(result));
+    }
+
+    /// Whether nobody waits any more.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(*self.0.lock(), State::Over)
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.0.settle(State::Done(Err(anyhow!("the engine was closed before this inference began"))));
+    }
+}

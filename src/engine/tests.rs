@@ -1,0 +1,83 @@
+use super::*;
+use std::time::{Duration, Instant};
+
+/// Brightens by `gain`; slow, panicking or not finite on demand.
+struct Fake {
+    gain: f64,
+    takes: Duration,
+    panics_on_seed: bool,
+}
+
+impl Harmonizer for Fake {
+    fn grid(&self) -> ProxyGrid {
+        ProxyGrid { long_side: 16, multiple: 8 }
+    }
+
+    fn harmonize(&self, composite: &Tensor, _mask: &Tensor, noise: &Noise, _steps: u32) -> Result<Tensor> {
+        thread::sleep(self.takes);
+        assert!(!(self.panics_on_seed && *noise == Noise::fixed(13)), "unlucky");
+        Ok(composite.f_mul_scalar(self.gain)?)
+    }
+}
+
+fn fake(gain: f64, takes: Duration) -> Box<dyn Harmonizer> {
+    Box::new(Fake { gain, takes, panics_on_seed: true })
+}
+
+fn proxy(level: f32) -> Proxy {
+    let ramp = |i: usize| level + 0.3 * (i % 16) as f32 / 16.0;
+    Proxy { width: 16, height: 8, rgb: (0..3 * 128).map(ramp).collect(), mask: vec![1.0; 128] }
+}
+
+const SAMPLING: Sampling = Sampling { steps: 0, seed: 1 };
+
+#[test]
+fn workers_and_order_don_t_change_a_result() {
+    let run = |workers: usize| -> Vec<Transfer> {
+        let engine = Engine::load("compact", "cpu", workers).unwrap();
+        let sampling = |i: u64| Sampling { steps: 2, seed: i };
+        let proxies = (0..6).map(|i| engine.submit(proxy(0.1 * i as f32), sampling(i)));
+        let pending: Vec<_> = proxies.collect();
+        pending.iter().map(|p| p.wait().unwrap().unwrap()).collect()
+    };
+    let one = run(1);
+    assert_eq!(one, run(2));
+    assert_ne!(one[0], one[1]);
+}
+
+#[test]
+fn cancel_releases_who_waits_at_once() {
+    let engine = Engine::new(vec![fake(1.0, Duration::from_secs(1))], Device::Cpu).unwrap();
+    let pending = engine.submit(proxy(0.2), SAMPLING);
+    let canceller = pending.clone();
+    thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        canceller.cancel();
+    });
+    let start = Instant::now();
+    assert!(pending.wait().is_none());
+    assert!(start.elapsed() < Duration::from_millis(700), "{:?}", start.elapsed());
+}
+
+#[test]
+fn dropping_the_engine_never_waits_and_tells_who_does() {
+    let engine = Engine::new(vec![fake(1.0, Duration::from_secs(1))], Device::Cpu).unwrap();
+    let (first, second) = (engine.submit(proxy(0.2), SAMPLING), engine.submit(proxy(0.3), SAMPLING));
+    let start = Instant::now();
+    drop(engine);
+    assert!(start.elapsed() < Duration::from_millis(500));
+    assert!(first.wait().is_some_and(|r| r.is_ok()) && second.wait().is_some_and(|r| r.is_ok()));
+}
+
+#[test]
+fn a_panicking_model_is_one_frame_s_error() {
+    let engine = Engine::new(vec![fake(1.0, Duration::ZERO)], Device::Cpu).unwrap();
+    let error = engine.submit(proxy(0.2), Sampling { steps: 0, seed: 13 }).wait().unwrap().unwrap_err();
+    assert!(format!("{error:#}").contains("unlucky"), "{error:#}");
+    assert!(engine.submit(proxy(0.2), SAMPLING).wait().unwrap().is_ok());
+}
+
+#[test]
+fn values_that_are_not_finite_are_an_error() {
+    assert!(Engine::new(vec![fake(f64::NAN, Duration::ZERO)], Device::Cpu).is_err());
+}

@@ -1,0 +1,256 @@
+//! `compact`: a small conditional diffusion U-Net that predicts how the foreground's colours are to change.
+//!
+//! The diffusion variable is x = `residual_scale` * M * D, D the change of sRGB from composite to harmonized picture; the
+//! network answers a noisy x with D itself (x0-prediction), as the sum of a global polynomial colour map, a coarse grid of
+//! affine maps and a residual. Its features see the picture at half the proxy's size; statistics of foreground and
+//! background (moments, histograms, pooled features) reach every block through the embedding.
+
+use super::{Harmonizer, ProxyGrid};
+use crate::diffusion::{Ddim, Noise, Prediction, Schedule};
+use crate::nets::weights::channels_last;
+use crate::nets::{Conv2d, Init, Linear, Path, ResnetBlock, SelfAttention, embeddings};
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+/// Every hyper-parameter of the network and of its sampler.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub class: String,
+    /// Feature channels at 1/2, 1/4 and 1/8 of the proxy.
+    pub channels: [i64; 3],
+    pub emb_channels: i64,
+    pub groups: i64,
+    pub heads: i64,
+    /// Bins of the colour histograms.
+    pub bins: i64,
+    pub schedule: Schedule,
+    pub train_timesteps: usize,
+    pub residual_scale: f64,
+    /// Long side of the proxy in pixels.
+    pub proxy_size: u32,
+    /// Sampler steps by default.
+    pub steps: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            class: "compact".into(),
+            channels: [64, 128, 192],
+            emb_channels: 256,
+            groups: 8,
+            heads: 4,
+            bins: 8,
+            schedule: Schedule::Cosine,
+            train_timesteps: 1000,
+            residual_scale: 4.0,
+            proxy_size: 64,
+            steps: 1,
+        }
+    }
+}
+
+/// Both sides of a proxy are multiples of this: three halvings.
+const MULTIPLE: u32 = 8;
+const TIME_CHANNELS: i64 = 64;
+/// Terms of the global map: r, g, b, rg, rb, gb, r2, g2, b2, rgb, 1, as in ccHarmony's illuminant changes.
+const POLYNOMIAL: i64 = 11;
+
+/// The network: (x, composite, mask, t) -> D.
+#[derive(Debug)]
+pub struct Compact {
+    pub config: Config,
+    device: Device,
+    time: Linear,
+    colour: Linear,
+    emb: Linear,
+    conv_in: Conv2d,
+    down: [ResnetBlock; 2],
+    downsample: [Conv2d; 2],
+    mid: [ResnetBlock; 2],
+    attention: SelfAttention,
+    pooled: Linear,
+    pooled_out: Linear,
+    lateral: [Conv2d; 2],
+    up: [ResnetBlock; 2],
+    head_global: Linear,
+    head_local: Conv2d,
+    head_residual: Conv2d,
+}
+
+impl Compact {
+    pub fn new(p: &Path, config: Config, device: Device) -> Result<Self> {
+        let Config { channels: [c0, c1, c2], emb_channels: e, groups, heads, bins, .. } = config;
+        ensure!(
+            [c0, c1, c2].iter().all(|c| *c > 0 && c % groups == 0) && c2 % heads == 0,
+            "channels {c0}, {c1}, {c2} must divide into {groups} groups and {heads} heads"
+        );
+        let zero = Init::Const(0.0);
+        let conv =
+            |name: &str, channels, kernel, stride, init| Conv2d::new(&p.sub(name), channels, kernel, stride, init);
+        let linear = |name: &str, channels, init| Linear::new(&p.sub(name), channels, init);
+        let block = |name: &str, channels| ResnetBlock::new(&p.sub(name), channels, e, groups);
+        let colour_statistics = 2 * (POLYNOMIAL - 1 + 3 * bins) + 1;
+        Ok(Self {
+            device,
+            time: linear("time", [TIME_CHANNELS, e], Init::FanIn(1.0))?,
+            colour: linear("colour", [colour_statistics, e], Init::FanIn(1.0))?,
+            emb: linear("emb", [e, e], Init::FanIn(1.7))?,
+            conv_in: conv("conv_in", [4 * 7, c0], 3, 1, Init::FanIn(1.7))?,
+            down: [block("down.0", c0)?, block("down.1", c1)?],
+            downsample: [
+                conv("downsample.0", [c0, c1], 3, 2, Init::FanIn(1.0))?,
+                conv("downsample.1", [c1, c2], 3, 2, Init::FanIn(1.0))?,
+            ],
+            mid: [block("mid.0", c2)?, block("mid.1", c2)?],
+            attention: SelfAttention::new(&p.sub("attention"), c2, heads, groups)?,
+            pooled: linear("pooled", [4 * (c0 + c1 + c2), e], Init::FanIn(1.0))?,
+            pooled_out: linear("pooled_out", [e, e], Init::FanIn(1.0))?,
+            lateral: [
+                conv("lateral.0", [c1, c0], 1, 1, Init::FanIn(1.0))?,
+                conv("lateral.1", [c2, c1], 1, 1, Init::FanIn(1.0))?,
+            ],
+            up: [block("up.0", c0)?, block("up.1", c1)?],
+            head_global: linear("head_global", [e, 3 * POLYNOMIAL], zero)?,
+            head_local: conv("head_local", [c1, 12], 3, 1, zero)?,
+            head_residual: conv("head_residual", [c0, 12], 3, 1, zero)?,
+            config,
+        })
+    }
+
+    /// `x` and `composite` (sRGB in 0..1) are B x 3 x h x w, `mask` B x 1 x h x w in 0..1, one timestep each; h and w multiples
+    /// of 8. Returns D in f32; features are computed in `kind`.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        composite: &Tensor,
+        mask: &Tensor,
+        timesteps: &[f64],
+        kind: Kind,
+    ) -> Result<Tensor> {
+        let background = mask.f_neg()?.f_add_scalar(1.0)?;
+        let polynomial = polynomial(composite)?;
+        let statistics = self.colour_statistics(composite, &polynomial, mask, &background)?;
+        let time = embeddings::timestep(timesteps, TIME_CHANNELS, self.device)?;
+        let emb = self.time.forward(&time)?.f_add(&self.colour.forward(&statistics)?)?.f_silu()?;
+        let emb = self.emb.forward(&emb)?;
+        let encoder_emb = emb.f_silu()?.f_to_kind(kind)?;
+
+        let signed = composite.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
+        let input = Tensor::f_cat(&[x.f_mul(mask)?, signed.shallow_clone(), mask.shallow_clone()], 1)?;
+        let input = channels_last(&input.f_pixel_unshuffle(2)?.f_to_kind(kind)?)?;
+        let h0 = self.down[0].forward(&self.conv_in.forward(&input)?, &encoder_emb)?;
+        let h1 = self.down[1].forward(&self.downsample[0].forward(&h0)?, &encoder_emb)?;
+        let h2 = self.mid[0].forward(&self.downsample[1].forward(&h1)?, &encoder_emb)?;
+        let h2 = self.attention.forward(&h2)?;
+
+        let mut pooled = Vec::with_capacity(12);
+        for (level, features) in [&h0, &h1, &h2].into_iter().enumerate() {
+            let features = features.f_to_kind(Kind::Float)?;
+            let mask = average(mask, 2 << level)?;
+            for weight in [&mask, &mask.f_neg()?.f_add_scalar(1.0)?] {
+                let mean = weighted_mean(&features, weight)?;
+                let square = weighted_mean(&features.f_square()?, weight)?;
+                pooled.push(square.f_sub(&mean.f_square()?)?.f_clamp_min(0.0)?.f_add_scalar(1e-4)?.f_sqrt()?);
+                pooled.push(mean);
+            }
+        }
+        let pooled = self.pooled.forward(&Tensor::f_cat(&pooled, 1)?)?.f_silu()?;
+        let emb = emb.f_add(&self.pooled_out.forward(&pooled)?)?.f_silu()?;
+        let decoder_emb = emb.f_to_kind(kind)?;
+
+        let h2 = self.mid[1].forward(&h2, &decoder_emb)?;
+        let h1 = self.up[1].forward(&upsample(&self.lateral[1].forward(&h2)?)?.f_add(&h1)?, &decoder_emb)?;
+        let h0 = self.up[0].forward(&upsample(&self.lateral[0].forward(&h1)?)?.f_add(&h0)?, &decoder_emb)?;
+
+        let (b, _, h, w) = composite.size4()?;
+        let global = self.head_global.forward(&emb)?.f_view([b, 3, POLYNOMIAL])?;
+        let global = global.f_bmm(&polynomial.f_view([b, POLYNOMIAL, h * w])?)?.f_view([b, 3, h, w])?;
+        let maps = self.head_local.forward(&h1.f_silu()?)?.f_to_kind(Kind::Float)?;
+        let maps = maps.f_upsample_bilinear2d([h, w], false, None, None)?.f_contiguous()?.f_view([b, 3, 4, h, w])?;
+        let ones = Tensor::f_ones_like(mask)?;
+        let local = maps.f_mul(&Tensor::f_cat(&[&signed, &ones], 1)?.f_unsqueeze(1)?)?;
+        let local = local.f_sum_dim_intlist([2i64].as_slice(), false, None::<Kind>)?;
+        let residual = self.head_residual.forward(&h0.f_silu()?)?.f_to_kind(Kind::Float)?.f_pixel_shuffle(2)?;
+        Ok(global.f_add(&local)?.f_add(&residual)?)
+    }
+
+    /// Moments and histograms of the colours in foreground and background, and the foreground's share: B x statistics.
+    fn colour_statistics(
+        &self,
+        composite: &Tensor,
+        polynomial: &Tensor,
+        mask: &Tensor,
+        background: &Tensor,
+    ) -> Result<Tensor> {
+        let (b, _, h, w) = composite.size4()?;
+        let bins = self.config.bins;
+        let centres = Tensor::f_arange(bins, (Kind::Float, self.device))?.f_view([1, 1, bins, 1, 1])?;
+        let place = composite.f_mul_scalar((bins - 1) as f64)?.f_unsqueeze(2)?.f_sub(&centres)?;
+        let histogram = place.f_abs()?.f_neg()?.f_add_scalar(1.0)?.f_clamp_min(0.0)?.f_view([b, 3 * bins, h, w])?;
+        let moments = polynomial.f_narrow(1, 0, POLYNOMIAL - 1)?;
+        let colours = Tensor::f_cat(&[moments, histogram], 1)?;
+        let share = mask.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?;
+        Ok(Tensor::f_cat(&[weighted_mean(&colours, mask)?, weighted_mean(&colours, background)?, share], 1)?)
+    }
+}
+
+/// B x 3 x h x w to the terms of the global map, B x 11 x h x w.
+fn polynomial(c: &Tensor) -> Result<Tensor> {
+    let c = c.f_unbind(1)?;
+    let (r, g, b) = (&c[0], &c[1], &c[2]);
+    let rg = r.f_mul(g)?;
+    let terms = [
+        r.shallow_clone(),
+        g.shallow_clone(),
+        b.shallow_clone(),
+        rg.shallow_clone(),
+        r.f_mul(b)?,
+        g.f_mul(b)?,
+        r.f_square()?,
+        g.f_square()?,
+        b.f_square()?,
+        rg.f_mul(b)?,
+        r.f_ones_like()?,
+    ];
+    Ok(Tensor::f_stack(&terms, 1)?)
+}
+
+/// Mean over all places of B x C x h x w, weighted by B x 1 x h x w: B x C; 0 where the weights are.
+fn weighted_mean(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let places = [2i64, 3];
+    let total = weight.f_sum_dim_intlist(places.as_slice(), false, None::<Kind>)?.f_clamp_min(1e-3)?;
+    Ok(x.f_mul(weight)?.f_sum_dim_intlist(places.as_slice(), false, None::<Kind>)?.f_div(&total)?)
+}
+
+fn average(x: &Tensor, factor: i64) -> Result<Tensor> {
+    Ok(x.f_avg_pool2d([factor; 2], [factor; 2], [0; 2], false, true, None)?)
+}
+
+fn upsample(x: &Tensor) -> Result<Tensor> {
+    let (_, _, h, w) = x.size4()?;
+    Ok(x.f_upsample_nearest2d([2 * h, 2 * w], None, None)?)
+}
+
+impl Harmonizer for Compact {
+    fn grid(&self) -> ProxyGrid {
+        ProxyGrid { long_side: self.config.proxy_size, multiple: MULTIPLE }
+    }
+
+    fn harmonize(&self, composite: &Tensor, mask: &Tensor, noise: &Noise, steps: u32) -> Result<Tensor> {
+        let Config { schedule, train_timesteps, residual_scale, .. } = self.config;
+        let steps = if steps == 0 { self.config.steps } else { steps } as usize;
+        let ddim = Ddim::new(schedule, train_timesteps, steps, Prediction::Sample, true)?;
+        let (b, _, h, w) = composite.size4()?;
+        let field = Tensor::f_from_slice(&noise.field(3, h as usize, w as usize))?.f_view([1, 3, h, w])?;
+        let mut x = field.f_to_device(self.device)?.f_expand([b, 3, h, w], false)?;
+        let mut change = x.f_zeros_like()?;
+        for (i, &t) in ddim.timesteps().iter().enumerate() {
+            change = self.forward(&x, composite, mask, &vec![t as f64; b as usize], Kind::Float)?;
+            x = ddim.step(i, &change.f_mul(mask)?.f_mul_scalar(residual_scale)?, &x)?;
+        }
+        Ok(composite.f_add(&change)?.f_clamp(0.0, 1.0)?)
+    }
+}

@@ -1,0 +1,97 @@
+//! From a model's name or folder and a device's name to a harmonizer, or to a sentence that says what doesn't fit.
+
+use super::Harmonizer;
+use super::compact::{Compact, Config};
+use crate::nets::Weights;
+use anyhow::{Context, Result, bail, ensure};
+use std::path::Path;
+use tch::Device;
+
+/// Models inside the plugin file: name, configuration, weights.
+pub const BUILT_IN: [(&str, &str, &[u8]); 1] = [(
+    "compact",
+    include_str!("../../models/compact/config.json"),
+    include_bytes!("../../models/compact/model.safetensors"),
+)];
+
+const WEIGHTS: &str = "model.safetensors";
+const PICKLES: [&str; 5] = ["bin", "pt", "pth", "ckpt", "pkl"];
+
+/// Loads a built-in model or a folder with config.json and model.safetensors. Every tensor's name, shape, kind and values
+/// are checked.
+pub fn load(model: &str, device: Device) -> Result<Box<dyn Harmonizer>> {
+    if let Some((_, config, weights)) = BUILT_IN.iter().find(|(name, ..)| *name == model) {
+        return build(config, weights, device).with_context(|| format!("built-in model {model}"));
+    }
+    let (config, weights) = read_folder(model)?;
+    build(&config, &weights, device).with_context(|| format!("model folder {model}"))
+}
+
+fn read_folder(model: &str) -> Result<(String, Vec<u8>)> {
+    let folder = Path::new(model);
+    let names = BUILT_IN.map(|(name, ..)| name).join(", ");
+    ensure!(!is_pickle(folder), "{}", pickle(model));
+    ensure!(folder.exists(), "there is no model {model}: neither a built-in one ({names}) nor a folder");
+    ensure!(folder.is_dir(), "model {model} is a file: give the folder that holds config.json and {WEIGHTS}");
+    let config = folder.join("config.json");
+    let config = std::fs::read_to_string(&config).with_context(|| format!("can't read {}", config.display()))?;
+    let weights = folder.join(WEIGHTS);
+    if !weights.exists()
+        && let Some(file) = folder.read_dir()?.flatten().map(|entry| entry.path()).find(|path| is_pickle(path))
+    {
+        bail!(pickle(&file.display().to_string()));
+    }
+    let weights = std::fs::read(&weights).with_context(|| format!("can't read {}", weights.display()))?;
+    Ok((config, weights))
+}
+
+fn is_pickle(path: &Path) -> bool {
+    path.extension().and_then(|e| e.to_str()).is_some_and(|e| PICKLES.contains(&e))
+}
+
+fn pickle(file: &str) -> String {
+    format!(
+        "{file} is a pickle, which can run code when it is loaded: convert it on a machine you trust with `python3 -c \
+         \"import sys, torch, safetensors.torch as s; s.save_file(torch.load(sys.argv[1], weights_only=True), sys.argv[2])\" \
+         {file} {WEIGHTS}` and give the folder that holds {WEIGHTS}"
+    )
+}
+
+fn build(config: &str, weights: &[u8], device: Device) -> Result<Box<dyn Harmonizer>> {
+    #[derive(serde::Deserialize)]
+    struct Class {
+        class: String,
+    }
+    let class = serde_json::from_str::<Class>(config).context("config.json")?.class;
+    ensure!(class == "compact", "config.json asks for class {class:?}: this plugin knows compact");
+    let config: Config = serde_json::from_str(config).context("config.json")?;
+    let weights = Weights::from_safetensors(weights, device).context(WEIGHTS)?;
+    let harmonizer = Compact::new(&weights.root(), config, device).context(WEIGHTS)?;
+    weights.finish().context(WEIGHTS)?;
+    Ok(Box::new(harmonizer))
+}
+
+/// `auto` (CUDA where it answers, else the CPU), `cpu`, `cuda` or `cuda:N`. Asking for CUDA where there is none is an error.
+pub fn device(name: &str) -> Result<Device> {
+    let count = || if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 };
+    let index = match name {
+        "cpu" => return Ok(Device::Cpu),
+        "auto" if count() == 0 => return Ok(Device::Cpu),
+        "auto" | "cuda" => 0,
+        _ => match name.strip_prefix("cuda:").and_then(|n| n.parse::<usize>().ok()) {
+            Some(index) => index,
+            None => bail!("there is no device {name:?}: give auto, cpu, cuda or cuda:N"),
+        },
+    };
+    let devices = count();
+    ensure!(
+        (index as i64) < devices,
+        "device {name} was asked for, but libtorch sees {devices} CUDA devices: use device=cpu, or install the NVIDIA driver \
+         and a libtorch with CUDA"
+    );
+    Ok(Device::Cuda(index))
+}
+
+#[cfg(test)]
+#[path = "load_tests.rs"]
+mod tests;

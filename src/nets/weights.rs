@@ -1,0 +1,174 @@
+//! Named parameters: created for training, or taken from a file with every name, shape and value checked.
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use safetensors::{Dtype, SafeTensors};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use tch::{Device, Kind, Tensor};
+
+/// How a new parameter starts.
+#[derive(Clone, Copy, Debug)]
+pub enum Init {
+    Const(f64),
+    /// Uniform in +-gain / sqrt(fan-in) (Kaiming for `gain` = sqrt(3)); fan-in is all but the first dimension.
+    FanIn(f64),
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Parameters are made as they are asked for.
+    New,
+    /// Parameters come out of this map; what is left over is a mistake.
+    Given(RefCell<BTreeMap<String, Tensor>>),
+}
+
+/// The parameters of one network by name.
+#[derive(Debug)]
+pub struct Weights {
+    source: Source,
+    device: Device,
+    taken: RefCell<BTreeMap<String, Tensor>>,
+}
+
+impl Weights {
+    /// New parameters that require gradients.
+    pub fn new(device: Device) -> Self {
+        Self { source: Source::New, device, taken: RefCell::default() }
+    }
+
+    /// Parameters by name, used as they are.
+    pub fn given(tensors: BTreeMap<String, Tensor>, device: Device) -> Self {
+        Self { source: Source::Given(RefCell::new(tensors)), device, taken: RefCell::default() }
+    }
+
+    /// Parameters from the bytes of a safetensors file: floating point, all values finite. Errors name the tensor.
+    pub fn from_safetensors(bytes: &[u8], device: Device) -> Result<Self> {
+        Ok(Self::given(read_safetensors(bytes)?, device))
+    }
+
+    pub fn root(&self) -> Path<'_> {
+        Path { weights: self, prefix: String::new() }
+    }
+
+    /// Every parameter of the network built from these weights; an error names those that it has no place for.
+    pub fn finish(self) -> Result<BTreeMap<String, Tensor>> {
+        if let Source::Given(tensors) = &self.source {
+            let surplus: Vec<_> = tensors.borrow().keys().cloned().collect();
+            ensure!(surplus.is_empty(), "tensors that the configuration has no place for: {}", surplus.join(", "));
+        }
+        Ok(self.taken.into_inner())
+    }
+
+    fn get(&self, name: String, shape: &[i64], init: Init) -> Result<Tensor> {
+        let tensor = match &self.source {
+            Source::Given(tensors) => {
+                let tensor = tensors.borrow_mut().remove(&name).ok_or_else(|| anyhow!("tensor {name} is missing"))?;
+                ensure!(
+                    tensor.size() == shape,
+                    "tensor {name} has shape {:?}, the configuration asks for {shape:?}",
+                    tensor.size()
+                );
+                channels_last(&tensor.f_to_device(self.device)?)?
+            }
+            Source::New => {
+                let tensor = Tensor::f_empty(shape, (Kind::Float, self.device))?;
+                let tensor = match init {
+                    Init::Const(value) => tensor.f_fill(value)?,
+                    Init::FanIn(gain) => {
+                        let bound = gain / (shape[1..].iter().product::<i64>().max(1) as f64).sqrt();
+                        tensor.f_uniform(-bound, bound)?
+                    }
+                };
+                channels_last(&tensor)?.f_requires_grad_(true)?
+            }
+        };
+        self.taken.borrow_mut().insert(name, tensor.shallow_clone());
+        Ok(tensor)
+    }
+}
+
+/// The same values with channels innermost in memory where there are four dimensions, the layout convolutions run fastest in;
+/// no copy where it is so already.
+pub fn channels_last(x: &Tensor) -> Result<Tensor> {
+    match x.dim() {
+        4 => Ok(x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?),
+        _ => Ok(x.shallow_clone()),
+    }
+}
+
+/// A place in the parameters' tree of names.
+#[derive(Clone, Debug)]
+pub struct Path<'a> {
+    weights: &'a Weights,
+    prefix: String,
+}
+
+impl Path<'_> {
+    /// The place `name` below this one.
+    pub fn sub(&self, name: impl std::fmt::Display) -> Self {
+        let prefix = if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
+        Self { weights: self.weights, prefix }
+    }
+
+    /// The parameter `name` here, of exactly this shape.
+    pub fn get(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+        self.weights.get(self.sub(name).prefix, shape, init)
+    }
+}
+
+/// Reads a safetensors file's bytes into f32 tensors; refuses other than floating-point kinds and values that aren't finite.
+pub fn read_safetensors(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| anyhow!("not a whole safetensors file ({e})"))?;
+    file.iter()
+        .map(|(name, view)| {
+            let kind = match view.dtype() {
+                Dtype::F32 => Kind::Float,
+                Dtype::F16 => Kind::Half,
+                Dtype::BF16 => Kind::BFloat16,
+                other => bail!("tensor {name} is of kind {other:?}: weights are F32, F16 or BF16"),
+            };
+            let shape: Vec<i64> = view.shape().iter().map(|&d| d as i64).collect();
+            let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)
+                .and_then(|t| t.f_to_kind(Kind::Float))
+                .with_context(|| format!("tensor {name}"))?;
+            let finite = tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0;
+            ensure!(finite, "tensor {name} holds values that are not finite");
+            Ok((name.to_owned(), tensor))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(tensors: &[(&str, Tensor)]) -> Vec<u8> {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        Tensor::write_safetensors(tensors, path.path()).unwrap();
+        std::fs::read(path.path()).unwrap()
+    }
+
+    fn error(bytes: &[u8], build: impl Fn(&Path) -> Result<()>) -> String {
+        let attempt = || {
+            let weights = Weights::from_safetensors(bytes, Device::Cpu)?;
+            build(&weights.root())?;
+            weights.finish()
+        };
+        format!("{:#}", attempt().unwrap_err())
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let ones = Tensor::ones([2, 3], (Kind::Float, Device::Cpu));
+        let good = file(&[("a.weight", ones.shallow_clone())]);
+        let a = |p: &Path, shape: &[i64]| p.sub("a").get("weight", shape, Init::Const(0.0)).map(|_| ());
+        assert!(error(&good, |p| a(p, &[3, 2])).contains("a.weight has shape [2, 3]"));
+        assert!(error(&good, |p| p.get("b", &[1], Init::Const(0.0)).map(|_| ())).contains("b is missing"));
+        assert!(error(&good, |_| Ok(())).contains("no place for: a.weight"));
+        assert!(error(&good[..good.len() - 1], |p| a(p, &[2, 3])).contains("not a whole safetensors file"));
+        let nan = file(&[("a.weight", &ones * f64::NAN)]);
+        assert!(error(&nan, |p| a(p, &[2, 3])).contains("a.weight holds values that are not finite"));
+        let int = file(&[("a.weight", ones.to_kind(Kind::Int64))]);
+        assert!(error(&int, |p| a(p, &[2, 3])).contains("of kind I64"));
+    }
+}

@@ -1,0 +1,140 @@
+//! What training composites are made of: photographs with label maps, object-shaped masks, measured illuminants and looks.
+
+use crate::nets::weights::read_safetensors;
+use anyhow::{Context, Result, ensure};
+use image::imageops::{FilterType, thumbnail};
+use std::path::{Path, PathBuf};
+
+/// Photographs are kept at this long side: three times what the network sees, room for crops.
+const LONG_SIDE: u32 = 192;
+/// A region smaller than this share of its photograph makes no foreground.
+const SMALLEST_REGION: f64 = 0.01;
+
+/// An 8-bit RGB picture with one label a pixel, 0 for none; `regions` are the labels large enough to be a foreground.
+pub struct Photo {
+    pub width: usize,
+    pub height: usize,
+    pub rgb: Vec<u8>,
+    pub labels: Vec<u8>,
+    pub regions: Vec<u8>,
+}
+
+/// An object's silhouette, 0 or 255.
+pub struct Shape {
+    pub width: usize,
+    pub height: usize,
+    pub data: Vec<u8>,
+}
+
+/// Polynomial over (r, g, b, rg, rb, gb, r2, g2, b2, rgb, 1) for each channel, RGB in 0..255.
+pub type Polynomial = [[f32; 11]; 3];
+
+/// A 3-D table of `size`^3 RGB values in 0..1, in [b][g][r] order.
+pub struct Look {
+    pub size: usize,
+    pub values: Vec<[f32; 3]>,
+}
+
+/// Everything in a data folder: photos/ (required), masks/, illuminants.safetensors, looks.safetensors.
+#[derive(Default)]
+pub struct Data {
+    pub photos: Vec<Photo>,
+    pub shapes: Vec<Shape>,
+    pub to_standard: Vec<Polynomial>,
+    pub from_standard: Vec<Polynomial>,
+    pub looks: Vec<Look>,
+}
+
+impl Data {
+    /// Reads a data folder; `progress` hears of every photograph.
+    pub fn read(folder: &Path, progress: &indicatif::ProgressBar) -> Result<Self> {
+        let mut data = Self::default();
+        let files = pictures(&folder.join("photos"), "jpg")?;
+        ensure!(!files.is_empty(), "there are no photographs (*.jpg) in {}", folder.join("photos").display());
+        progress.set_length(files.len() as u64);
+        for file in files {
+            data.photos.push(photo(&file).with_context(|| format!("photograph {}", file.display()))?);
+            progress.inc(1);
+        }
+        if folder.join("masks").is_dir() {
+            for file in pictures(&folder.join("masks"), "png")? {
+                data.shapes.push(shape(&file).with_context(|| format!("mask {}", file.display()))?);
+            }
+        }
+        let illuminants = folder.join("illuminants.safetensors");
+        if illuminants.exists() {
+            data.to_standard = polynomials(&illuminants, "to_standard")?;
+            data.from_standard = polynomials(&illuminants, "from_standard")?;
+        }
+        let looks = folder.join("looks.safetensors");
+        if looks.exists() {
+            data.looks = read_looks(&looks)?;
+        }
+        Ok(data)
+    }
+}
+
+/// Files with this extension, by name, so that a seed means the same everywhere.
+fn pictures(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    let entries = folder.read_dir().with_context(|| format!("can't read folder {}", folder.display()))?;
+    let mut files: Vec<_> =
+        entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == extension)).collect();
+    files.sort();
+    Ok(files)
+}
+
+fn photo(file: &Path) -> Result<Photo> {
+    let picture = image::open(file)?.into_rgb8();
+    let scale = f64::from(LONG_SIDE) / f64::from(picture.width().max(picture.height()));
+    let side = |length: u32| ((f64::from(length) * scale.min(1.0)).round() as u32).max(1);
+    let (width, height) = (side(picture.width()), side(picture.height()));
+    let rgb = thumbnail(&picture, width, height).into_raw();
+    let labels = file.with_extension("png");
+    let labels = match labels.exists() {
+        true => {
+            image::imageops::resize(&image::open(labels)?.into_luma8(), width, height, FilterType::Nearest).into_raw()
+        }
+        false => vec![0; (width * height) as usize],
+    };
+    let mut counts = [0usize; 256];
+    labels.iter().for_each(|&l| counts[usize::from(l)] += 1);
+    let smallest = SMALLEST_REGION * labels.len() as f64;
+    let regions = (1..=255u8).filter(|&l| counts[usize::from(l)] as f64 >= smallest).collect();
+    Ok(Photo { width: width as usize, height: height as usize, rgb, labels, regions })
+}
+
+fn shape(file: &Path) -> Result<Shape> {
+    let picture = image::open(file)?.into_luma8();
+    let picture = thumbnail(&picture, 96, (96 * picture.height() / picture.width().max(1)).max(1));
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let data = picture.into_raw().iter().map(|&v| if v >= 128 { 255 } else { 0 }).collect();
+    Ok(Shape { width, height, data })
+}
+
+fn values(file: &Path, name: &str) -> Result<(Vec<i64>, Vec<f32>)> {
+    let read = || {
+        let mut tensors = read_safetensors(&std::fs::read(file)?)?;
+        let tensor = tensors.remove(name).with_context(|| format!("tensor {name} is missing"))?;
+        Ok((tensor.size(), Vec::try_from(&tensor.f_flatten(0, -1)?)?))
+    };
+    let values: Result<_> = read();
+    values.with_context(|| format!("can't read {}", file.display()))
+}
+
+fn polynomials(file: &Path, name: &str) -> Result<Vec<Polynomial>> {
+    let (shape, values) = values(file, name)?;
+    ensure!(shape[1..] == [3, 11], "{name} in {} has shape {shape:?}, not [n, 3, 11]", file.display());
+    Ok(values.chunks_exact(33).map(|p| std::array::from_fn(|c| std::array::from_fn(|k| p[c * 11 + k]))).collect())
+}
+
+fn read_looks(file: &Path) -> Result<Vec<Look>> {
+    let (shape, values) = values(file, "luts")?;
+    ensure!(
+        shape.len() == 5 && shape[1] == shape[2] && shape[2] == shape[3] && shape[4] == 3,
+        "luts in {} has shape {shape:?}, not [n, s, s, s, 3]",
+        file.display()
+    );
+    let size = shape[1] as usize;
+    let looks = values.chunks_exact(size.pow(3) * 3);
+    Ok(looks.map(|l| Look { size, values: l.chunks_exact(3).map(|v| [v[0], v[1], v[2]]).collect() }).collect())
+}
