@@ -59,13 +59,23 @@ install_packages() {
         fail "apt-get could not install the packages above: its own message says why"
 }
 
+# Before anything is installed: can what was asked for be done?
+check_choices() {
+    case ${CUDA:-auto} in auto | yes | no) ;; *) fail "CUDA=$CUDA is not one of auto, yes, no" ;; esac
+    [ -z "${LIBTORCH:-}" ] || [ -e "$LIBTORCH/lib/libtorch_cpu.so" ] ||
+        fail "LIBTORCH is set to $LIBTORCH and lib/libtorch_cpu.so is not there: unset it, or set it to a libtorch $TORCH folder"
+}
+
 wants_cuda() {
     case ${CUDA:-auto} in
-        yes) ;;
-        no) return 1 ;;
         auto) [ -e /proc/driver/nvidia/version ] || command -v nvidia-smi >/dev/null ;;
-        *) fail "CUDA=$CUDA is not one of auto, yes, no" ;;
+        *) [ "$CUDA" = yes ] ;;
     esac
+}
+
+make_venv() {
+    rm -rf .venv
+    python3 -m venv .venv || fail "python3 could not make a virtual environment in .venv: its own message says why"
 }
 
 # True when every named wheel is in .venv in that version with each of its files: an interrupted pip leaves some out.
@@ -91,8 +101,7 @@ install_libtorch() {
         wheels_complete "${wheels[@]}" && return
         say "no NVIDIA driver: fetching torch $TORCH without its CUDA libraries into .venv (about 550 MB)"
     fi
-    rm -rf .venv
-    python3 -m venv .venv || fail "python3 could not make a virtual environment in .venv: its own message says why"
+    make_venv
     .venv/bin/python -m pip install --disable-pip-version-check --no-input --only-binary :all: "${pip[@]}" "${wheels[@]}" ||
         fail "pip could not fetch ${wheels[*]}: its own message says why"
 }
@@ -116,10 +125,10 @@ link() {
 }
 
 check_cargo
+check_choices
 install_packages
 if [ -n "${LIBTORCH:-}" ]; then
-    [ -e "$LIBTORCH/lib/libtorch_cpu.so" ] ||
-        fail "LIBTORCH is set to $LIBTORCH and lib/libtorch_cpu.so is not there: unset it, or set it to a libtorch $TORCH folder"
+    [ -x .venv/bin/python ] || make_venv # the demo fetches its photographs with its pip
     say "ready, with the libtorch in $LIBTORCH"
 else
     install_libtorch
