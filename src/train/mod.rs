@@ -115,7 +115,7 @@ fn steps(args: &Args, adam: &mut AdamW, workers: &[Worker], log: &mut Vec<plot::
         adam.step(answer.gradients, learning_rate(args, adam.step), ema)?;
         (loss, since) = (loss + answer.loss, since + 1);
         bar.inc(1);
-        if adam.step % args.every == 0 || adam.step == args.steps {
+        if adam.step.is_multiple_of(args.every) || adam.step == args.steps {
             let (validation, composite) = validate(workers, args.validation)?;
             log.push(plot::Row { step: adam.step, loss: loss / f64::from(since), validation });
             let message = format!(
@@ -192,7 +192,7 @@ fn resume(out: &Path, adam: &mut AdamW) -> Result<Vec<plot::Row>> {
     let context = || format!("can't resume from {}", checkpoint.display());
     adam.resume(&read_safetensors(&std::fs::read(&checkpoint).with_context(context)?).with_context(context)?)
         .with_context(context)?;
-    Ok(serde_json::from_slice(&std::fs::read(out.join("log.json")).with_context(context)?).with_context(context)?)
+    serde_json::from_slice(&std::fs::read(out.join("log.json")).with_context(context)?).with_context(context)
 }
 
 /// A file is replaced whole or not at all.
