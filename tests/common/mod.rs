@@ -7,11 +7,14 @@ use gst_check::Harness;
 use gstharmonize::elements::harmonize::{Harmonize, Infer, Job};
 use gstharmonize::engine::Sampling;
 use gstharmonize::frame::Proxy;
+use gstharmonize::harmonizers::compact::{Compact, Config};
+use gstharmonize::nets::Weights;
 use gstharmonize::transfer::Transfer;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Once};
 use std::thread;
 use std::time::{Duration, Instant};
+use tch::{Device, Tensor};
 
 pub fn init() {
     static INIT: Once = Once::new();
@@ -108,6 +111,28 @@ pub fn element_that_cannot_load(delay: Duration) -> Harmonize {
         bail!("the disk is on fire")
     }));
     element
+}
+
+/// An element as users get it.
+pub fn real(model: &str, device: &str) -> Harmonize {
+    init();
+    let factory = gst::ElementFactory::make("harmonize").property("model", model).property("device", device);
+    factory.build().unwrap().downcast().unwrap()
+}
+
+/// A folder with a small model of fresh weights.
+pub fn model() -> tempfile::TempDir {
+    let config = Config { channels: [8, 16, 16], emb_channels: 16, ..Config::default() };
+    let weights = Weights::new(Device::Cpu);
+    Compact::new(&weights.root(), config.clone(), Device::Cpu).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.json"), serde_json::to_string(&config).unwrap()).unwrap();
+    // A fresh model leaves its proxy alone, by weights of zero.
+    let awake = |t: Tensor| if t.count_nonzero(None::<i64>).int64_value(&[]) == 0 { t.randn_like() * 0.1 } else { t };
+    let tensors = weights.finish().unwrap().into_iter();
+    let tensors: Vec<_> = tensors.map(|(name, t)| (name, awake(t.detach()).contiguous())).collect();
+    Tensor::write_safetensors(&tensors, folder.path().join("model.safetensors")).unwrap();
+    folder
 }
 
 pub enum Item {
