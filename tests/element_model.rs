@@ -32,9 +32,8 @@ fn the_same_seed_gives_the_same_bytes_and_another_does_not() {
 
 #[test]
 fn the_built_in_model_is_the_default_and_runs() {
-    let element = real("compact", "cpu");
     init();
-    let default = gst::ElementFactory::make("harmonize").build().unwrap();
-    assert_eq!(default.property::<String>("model"), element.property::<String>("model"));
+    let element = gst::ElementFactory::make("harmonize").build().unwrap();
+    assert_eq!(element.property::<String>("model"), "compact");
     assert_eq!(harmonize("compact", 0).len(), 3);
 }
