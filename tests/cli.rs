@@ -1,7 +1,7 @@
 //! The command line as its users meet it: exit codes, and one sentence for each thing that goes wrong.
 
-use gstharmonize::harmonizers::compact::{Compact, Config};
-use gstharmonize::nets::Weights;
+mod models;
+
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -17,20 +17,6 @@ fn refused(folder: &Path, args: &[&str]) -> String {
     assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
     assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
     stderr
-}
-
-/// A small `compact` whose weights are noise: it changes colours, if not for the better.
-fn write_model(folder: &Path) {
-    tch::manual_seed(1);
-    let config = Config { channels: [8, 16, 16], emb_channels: 16, ..Config::default() };
-    let weights = Weights::new(tch::Device::Cpu);
-    Compact::new(&weights.root(), config.clone(), tch::Device::Cpu).unwrap();
-    let tensors = weights.finish().unwrap();
-    let noisy = |t: &tch::Tensor| t.detach() + t.detach().randn_like() * 0.1;
-    let tensors: Vec<_> = tensors.iter().map(|(name, t)| (name, noisy(t).contiguous())).collect();
-    std::fs::create_dir(folder).unwrap();
-    std::fs::write(folder.join("config.json"), serde_json::to_string(&config).unwrap()).unwrap();
-    tch::Tensor::write_safetensors(&tensors, folder.join("model.safetensors")).unwrap();
 }
 
 /// composite.png (64 x 48), mask.png of its size, and small.png, a mask of another.
@@ -105,7 +91,7 @@ fn a_folder_without_pictures_is_refused_in_a_sentence() {
 fn image_changes_the_foreground_alone() {
     let folder = pictures();
     let path = |name: &str| folder.path().join(name);
-    write_model(&path("model"));
+    models::write(&path("model"));
     let run = |output: &str, more: &[&str]| {
         let args = ["image", "composite.png", "mask.png", "-o", output, "--model", "model", "--device", "cpu"];
         let output = harmonize(folder.path(), &[&args, more].concat());
@@ -146,7 +132,7 @@ fn image_changes_the_foreground_alone() {
 fn eval_prints_a_table_and_writes_json() {
     let folder = pictures();
     let path = |name: &str| folder.path().join(name);
-    write_model(&path("model"));
+    models::write(&path("model"));
     for part in ["composite_images", "masks", "real_images"] {
         std::fs::create_dir_all(path("HOne").join(part)).unwrap();
     }

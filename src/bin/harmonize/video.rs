@@ -86,16 +86,30 @@ pub fn run(args: &Args) -> Result<()> {
     let harmonize = child(&pipeline, "h")?;
     args.model.configure(&harmonize);
     harmonize.set_property_from_str("mask-range", "full");
-    child(&pipeline, "file")?.set_property("location", args.output.to_str().context("the output's name is not UTF-8")?);
+    // Under another name until it is whole: without its index half a film can't be opened.
+    let mut part = args.output.clone().into_os_string();
+    part.push(".part");
+    child(&pipeline, "file")?.set_property("location", part.to_str().context("the output's name is not UTF-8")?);
 
-    let written = play(&pipeline, &harmonize, picture.frames());
+    let written = play(&pipeline, &harmonize, picture.frames()).and_then(|frames| {
+        ensure!(frames > 0, "{}: no frame came out of it", picture.path.display());
+        std::fs::rename(&part, &args.output).with_context(|| args.output.display().to_string())
+    });
     if written.is_err() {
-        // Without its index the film can't be opened anyway.
-        let _ = std::fs::remove_file(&args.output);
+        let _ = std::fs::remove_file(&part);
     }
-    let frames = written?;
-    ensure!(frames > 0, "{}: no frame came out of it", picture.path.display());
-    Ok(())
+    written
+}
+
+/// Counts the buffers that pass `pad`.
+fn count(pad: &gst::Pad) -> Arc<AtomicU64> {
+    let count = Arc::new(AtomicU64::new(0));
+    let counted = count.clone();
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        gst::PadProbeReturn::Ok
+    });
+    count
 }
 
 fn muxer(output: &Path) -> Result<&'static str> {
@@ -126,7 +140,7 @@ fn layered(foreground: &Clip, mask: &Clip, background: &Clip, muxer: &str) -> Re
     let (width, height, rate) = (foreground.width, foreground.height, foreground.rate);
     ensure!(rate.numer() > 0, "{}: its frame rate is not known", foreground.path.display());
     ensure!(
-        mask.still || mask.duration + mask.frame() > foreground.duration,
+        mask.still || foreground.sound || mask.duration + mask.frame() > foreground.duration,
         "{} lasts {:.2} s and {} {:.2} s: give a matte for every frame",
         mask.path.display(),
         mask.duration.seconds_f64(),
@@ -160,6 +174,7 @@ fn layered(foreground: &Clip, mask: &Clip, background: &Clip, muxer: &str) -> Re
     read(&pipeline, foreground, "foreground", true)?;
     read(&pipeline, mask, "mask", false)?;
     read(&pipeline, background, "background", false)?;
+    refuse_missing_matte(&child(&pipeline, "combine")?, mask, foreground)?;
     end_with_foreground(&child(&pipeline, "layers")?)?;
     Ok(pipeline)
 }
@@ -175,24 +190,55 @@ fn cover(aspect: f64, frame: &Clip) -> [i32; 4] {
     [(width - w) / 2.0, (height - h) / 2.0, w, h].map(|v| v.round() as i32)
 }
 
+/// `alphacombine` waits for ever for a matte that has ended, so a foreground frame beyond its end is an error.
+fn refuse_missing_matte(combine: &gst::Element, mask: &Clip, foreground: &Clip) -> Result<()> {
+    let pad = |name| combine.static_pad(name).with_context(|| format!("alphacombine without {name}"));
+    let (picture, alpha) = (pad("sink")?, pad("alpha")?);
+    let (pictures, mattes) = (count(&picture), count(&alpha));
+    let sentence =
+        format!("{} ends before {} does: give a matte for every frame", mask.path.display(), foreground.path.display());
+    let check = Arc::new({
+        let combine = combine.downgrade();
+        move || {
+            if pictures.load(Ordering::SeqCst) > mattes.load(Ordering::SeqCst)
+                && let Some(combine) = combine.upgrade()
+            {
+                gst::element_error!(combine, gst::StreamError::Failed, ("{sentence}"));
+            }
+        }
+    });
+    // Whichever comes last notices: the matte's end, or the frame that has none.
+    let ended = on_eos(&alpha, {
+        let check = check.clone();
+        move || check()
+    });
+    picture.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        if ended.load(Ordering::SeqCst) {
+            check();
+        }
+        gst::PadProbeReturn::Ok
+    });
+    Ok(())
+}
+
+/// True from the moment EOS reaches `pad`, when `then` is called.
+fn on_eos(pad: &gst::Pad, then: impl Fn() + Send + Sync + 'static) -> Arc<AtomicBool> {
+    let ended = Arc::new(AtomicBool::new(false));
+    let ends = ended.clone();
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if matches!(&info.data, Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Eos) {
+            ends.store(true, Ordering::SeqCst);
+            then();
+        }
+        gst::PadProbeReturn::Ok
+    });
+    ended
+}
+
 /// Ends the composite with its foreground (`sink_1`), however long the background is.
 fn end_with_foreground(compositor: &gst::Element) -> Result<()> {
     let foreground = compositor.static_pad("sink_1").context("compositor without sink_1")?;
-    let frames = Arc::new(AtomicU64::new(0));
-    let ended = Arc::new(AtomicBool::new(false));
-    foreground.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM, {
-        let (frames, ended) = (frames.clone(), ended.clone());
-        move |_, info| {
-            match &info.data {
-                Some(gst::PadProbeData::Buffer(_)) => drop(frames.fetch_add(1, Ordering::SeqCst)),
-                Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Eos => {
-                    ended.store(true, Ordering::SeqCst)
-                }
-                _ => (),
-            }
-            gst::PadProbeReturn::Ok
-        }
-    });
+    let (frames, ended) = (count(&foreground), on_eos(&foreground, || ()));
     let out = AtomicU64::new(0);
     compositor.static_pad("src").context("compositor without src")?.add_probe(
         gst::PadProbeType::BUFFER,
@@ -265,12 +311,7 @@ fn link_sound(pipeline: &gst::Pipeline, pad: &gst::Pad, encode: bool) -> Result<
 
 /// Runs to the end, and returns how many frames came out of `harmonize`. The bar counts to `expected`.
 fn play(pipeline: &gst::Pipeline, harmonize: &gst::Element, expected: u64) -> Result<u64> {
-    let frames = Arc::new(AtomicU64::new(0));
-    let counted = frames.clone();
-    harmonize.static_pad("src").context("harmonize without src")?.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-        counted.fetch_add(1, Ordering::Relaxed);
-        gst::PadProbeReturn::Ok
-    });
+    let frames = count(&harmonize.static_pad("src").context("harmonize without src")?);
     let bar = model::progress(expected, "harmonizing");
     let bus = pipeline.bus().context("a pipeline without bus")?;
     // When this fails, its ERROR message says why.
@@ -279,13 +320,13 @@ fn play(pipeline: &gst::Pipeline, harmonize: &gst::Element, expected: u64) -> Re
     bar.finish_and_clear();
     pipeline.set_state(gst::State::Null)?;
     ended?;
-    Ok(frames.load(Ordering::Relaxed))
+    Ok(frames.load(Ordering::SeqCst))
 }
 
 fn until_eos(bus: &gst::Bus, bar: &ProgressBar, frames: &AtomicU64) -> Result<()> {
     loop {
         let message = bus.timed_pop(100 * gst::ClockTime::MSECOND);
-        bar.set_position(frames.load(Ordering::Relaxed));
+        bar.set_position(frames.load(Ordering::SeqCst));
         let Some(message) = message else { continue };
         match message.view() {
             gst::MessageView::Eos(_) => return Ok(()),
