@@ -20,7 +20,7 @@ use gst_base::subclass::prelude::*;
 use once_cell::sync::Lazy;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
     gst::DebugCategory::new("harmonize", gst::DebugColorFlags::empty(), Some("Harmonization of composites"))
@@ -28,6 +28,8 @@ static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
 
 /// Stands for a frame's duration where the caps name no frame rate.
 const FALLBACK_FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(40);
+
+const LATENCY_RETRY: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Debug)]
 struct Settings {
@@ -67,9 +69,9 @@ impl Settings {
 #[derive(Default)]
 struct State {
     composite: Option<Video>,
+    /// Events that are to go ahead of the next output: caps, segment and tags.
     caps: Option<gst::Caps>,
-    /// Caps or segment have changed and are to be sent before the next output.
-    announce: bool,
+    segment: Option<gst::Event>,
     tags: Vec<gst::Event>,
     last: Option<Span>,
 }
@@ -80,11 +82,14 @@ impl State {
     }
 }
 
-/// The flushes under way by their numbers: one flush comes to each pad as an event of its own.
+/// What the pads have been told, by the threads that told them.
 #[derive(Default)]
-struct Flushes {
-    sink: Option<gst::Seqnum>,
+struct Told {
+    /// The last flush of the sink pad: one flush comes to each pad as an event of its own.
+    flush: Option<gst::Seqnum>,
     seek: Option<gst::Seqnum>,
+    /// The mask stream was ended because its pad is not linked.
+    mask_ended: bool,
 }
 
 enum Outcome {
@@ -145,7 +150,7 @@ pub struct Harmonize {
     sink: gst_base::AggregatorPad,
     state: Mutex<State>,
     masks: Mutex<Masks>,
-    flushes: Mutex<Flushes>,
+    told: Mutex<Told>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -198,7 +203,7 @@ impl Harmonize {
             let loaded = catch_unwind(AssertUnwindSafe(|| loader(&model, &device)));
             let loaded = loaded.unwrap_or_else(|_| Err(anyhow!("its loading panicked")));
             let Some(element) = element.upgrade() else { return };
-            element.imp().loaded(load, loaded.with_context(|| format!("can't load model {model} on device {device}")));
+            element.imp().loaded(load, loaded.with_context(|| format!("Can't load model {model} on device {device}")));
         };
         let spawned = std::thread::Builder::new().name("harmonize-load".into()).spawn(run);
         spawned.map(drop).map_err(|error| {
@@ -222,7 +227,7 @@ impl Harmonize {
             }
             Err(error) => {
                 // The streaming thread fails as soon as it learns of this, so its cause is told first.
-                gst::element_imp_error!(self, load_error(&error), ["{error:#}"]);
+                gst::element_imp_error!(self, load_error(&error), ("{error:#}"));
                 self.post_progress(gst::ProgressType::Error, &format!("{error:#}"));
                 self.inference.finish_load(load, None);
             }
@@ -231,19 +236,20 @@ impl Harmonize {
     }
 
     fn fail(&self, error: &anyhow::Error) -> gst::FlowError {
-        gst::element_imp_error!(self, gst::StreamError::Failed, ["{error:#}"]);
+        gst::element_imp_error!(self, gst::StreamError::Failed, ("{error:#}"));
         gst::FlowError::Error
     }
 
     /// The composite's segment, and its place in running time.
     fn place(&self, composite: &gst::BufferRef) -> anyhow::Result<(gst::FormattedSegment<gst::ClockTime>, Span)> {
-        let segment = self.sink.segment().downcast().map_err(|_| anyhow!("a composite came before its segment"))?;
+        let segment =
+            self.sink.segment().downcast().map_err(|_| anyhow!("Pad sink: a composite came before its segment"))?;
         let (frame, last) = {
             let state = lock(&self.state);
             (state.composite.as_ref().and_then(Video::frame_duration), state.last)
         };
         let span = Span::new(&segment, composite, frame, last).context(
-            "a composite has no timestamp, and neither the duration of the one before nor a frame rate tells its time",
+            "Pad sink: a composite has no timestamp, and neither the duration of the one before nor a frame rate tells its time",
         )?;
         Ok((segment, span))
     }
@@ -256,7 +262,7 @@ impl Harmonize {
         timeout: bool,
     ) -> Result<Option<MaskFrame>, gst::FlowError> {
         let found = lock(&self.masks).find(pad, time, timeout);
-        let Some(found) = found.context("pad mask").map_err(|error| self.fail(&error))? else {
+        let Some(found) = found.context("Pad mask").map_err(|error| self.fail(&error))? else {
             gst::trace!(CAT, imp = self, "The composite at {time} ns waits for its mask");
             return Err(NEED_DATA);
         };
@@ -270,12 +276,12 @@ impl Harmonize {
             Pair::Stale => gst::element_imp_warning!(
                 self,
                 gst::StreamError::Failed,
-                ["no mask for the composite at running time {at}: the last mask stays in use until the next one comes"]
+                ("No mask for the composite at running time {at}: the last mask stays in use until the next one comes")
             ),
             Pair::Missing => gst::element_imp_warning!(
                 self,
                 gst::StreamError::Failed,
-                ["no mask for the composite at running time {at}: frames pass untouched until the first mask comes"]
+                ("No mask for the composite at running time {at}: frames pass untouched until the first mask comes")
             ),
             _ => gst::debug!(CAT, imp = self, "Masks again from {at} on"),
         }
@@ -285,7 +291,7 @@ impl Harmonize {
     /// Harmonizes `composite` in place. `mask` is `None` without a mask pad, and holds `None` if there is no mask at its time.
     fn harmonize(&self, composite: &mut gst::Buffer, mask: Option<Option<MaskFrame>>) -> Result<Outcome, Stop> {
         let settings = lock(&self.settings).clone();
-        let video = lock(&self.state).composite.clone().context("a composite came before its caps")?;
+        let video = lock(&self.state).composite.clone().context("Pad sink: a composite came before its caps")?;
         let (width, height) = video.size();
         if composite.size() == 0 {
             return Ok(Outcome::Untouched("it is empty"));
@@ -298,7 +304,7 @@ impl Harmonize {
             Some(Some(frame)) if frame.is_gap() => {
                 return Ok(Outcome::Untouched("the mask stream has a gap at its time"));
             }
-            Some(Some(frame)) => lock(&self.masks).read(&frame, video.size(), settings.mask()).context("pad mask")?,
+            Some(Some(frame)) => lock(&self.masks).read(&frame, video.size(), settings.mask()).context("Pad mask")?,
             None if video.has_alpha() => {
                 let own = MaskSettings {
                     channel: frame::MaskChannel::Alpha,
@@ -306,7 +312,7 @@ impl Harmonize {
                     invert: settings.mask_invert,
                 };
                 let mask = video.read(composite, |picture| Mask::from_picture(picture, own, width, height));
-                Arc::new(mask.context("can't read a composite on pad sink")?)
+                Arc::new(mask.context("Pad sink: can't read a composite")?)
             }
             None => return Ok(Outcome::Untouched("it has no alpha, and no mask is linked")),
         };
@@ -321,23 +327,22 @@ impl Harmonize {
         let (w, h) = engine.proxy_size(width, height, settings.proxy_size);
         let proxy = video
             .read(composite, |picture| frame::proxy(picture, &mask, w, h))
-            .context("can't read a composite on pad sink")?;
+            .context("Pad sink: can't read a composite")?;
         let sampling = Sampling { steps: settings.steps, seed: settings.seed };
         let transfer = self.inference.infer(&*engine, proxy, sampling).ok_or(Stop::Flushed)?;
-        let transfer = transfer.context("inference failed")?;
+        let transfer = transfer.context("Can't harmonize a frame")?;
         video
             .write(composite.make_mut(), |picture| frame::apply(picture, &mask, &transfer, settings.strength as f32))
-            .context("can't write a composite of pad sink")?;
+            .context("Pad sink: can't write a composite")?;
         lock(&self.stats).harmonized(start.elapsed());
         Ok(Outcome::Harmonized)
     }
 
-    /// Sends what has to go ahead of the next buffer or gap.
-    fn announce(&self) {
-        let (caps, tags) = {
+    /// Sends caps and tags ahead of the next output, and hands out the segment, which the base class sends with a buffer.
+    fn announce(&self) -> Option<gst::Event> {
+        let (caps, segment, tags) = {
             let mut state = lock(&self.state);
-            let announce = std::mem::take(&mut state.announce);
-            (state.caps.clone().filter(|_| announce), std::mem::take(&mut state.tags))
+            (state.caps.take(), state.segment.take(), std::mem::take(&mut state.tags))
         };
         if let Some(caps) = caps {
             self.obj().set_src_caps(&caps);
@@ -345,6 +350,7 @@ impl Harmonize {
         for event in tags {
             self.obj().src_pad().push_event(event);
         }
+        segment
     }
 
     fn push(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
@@ -356,21 +362,34 @@ impl Harmonize {
     }
 
     fn push_gap(&self, gap: &gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
-        self.announce();
-        let Some(pts) = gap.pts().filter(|_| self.obj().src_pad().has_current_caps()) else {
-            return Ok(gst::FlowSuccess::Ok);
-        };
-        self.obj().src_pad().push_event(gst::event::Gap::builder(pts).duration(gap.duration()).build());
+        let segment = self.announce();
+        let src = self.obj().src_pad().clone();
+        if let (Some(pts), true) = (gap.pts(), src.has_current_caps()) {
+            segment.map(|segment| src.push_event(segment));
+            src.push_event(gst::event::Gap::builder(pts).duration(gap.duration()).build());
+        }
         Ok(gst::FlowSuccess::Ok)
     }
 
-    /// Ends the mask stream if its pad is linked to nothing, so that nobody waits for it; a new link starts it again.
+    /// Ends the mask stream if its pad is linked to nothing, so that nobody waits for it; the stream of another source starts it again.
     /// Beside the calling thread, because sending EOS waits for a buffer on its way into the pad.
     fn end_unlinked_mask(&self) {
         self.obj().call_async(|element| {
             if let Some(mask) = element.static_pad("mask").filter(|mask| !mask.is_linked()) {
                 gst::debug!(CAT, obj = mask, "Not linked: the stream ends here");
+                lock(&element.imp().told).mask_ended = true;
                 mask.send_event(gst::event::Eos::new());
+            }
+        });
+    }
+
+    /// Asks for the latency until there is an answer, for which the base class asks once and then waits without a limit
+    /// for the next event. Sources have none before they are negotiated.
+    fn settle_latency(&self) {
+        self.obj().call_async(|element| {
+            let running = || element.imp().inference.state() != ModelState::Unloaded;
+            while running() && !element.src_pad().query(&mut gst::query::Latency::new()) {
+                std::thread::sleep(LATENCY_RETRY);
             }
         });
     }
@@ -379,7 +398,7 @@ impl Harmonize {
         let video = match Video::from_caps(&caps) {
             Ok(video) => video,
             Err(error) => {
-                gst::element_imp_error!(self, gst::StreamError::Format, ["pad {}: {error:#}", pad.name()]);
+                gst::element_imp_error!(self, gst::StreamError::Format, ("Pad {}: {error:#}", pad.name()));
                 return false;
             }
         };
@@ -392,11 +411,11 @@ impl Harmonize {
             let mut state = lock(&self.state);
             state.composite = Some(video);
             state.caps = Some(caps);
-            state.announce = true;
             state.frame_duration()
         };
         // One frame to wait for the mask, one to work in.
         self.obj().set_latency(2 * frame, 2 * frame);
+        self.settle_latency();
         self.end_unlinked_mask();
         true
     }
@@ -418,7 +437,7 @@ impl ObjectSubclass for Harmonize {
             sink: gst::PadBuilder::<gst_base::AggregatorPad>::from_template(&template).build(),
             state: Mutex::default(),
             masks: Mutex::default(),
-            flushes: Mutex::default(),
+            told: Mutex::default(),
         }
     }
 }
@@ -499,7 +518,7 @@ impl AggregatorImpl for Harmonize {
         *lock(&self.state) = State::default();
         *lock(&self.masks) = Masks::default();
         *lock(&self.stats) = Stats::default();
-        *lock(&self.flushes) = Flushes::default();
+        *lock(&self.told) = Told::default();
         self.load()
     }
 
@@ -612,18 +631,27 @@ impl AggregatorImpl for Harmonize {
                 gst::element_imp_error!(
                     self,
                     gst::StreamError::Format,
-                    ["pad {} needs a segment in time, this one is in {:?}", pad.name(), segment.segment().format()]
+                    ("Pad {} needs a segment in time, this one is in {:?}", pad.name(), segment.segment().format())
                 );
                 return Err(gst::FlowError::Error);
             }
+            gst::EventView::StreamStart(_) if *pad != self.sink => {
+                let ended = std::mem::take(&mut lock(&self.told).mask_ended);
+                if ended || pad.is_eos() {
+                    // A new stream after EOS, which GStreamer 1.22 takes after a flush only.
+                    let seqnum = gst::Seqnum::next();
+                    self.parent_sink_event(pad, gst::event::FlushStart::builder().seqnum(seqnum).build());
+                    self.parent_sink_event(pad, gst::event::FlushStop::builder(false).seqnum(seqnum).build());
+                }
+            }
             gst::EventView::FlushStart(_) => {
-                let mut flushes = lock(&self.flushes);
+                let mut told = lock(&self.told);
                 if *pad == self.sink {
-                    flushes.sink = Some(event.seqnum());
+                    told.flush = Some(event.seqnum());
                 }
                 // A flush of the mask alone leaves the composite at work alone.
-                let composite = flushes.sink == Some(event.seqnum());
-                drop(flushes);
+                let composite = told.flush == Some(event.seqnum());
+                drop(told);
                 if composite {
                     self.inference.flush();
                 }
@@ -641,7 +669,7 @@ impl AggregatorImpl for Harmonize {
             Segment(segment) if is_composite => {
                 if let Some(segment) = segment.segment().downcast_ref::<gst::ClockTime>() {
                     self.obj().update_segment(segment);
-                    lock(&self.state).announce = true;
+                    lock(&self.state).segment = Some(event.clone());
                 }
             }
             Tag(_) if is_composite => lock(&self.state).tags.push(event.clone()),
@@ -696,7 +724,7 @@ impl AggregatorImpl for Harmonize {
         match event.view() {
             gst::EventView::Seek(seek) if seek.get().1.contains(gst::SeekFlags::FLUSH) => {
                 // The base class drops a seek that it has seen already, and no flush follows it.
-                if lock(&self.flushes).seek.replace(event.seqnum()) != Some(event.seqnum()) {
+                if lock(&self.told).seek.replace(event.seqnum()) != Some(event.seqnum()) {
                     self.inference.flush();
                 }
                 let sought = self.parent_src_event(event);

@@ -65,8 +65,8 @@ impl Video {
     /// One frame's duration; `None` for variable and unknown rates.
     pub fn frame_duration(&self) -> Option<gst::ClockTime> {
         let fps = self.info.fps();
-        let (numer, denom) = (u64::try_from(fps.numer()).ok()?, u64::try_from(fps.denom()).ok()?);
-        gst::ClockTime::SECOND.mul_div_round(denom, numer).filter(|d| !d.is_zero())
+        let numer = u64::try_from(fps.numer()).ok().filter(|&numer| numer > 0)?;
+        gst::ClockTime::SECOND.mul_div_round(u64::try_from(fps.denom()).ok()?, numer)
     }
 
     /// Hands `buffer`'s picture to `f`.

@@ -1,0 +1,36 @@
+# `make` alone lists the targets. Each brings the machine and the build up to date itself, so a fresh clone can start anywhere.
+SHELL := /bin/bash
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# Where `make install` puts the plugin: the folder GStreamer searches for the user's own plugins.
+PREFIX ?= $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/gstreamer-1.0/plugins
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r target what; do printf '  make %-8s %s\n' "$$target" "$$what"; done
+
+setup: ## install what is missing: Debian packages, and libtorch in .venv (CUDA=yes|no overrides looking for a driver)
+	@./setup.sh
+
+build: setup ## build the plugin and the command line into target/release
+	cargo build --release --locked
+
+demo: build ## harmonize a clip made of two photographs, or yours (FG=FILE MASK=FILE BG=FILE), into out/demo.mp4 and out/demo.png
+	@pipelines/demo.sh $(if $(FG)$(MASK)$(BG),"$(FG)" "$(MASK)" "$(BG)")
+
+test: setup ## rustfmt, clippy with warnings as errors, and every test
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked
+
+bench: build ## time the parts and the whole element (BENCH="fit apply --json FILE" for some of them)
+	target/release/harmonize bench $(BENCH)
+
+install: build ## put the plugin where GStreamer finds it (PREFIX=FOLDER, by default your own plugin folder)
+	install -D -m 755 target/release/libgstharmonize.so "$(DESTDIR)$(PREFIX)/libgstharmonize.so"
+	@echo "gst-inspect-1.0 harmonize should now list it. It uses the libtorch of this checkout: keep .venv where it is."
+
+clean: ## remove target/ and out/; .venv stays, it is the long download
+	cargo clean
+	rm -rf out
+
+.PHONY: help setup build demo test bench install clean
