@@ -211,12 +211,26 @@ fn what_does_not_fit_is_refused_in_a_sentence() {
     ]);
     assert!(sentence.contains("none"), "{sentence}");
 
-    for foreground in ["picture.mp4", "long.mp4"] {
-        let layers = ["--foreground", foreground, "--background", "still.png", "--mask", "short-matte.mp4"];
-        let sentence = refused(&[&layers[..], &["-o", "out.mp4"]].concat());
-        assert!(sentence.contains("give a matte for every frame"), "{sentence}");
-    }
     let missing = video(folder, &["--mask", "matte.mp4", "-o", "out.mp4"]);
     assert_eq!(missing.status.code(), Some(2));
     assert!(folder.join("matte.mp4").metadata().unwrap().len() > 1000, "an input was overwritten");
+}
+
+#[test]
+fn the_last_matte_stays() {
+    let folder = films();
+    let folder = folder.path();
+    let mut matte = decode(&folder.join("short-matte.mp4"));
+    let shown = matte.len();
+    assert!(shown < FRAMES);
+    matte.resize(FRAMES, matte[shown - 1].clone());
+    let plain = |args: &[&str], strength| {
+        made(folder, &[args, &["--mask", "short-matte.mp4", "--strength", strength]].concat())
+    };
+    for args in [&["--composite", "picture.mp4"][..], &["--foreground", "picture.mp4", "--background", "long.mp4"]] {
+        let (plain, harmonized) = (plain(args, "0"), plain(args, "1"));
+        assert_eq!((plain.len(), harmonized.len()), (FRAMES, FRAMES), "{args:?}");
+        let [inside, outside] = distances(&plain[shown..], &harmonized[shown..], &matte[shown..]);
+        assert!(inside > 5.0 && outside < 0.6, "{args:?}: {inside} inside, {outside} outside");
+    }
 }

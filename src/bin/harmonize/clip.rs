@@ -16,7 +16,6 @@ pub struct Clip {
     pub rate: gst::Fraction,
     /// Of the longest stream, which may be the sound.
     pub duration: gst::ClockTime,
-    pub sound: bool,
     /// A photograph: one frame, no duration.
     pub still: bool,
 }
@@ -43,7 +42,6 @@ impl Clip {
             aspect: par * f64::from(video.width()) / f64::from(video.height()),
             rate,
             duration: info.duration().unwrap_or_default(),
-            sound: !info.audio_streams().is_empty(),
             still: video.is_image(),
         })
     }

@@ -9,14 +9,13 @@ use anyhow::{Context, Result, bail, ensure};
 use gst::prelude::*;
 use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Harmonize a film
 ///
 /// Takes a finished composite and its matte, or a foreground and its matte to be laid over a background. The matte is a
-/// film as long as the picture, white on the foreground; its size and rate may differ. Sound is that of the composite or
-/// foreground.
+/// film or a picture, white on the foreground; its size and rate may differ. Sound is that of the composite or foreground.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -25,7 +24,7 @@ Examples:
   harmonize video --foreground actor.mp4 --mask matte.mp4 --background street.jpg -o harmonized.mkv --strength 0.7
 You should see a bar that counts frames, and then a film with as many frames as the composite or foreground and of its
 size, with the foreground in the light and colour of its surroundings. A background fills the frame (cropped, not
-stretched); where it is shorter than the foreground, its last frame stays.")]
+stretched). Where a background or matte is shorter than the foreground, its last frame stays.")]
 pub struct Args {
     /// Film with the foreground already in place
     #[arg(long, value_name = "FILE", required_unless_present = "foreground")]
@@ -79,6 +78,17 @@ pub fn run(args: &Args) -> Result<()> {
         ensure!(!same, "{} would be overwritten while it is read: write to another file", clip.path.display());
     }
 
+    for clip in [Some(&mask), background.as_ref()].into_iter().flatten() {
+        // A frame's difference is a matter of rounding.
+        if !clip.still && clip.duration + clip.frame() < picture.duration {
+            eprintln!(
+                "harmonize: {} ends after {:.2} s of {:.2}, its last frame stays",
+                clip.path.display(),
+                clip.duration.seconds_f64(),
+                picture.duration.seconds_f64()
+            );
+        }
+    }
     let pipeline = match &background {
         None => composited(&picture, &mask, muxer)?,
         Some(background) => layered(&picture, &mask, background, muxer)?,
@@ -139,22 +149,6 @@ fn composited(composite: &Clip, mask: &Clip, muxer: &str) -> Result<gst::Pipelin
 fn layered(foreground: &Clip, mask: &Clip, background: &Clip, muxer: &str) -> Result<gst::Pipeline> {
     let (width, height, rate) = (foreground.width, foreground.height, foreground.rate);
     ensure!(rate.numer() > 0, "{}: its frame rate is not known", foreground.path.display());
-    ensure!(
-        mask.still || foreground.sound || mask.duration + mask.frame() > foreground.duration,
-        "{} lasts {:.2} s and {} {:.2} s: give a matte for every frame",
-        mask.path.display(),
-        mask.duration.seconds_f64(),
-        foreground.path.display(),
-        foreground.duration.seconds_f64()
-    );
-    if !background.still && background.duration + background.frame() < foreground.duration {
-        eprintln!(
-            "harmonize: {} ends after {:.2} s of {:.2}, its last frame stays",
-            background.path.display(),
-            background.duration.seconds_f64(),
-            foreground.duration.seconds_f64()
-        );
-    }
     let [x, y, w, h] = cover(background.aspect, foreground);
     let rate = format!("video/x-raw,framerate={}/{}", rate.numer(), rate.denom());
     let pipeline = launch(&format!(
@@ -174,7 +168,7 @@ fn layered(foreground: &Clip, mask: &Clip, background: &Clip, muxer: &str) -> Re
     read(&pipeline, foreground, "foreground", true)?;
     read(&pipeline, mask, "mask", false)?;
     read(&pipeline, background, "background", false)?;
-    refuse_missing_matte(&child(&pipeline, "combine")?, mask, foreground)?;
+    hold_matte(&child(&pipeline, "matte")?, mask)?;
     end_with_foreground(&child(&pipeline, "layers")?)?;
     Ok(pipeline)
 }
@@ -190,33 +184,30 @@ fn cover(aspect: f64, frame: &Clip) -> [i32; 4] {
     [(width - w) / 2.0, (height - h) / 2.0, w, h].map(|v| v.round() as i32)
 }
 
-/// `alphacombine` waits for ever for a matte that has ended, so a foreground frame beyond its end is an error.
-fn refuse_missing_matte(combine: &gst::Element, mask: &Clip, foreground: &Clip) -> Result<()> {
-    let pad = |name| combine.static_pad(name).with_context(|| format!("alphacombine without {name}"));
-    let (picture, alpha) = (pad("sink")?, pad("alpha")?);
-    let (pictures, mattes) = (count(&picture), count(&alpha));
-    let sentence =
-        format!("{} ends before {} does: give a matte for every frame", mask.path.display(), foreground.path.display());
-    let check = Arc::new({
-        let combine = combine.downgrade();
-        move || {
-            if pictures.load(Ordering::SeqCst) > mattes.load(Ordering::SeqCst)
-                && let Some(combine) = combine.upgrade()
-            {
-                gst::element_error!(combine, gst::StreamError::Failed, ("{sentence}"));
-            }
-        }
-    });
-    // Whichever comes last notices: the matte's end, or the frame that has none.
-    let ended = on_eos(&alpha, {
-        let check = check.clone();
-        move || check()
-    });
-    picture.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-        if ended.load(Ordering::SeqCst) {
-            check();
+/// Holds the last matte for as long as there are frames: `alphacombine` would wait for the next one for ever. `matte` is the
+/// tee that takes them in.
+fn hold_matte(matte: &gst::Element, mask: &Clip) -> Result<()> {
+    let sink = matte.static_pad("sink").context("tee without sink")?;
+    let source = sink.peer().context("nothing feeds the matte")?;
+    let last = Arc::new(Mutex::new(None));
+    let held = last.clone();
+    source.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        if let (Ok(mut last), Some(buffer)) = (last.lock(), info.buffer()) {
+            *last = Some(buffer.copy());
         }
         gst::PadProbeReturn::Ok
+    });
+    let frame = mask.frame();
+    on_eos(&source, move || {
+        let Some(mut buffer) = held.lock().ok().and_then(|mut held| held.take()) else { return };
+        // Ends when the pipeline is taken down, which is what refuses the buffer.
+        loop {
+            let time = buffer.pts().map(|time| time + buffer.duration().unwrap_or(frame));
+            buffer.make_mut().set_pts(time);
+            if sink.chain(buffer.clone()).is_err() {
+                return;
+            }
+        }
     });
     Ok(())
 }
