@@ -1,7 +1,7 @@
 //! The command line as its users meet it: exit codes, and one sentence for each thing that goes wrong.
 
-use gstharmonize::harmonizers::compact::{Compact, Config};
-use gstharmonize::nets::Weights;
+mod models;
+
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -17,20 +17,6 @@ fn refused(folder: &Path, args: &[&str]) -> String {
     assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
     assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
     stderr
-}
-
-/// A small `compact` whose weights are noise: it changes colours, if not for the better.
-fn write_model(folder: &Path) {
-    tch::manual_seed(1);
-    let config = Config { channels: [8, 16, 16], emb_channels: 16, ..Config::default() };
-    let weights = Weights::new(tch::Device::Cpu);
-    Compact::new(&weights.root(), config.clone(), tch::Device::Cpu).unwrap();
-    let tensors = weights.finish().unwrap();
-    let noisy = |t: &tch::Tensor| t.detach() + t.detach().randn_like() * 0.1;
-    let tensors: Vec<_> = tensors.iter().map(|(name, t)| (name, noisy(t).contiguous())).collect();
-    std::fs::create_dir(folder).unwrap();
-    std::fs::write(folder.join("config.json"), serde_json::to_string(&config).unwrap()).unwrap();
-    tch::Tensor::write_safetensors(&tensors, folder.join("model.safetensors")).unwrap();
 }
 
 /// composite.png (64 x 48), mask.png of its size, and small.png, a mask of another.
@@ -56,7 +42,7 @@ fn help_teaches_every_command() {
         String::from_utf8(output.stdout).unwrap()
     };
     let overview = text(&["--help"]);
-    for command in ["image", "video", "eval", "bench"] {
+    for command in ["image", "video", "eval", "bench", "train"] {
         assert!(overview.contains(&format!("\n  {command} ")), "{overview}");
         let help = text(&[command, "--help"]);
         assert!(help.contains("Examples:") && help.contains(&format!("harmonize {command} ")), "{help}");
@@ -105,7 +91,7 @@ fn a_folder_without_pictures_is_refused_in_a_sentence() {
 fn image_changes_the_foreground_alone() {
     let folder = pictures();
     let path = |name: &str| folder.path().join(name);
-    write_model(&path("model"));
+    models::write(&path("model"));
     let run = |output: &str, more: &[&str]| {
         let args = ["image", "composite.png", "mask.png", "-o", output, "--model", "model", "--device", "cpu"];
         let output = harmonize(folder.path(), &[&args, more].concat());
@@ -146,7 +132,7 @@ fn image_changes_the_foreground_alone() {
 fn eval_prints_a_table_and_writes_json() {
     let folder = pictures();
     let path = |name: &str| folder.path().join(name);
-    write_model(&path("model"));
+    models::write(&path("model"));
     for part in ["composite_images", "masks", "real_images"] {
         std::fs::create_dir_all(path("HOne").join(part)).unwrap();
     }
@@ -171,4 +157,36 @@ fn eval_prints_a_table_and_writes_json() {
     let scores = &json["subsets"]["HOne"];
     assert_eq!((&scores["images"], &scores["composite"]["mse"]), (&1.into(), &0.0.into()));
     assert!(scores["harmonized"]["fmse"].as_f64().unwrap() > 1.0, "{json}");
+}
+
+#[test]
+fn bench_measures_each_part_and_the_element_beside_others() {
+    let folder = tempfile::tempdir().unwrap();
+    models::write(&folder.path().join("model"));
+    let bench = |stage: &str, rows: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_harmonize"))
+            .args([
+                "bench", stage, "--frames", "2", "--rounds", "1", "--json", "out.json", "--model", "model", "--device",
+                "cpu",
+            ])
+            .current_dir(folder.path())
+            // No ffmpeg here
+            .env("PATH", folder.path())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{stderr}");
+        let json: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(folder.path().join("out.json")).unwrap()).unwrap();
+        let measured: Vec<_> =
+            json["rows"].as_array().unwrap().iter().map(|row| row["what"].as_str().unwrap()).collect();
+        assert_eq!(measured, [rows, rows].concat());
+        assert!(json["rows"].as_array().unwrap().iter().all(|row| row["median_ms"].as_f64().unwrap() > 0.0), "{json}");
+        (stderr, json)
+    };
+    bench("apply", &["apply", "apply"]);
+    bench("model", &["model + fit"]);
+    let (stderr, json) = bench("element", &["element", "compositor", "element", "compositor"]);
+    assert!(stderr.contains("ffmpeg is not installed"), "{stderr}");
+    assert_eq!(json["ratios"].as_array().unwrap().len(), 4);
 }

@@ -22,8 +22,8 @@ Examples:
   harmonize bench apply --json apply.json
   taskset -c 0,1 harmonize bench element --rounds 9
 You should see milliseconds a frame: the median and the 95th percentile of each part. `element` runs whole pipelines,
-in turns: harmonize, GStreamer's compositor with two layers, and ffmpeg's lut3d (33 cubed, tetrahedral, two threads); the
-ratios at the end are the medians of each round's own. Other work on the machine spoils figures: look at the load.")]
+in turns: harmonize, GStreamer's compositor with two layers, and ffmpeg's lut3d (33 cubed, tetrahedral, two threads; I420
+goes to RGB and back for it). The ratios at the end are the medians of each round's own. Other work on the machine spoils figures: look at the load.")]
 pub struct Args {
     /// What to measure; everything without it
     #[arg(value_enum)]

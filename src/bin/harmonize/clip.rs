@@ -14,6 +14,7 @@ pub struct Clip {
     pub aspect: f64,
     /// Frames a second; 0/1 where the file doesn't say.
     pub rate: gst::Fraction,
+    /// Of the longest stream, which may be the sound.
     pub duration: gst::ClockTime,
     /// A photograph: one frame, no duration.
     pub still: bool,
@@ -47,12 +48,8 @@ impl Clip {
 
     /// Duration of one frame; 1/25 s where the file doesn't say.
     pub fn frame(&self) -> gst::ClockTime {
-        let (numer, denom) = (self.rate.numer() as u64, self.rate.denom() as u64);
-        if numer == 0 {
-            40 * gst::ClockTime::MSECOND
-        } else {
-            gst::ClockTime::from_nseconds(1_000_000_000 * denom / numer)
-        }
+        let (frames, seconds) = (self.rate.numer() as u64, self.rate.denom() as u64);
+        gst::ClockTime::from_nseconds((1_000_000_000 * seconds).checked_div(frames).unwrap_or(40_000_000))
     }
 
     /// About how many frames it has.

@@ -30,12 +30,21 @@ colour of its surroundings, its detail is as it was, and the background is untou
 `harmonize COMMAND --help` explains each command with examples. In a pipeline of your own, use the GStreamer
 element itself: gst-inspect-1.0 harmonize";
 
+const TRAIN_EXAMPLES: &str = "\
+Examples:
+  harmonize train --data photographs --out out/train
+  harmonize eval iHarmony4 --model out/train
+You should see a bar that counts steps, and in the folder a plot of the loss that goes down. Run the same command again to
+go on after an interruption.";
+
 #[derive(Subcommand)]
 enum Command {
     Image(image::Args),
     Video(video::Args),
     Eval(eval::Args),
     Bench(bench::Args),
+    /// Train the model `compact` on a folder of photographs
+    #[command(after_help = TRAIN_EXAMPLES)]
     Train(gstharmonize::train::Args),
 }
 

@@ -9,14 +9,13 @@ use anyhow::{Context, Result, bail, ensure};
 use gst::prelude::*;
 use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Harmonize a film
 ///
 /// Takes a finished composite and its matte, or a foreground and its matte to be laid over a background. The matte is a
-/// film as long as the picture, white on the foreground; its size and rate may differ. Sound is that of the composite or
-/// foreground.
+/// film or a picture, white on the foreground; its size and rate may differ. Sound is that of the composite or foreground.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -25,7 +24,7 @@ Examples:
   harmonize video --foreground actor.mp4 --mask matte.mp4 --background street.jpg -o harmonized.mkv --strength 0.7
 You should see a bar that counts frames, and then a film with as many frames as the composite or foreground and of its
 size, with the foreground in the light and colour of its surroundings. A background fills the frame (cropped, not
-stretched); where it is shorter than the foreground, its last frame stays.")]
+stretched). Where a background or matte is shorter than the foreground, its last frame stays.")]
 pub struct Args {
     /// Film with the foreground already in place
     #[arg(long, value_name = "FILE", required_unless_present = "foreground")]
@@ -79,6 +78,17 @@ pub fn run(args: &Args) -> Result<()> {
         ensure!(!same, "{} would be overwritten while it is read: write to another file", clip.path.display());
     }
 
+    for clip in [Some(&mask), background.as_ref()].into_iter().flatten() {
+        // A frame's difference is a matter of rounding.
+        if !clip.still && clip.duration + clip.frame() < picture.duration {
+            eprintln!(
+                "harmonize: {} ends after {:.2} s of {:.2}, its last frame stays",
+                clip.path.display(),
+                clip.duration.seconds_f64(),
+                picture.duration.seconds_f64()
+            );
+        }
+    }
     let pipeline = match &background {
         None => composited(&picture, &mask, muxer)?,
         Some(background) => layered(&picture, &mask, background, muxer)?,
@@ -86,16 +96,30 @@ pub fn run(args: &Args) -> Result<()> {
     let harmonize = child(&pipeline, "h")?;
     args.model.configure(&harmonize);
     harmonize.set_property_from_str("mask-range", "full");
-    child(&pipeline, "file")?.set_property("location", args.output.to_str().context("the output's name is not UTF-8")?);
+    // Under another name until it is whole: without its index half a film can't be opened.
+    let mut part = args.output.clone().into_os_string();
+    part.push(".part");
+    child(&pipeline, "file")?.set_property("location", part.to_str().context("the output's name is not UTF-8")?);
 
-    let written = play(&pipeline, &harmonize, picture.frames());
+    let written = play(&pipeline, &harmonize, picture.frames()).and_then(|frames| {
+        ensure!(frames > 0, "{}: no frame came out of it", picture.path.display());
+        std::fs::rename(&part, &args.output).with_context(|| args.output.display().to_string())
+    });
     if written.is_err() {
-        // Without its index the film can't be opened anyway.
-        let _ = std::fs::remove_file(&args.output);
+        let _ = std::fs::remove_file(&part);
     }
-    let frames = written?;
-    ensure!(frames > 0, "{}: no frame came out of it", picture.path.display());
-    Ok(())
+    written
+}
+
+/// Counts the buffers that pass `pad`.
+fn count(pad: &gst::Pad) -> Arc<AtomicU64> {
+    let count = Arc::new(AtomicU64::new(0));
+    let counted = count.clone();
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        gst::PadProbeReturn::Ok
+    });
+    count
 }
 
 fn muxer(output: &Path) -> Result<&'static str> {
@@ -125,22 +149,6 @@ fn composited(composite: &Clip, mask: &Clip, muxer: &str) -> Result<gst::Pipelin
 fn layered(foreground: &Clip, mask: &Clip, background: &Clip, muxer: &str) -> Result<gst::Pipeline> {
     let (width, height, rate) = (foreground.width, foreground.height, foreground.rate);
     ensure!(rate.numer() > 0, "{}: its frame rate is not known", foreground.path.display());
-    ensure!(
-        mask.still || mask.duration + mask.frame() > foreground.duration,
-        "{} lasts {:.2} s and {} {:.2} s: give a matte for every frame",
-        mask.path.display(),
-        mask.duration.seconds_f64(),
-        foreground.path.display(),
-        foreground.duration.seconds_f64()
-    );
-    if !background.still && background.duration + background.frame() < foreground.duration {
-        eprintln!(
-            "harmonize: {} ends after {:.2} s of {:.2}, its last frame stays",
-            background.path.display(),
-            background.duration.seconds_f64(),
-            foreground.duration.seconds_f64()
-        );
-    }
     let [x, y, w, h] = cover(background.aspect, foreground);
     let rate = format!("video/x-raw,framerate={}/{}", rate.numer(), rate.denom());
     let pipeline = launch(&format!(
@@ -160,6 +168,7 @@ fn layered(foreground: &Clip, mask: &Clip, background: &Clip, muxer: &str) -> Re
     read(&pipeline, foreground, "foreground", true)?;
     read(&pipeline, mask, "mask", false)?;
     read(&pipeline, background, "background", false)?;
+    hold_matte(&child(&pipeline, "matte")?, mask)?;
     end_with_foreground(&child(&pipeline, "layers")?)?;
     Ok(pipeline)
 }
@@ -175,24 +184,52 @@ fn cover(aspect: f64, frame: &Clip) -> [i32; 4] {
     [(width - w) / 2.0, (height - h) / 2.0, w, h].map(|v| v.round() as i32)
 }
 
+/// Holds the last matte for as long as there are frames: `alphacombine` would wait for the next one for ever. `matte` is the
+/// tee that takes them in.
+fn hold_matte(matte: &gst::Element, mask: &Clip) -> Result<()> {
+    let sink = matte.static_pad("sink").context("tee without sink")?;
+    let source = sink.peer().context("nothing feeds the matte")?;
+    let last = Arc::new(Mutex::new(None));
+    let held = last.clone();
+    source.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        if let (Ok(mut last), Some(buffer)) = (last.lock(), info.buffer()) {
+            *last = Some(buffer.copy());
+        }
+        gst::PadProbeReturn::Ok
+    });
+    let frame = mask.frame();
+    on_eos(&source, move || {
+        let Some(mut buffer) = held.lock().ok().and_then(|mut held| held.take()) else { return };
+        // Ends when the pipeline is taken down, which is what refuses the buffer.
+        loop {
+            let time = buffer.pts().map(|time| time + buffer.duration().unwrap_or(frame));
+            buffer.make_mut().set_pts(time);
+            if sink.chain(buffer.clone()).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+/// True from the moment EOS reaches `pad`, when `then` is called.
+fn on_eos(pad: &gst::Pad, then: impl Fn() + Send + Sync + 'static) -> Arc<AtomicBool> {
+    let ended = Arc::new(AtomicBool::new(false));
+    let ends = ended.clone();
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if matches!(&info.data, Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Eos) {
+            ends.store(true, Ordering::SeqCst);
+            then();
+        }
+        gst::PadProbeReturn::Ok
+    });
+    ended
+}
+
 /// Ends the composite with its foreground (`sink_1`), however long the background is.
 fn end_with_foreground(compositor: &gst::Element) -> Result<()> {
     let foreground = compositor.static_pad("sink_1").context("compositor without sink_1")?;
-    let frames = Arc::new(AtomicU64::new(0));
-    let ended = Arc::new(AtomicBool::new(false));
-    foreground.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM, {
-        let (frames, ended) = (frames.clone(), ended.clone());
-        move |_, info| {
-            match &info.data {
-                Some(gst::PadProbeData::Buffer(_)) => drop(frames.fetch_add(1, Ordering::SeqCst)),
-                Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Eos => {
-                    ended.store(true, Ordering::SeqCst)
-                }
-                _ => (),
-            }
-            gst::PadProbeReturn::Ok
-        }
-    });
+    let (frames, ended) = (count(&foreground), on_eos(&foreground, || ()));
     let out = AtomicU64::new(0);
     compositor.static_pad("src").context("compositor without src")?.add_probe(
         gst::PadProbeType::BUFFER,
@@ -265,12 +302,7 @@ fn link_sound(pipeline: &gst::Pipeline, pad: &gst::Pad, encode: bool) -> Result<
 
 /// Runs to the end, and returns how many frames came out of `harmonize`. The bar counts to `expected`.
 fn play(pipeline: &gst::Pipeline, harmonize: &gst::Element, expected: u64) -> Result<u64> {
-    let frames = Arc::new(AtomicU64::new(0));
-    let counted = frames.clone();
-    harmonize.static_pad("src").context("harmonize without src")?.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-        counted.fetch_add(1, Ordering::Relaxed);
-        gst::PadProbeReturn::Ok
-    });
+    let frames = count(&harmonize.static_pad("src").context("harmonize without src")?);
     let bar = model::progress(expected, "harmonizing");
     let bus = pipeline.bus().context("a pipeline without bus")?;
     // When this fails, its ERROR message says why.
@@ -279,13 +311,13 @@ fn play(pipeline: &gst::Pipeline, harmonize: &gst::Element, expected: u64) -> Re
     bar.finish_and_clear();
     pipeline.set_state(gst::State::Null)?;
     ended?;
-    Ok(frames.load(Ordering::Relaxed))
+    Ok(frames.load(Ordering::SeqCst))
 }
 
 fn until_eos(bus: &gst::Bus, bar: &ProgressBar, frames: &AtomicU64) -> Result<()> {
     loop {
         let message = bus.timed_pop(100 * gst::ClockTime::MSECOND);
-        bar.set_position(frames.load(Ordering::Relaxed));
+        bar.set_position(frames.load(Ordering::SeqCst));
         let Some(message) = message else { continue };
         match message.view() {
             gst::MessageView::Eos(_) => return Ok(()),
