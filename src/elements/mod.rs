@@ -1,5 +1,7 @@
 //! The GStreamer elements. GStreamer's types stop here; tensors never reach this far.
 
-pub fn register(_plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
-    Ok(())
+pub mod harmonize;
+
+pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    harmonize::register(plugin)
 }

@@ -18,10 +18,10 @@ const LANES: usize = 8;
 
 type Samples = [f32; BLOCK + LANES];
 
-/// O = C + strength * M * (T(C) - C) on the samples whose mask is not zero; no other byte changes. A 4:2:0 chroma sample
-/// takes the mean mask and the mean luma of its pixels. Results are rounded to the nearest code and held in the nominal
-/// range, but for samples that were beyond it already: they may stay. Alpha and padding are never written. A map
-/// with a coefficient that is not finite, or absurdly large, leaves its samples alone.
+/// O = C + strength * M * (T(C) - C) on the samples whose mask is not zero; no other byte changes. A 4:2:0 chroma
+/// sample takes the mean mask and the mean luma of its pixels. Results are rounded to the nearest code and held in the
+/// nominal range, but for samples that were beyond it already: they may stay. Alpha and padding are never written. A
+/// map with a coefficient that is not finite, or absurdly large, leaves its samples alone.
 pub fn apply(picture: &mut PictureMut, mask: &Mask, transfer: &Transfer, strength: f32) {
     let (w, h) = (picture.width, picture.height);
     let usable = picture.as_picture().check().is_ok() && mask.covers(w, h) && transfer.is_complete();
@@ -119,7 +119,7 @@ fn apply_420(luma: &mut PlaneMut, mut chroma: Chroma, mask: &Mask, maps: &Maps, 
     let (mut rows, mut sites) = ([[NONE; 3], [NONE; 3]], [NONE; 3]);
     let (mut m, mut m_sites, mut o) = ([NONE; 2], NONE, [NONE; 2]);
     for cy in 0..h.div_ceil(2) {
-        // The last row of an odd height stands for both.
+        // The last row of an odd height stands for both: written twice, from what it was before.
         let ys = [2 * cy, (2 * cy + 1).min(h - 1)];
         let mask_rows = ys.map(|y| &mask.data[y * w..][..w]);
         let mut fresh = false;
@@ -145,10 +145,9 @@ fn apply_420(luma: &mut PlaneMut, mut chroma: Chroma, mask: &Mask, maps: &Maps, 
             let [a, b] = &mut m;
             average(a, b, n, &mut m_sites);
 
-            let both = if ys[0] == ys[1] { 1 } else { 2 };
-            for i in 0..both {
-                blend(&rows[i], 0, &m[i], &across, x.clone(), &lines[i], limits[0], &mut o[0]);
-                narrow(&o[0], &mut luma.row_mut(ys[i], w)[x.clone()]);
+            for (((row, m), line), y) in rows.iter().zip(&m).zip(&lines).zip(ys) {
+                blend(row, 0, m, &across, x.clone(), line, limits[0], &mut o[0]);
+                narrow(&o[0], &mut luma.row_mut(y, w)[x.clone()]);
             }
             for (k, out) in o.iter_mut().enumerate() {
                 let (k, line) = (k + 1, &lines[2]);
@@ -159,8 +158,8 @@ fn apply_420(luma: &mut PlaneMut, mut chroma: Chroma, mask: &Mask, maps: &Maps, 
     }
 }
 
-/// The stretches of a row, or of two together, where a mask isn't zero: at most one a block, from its first such sample to
-/// its last, widened to multiples of `step`.
+/// The stretches of a row, or of two together, where a mask isn't zero: at most one a block, from its first such sample
+/// to its last, widened to multiples of `step`.
 fn foreground<'a>(a: &'a [u8], b: &'a [u8], step: usize) -> impl Iterator<Item = Range<usize>> + 'a {
     a.chunks(BLOCK).zip(b.chunks(BLOCK)).enumerate().filter_map(move |(i, (a, b))| {
         if a.iter().chain(b).fold(0, |any, &m| any | m) == 0 {
@@ -212,7 +211,8 @@ impl Maps {
     }
 }
 
-/// The cell whose centre lies before `u` (0..1 along an axis of `cells`), and how far on the way to the next one `u` is.
+/// The cell whose centre lies before `u` (0..1 along an axis of `cells`), and how far on the way to the next one `u`
+/// is.
 fn cell(u: f64, cells: usize) -> (usize, f32) {
     let at = (u * cells as f64 - 0.5).clamp(0.0, (cells - 1) as f64);
     let first = (at as usize).min(cells.saturating_sub(2));
@@ -248,7 +248,8 @@ vectorized! {
 }
 
 vectorized! {
-    /// out = c + m (d . colours) for sample `k` of the pixels `x` of a row, d from the maps of `line`, held in `limits`.
+    /// out = c + m (d . colours) for sample `k` of the pixels `x` of a row, d from the maps of `line`, held in
+    /// `limits`.
     fn blend(
         colours: &[Samples; 3], k: usize, m: &Samples, across: &Axis, x: Range<usize>, line: &[[f32; 12]],
         limits: [f32; 2], out: &mut Samples,
@@ -260,26 +261,27 @@ vectorized! {
             let end = across.ends[cell].min(x.end);
             // Lanes beyond `end` are computed with the wrong cell, and then again with theirs.
             let span = at - x.start..at - x.start + (end - at).next_multiple_of(LANES);
-            let f = &across.fractions[at..at + span.len()];
-            let [p, q, r] = colours.each_ref().map(|s| s[span.clone()].as_chunks::<LANES>().0);
-            let (c, m) = (colours[k][span.clone()].as_chunks::<LANES>().0, m[span.clone()].as_chunks::<LANES>().0);
-            let (f, out) = (f.as_chunks::<LANES>().0, out[span].as_chunks_mut::<LANES>().0);
+            let n = span.len();
+            let f = &across.fractions[at..at + n];
+            let [p, q, r] = colours.each_ref().map(|s| &s[span.clone()]);
+            let (c, m, out) = (&colours[k][span.clone()], &m[span.clone()], &mut out[span]);
             let base = [here[0], here[1], here[2], here[3]];
             let slope = [next[0] - here[0], next[1] - here[1], next[2] - here[2], next[3] - here[3]];
             for ((((((out, p), q), r), c), m), f) in out.iter_mut().zip(p).zip(q).zip(r).zip(c).zip(m).zip(f) {
-                for i in 0..LANES {
-                    let d = |j: usize| base[j] + f[i] * slope[j];
-                    let o = c[i] + m[i] * (d(0) * p[i] + d(1) * q[i] + d(2) * r[i] + d(3));
-                    let (low, high) = (c[i].min(limits[0]), c[i].max(limits[1]));
-                    out[i] = if o > low { if o < high { o } else { high } } else { low };
-                }
+                let d = |j: usize| base[j] + f * slope[j];
+                let o = c + m * (d(0) * p + d(1) * q + d(2) * r + d(3));
+                let low = if *c < limits[0] { *c } else { limits[0] };
+                let high = if *c > limits[1] { *c } else { limits[1] };
+                let o = if o > low { o } else { low };
+                *out = if o < high { o } else { high };
             }
             at = end;
         }
     }
 }
 
-/// The nearest code; `x` lies in 0..=255. Adding 2^23 leaves no bits for a fraction, so the sum is rounded, half to even.
+/// The nearest code; `x` lies in 0..=255. Adding 2^23 leaves no bits for a fraction, so the sum is rounded, half to
+/// even.
 #[inline(always)]
 fn code(x: f32) -> u32 {
     (x + 8_388_608.0).to_bits() & 255

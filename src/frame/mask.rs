@@ -20,8 +20,9 @@ pub enum MaskChannel {
 /// Which code values mean background and foreground.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MaskRange {
-    /// Alpha and RGB are full, Y'CbCr is as its colour says. GRAY8 comes both ways and its caps don't tell: it is limited
-    /// where this mask's own samples gather at 16 rather than at 0, and, in a mask with neither, at 235 rather than at 255.
+    /// Alpha and RGB are full, Y'CbCr is as its colour says. GRAY8 comes both ways and its caps don't tell: it is
+    /// limited where this mask's own samples gather at 16 rather than at 0, and, in a mask with neither, at 235 rather
+    /// than at 255.
     #[default]
     Auto,
     /// 0 is background, 255 foreground.
@@ -71,8 +72,9 @@ impl Mask {
         mask
     }
 
-    /// `from_picture` into this mask's own memory. A channel that the format lacks (`MaskSettings::check`) reads as luma.
-    /// Averages where the mask shrinks, interpolates linearly where it grows; what is all background stays exactly 0.
+    /// `from_picture` into this mask's own memory. A channel that the format lacks (`MaskSettings::check`) reads as
+    /// luma. Averages where the mask shrinks, interpolates linearly where it grows; what is all background stays
+    /// exactly 0.
     pub fn read(&mut self, picture: &Picture, settings: MaskSettings, width: usize, height: usize) {
         (self.width, self.height) = (width, height);
         self.data.clear();
@@ -81,7 +83,7 @@ impl Mask {
             return;
         }
         let source = Source::new(picture, settings.channel);
-        let levels = source.levels(picture, settings);
+        let levels = Levels::new(picture, settings);
         let (w, h) = (picture.width, picture.height);
         if (w, h) == (width, height) {
             for (y, line) in self.data.chunks_exact_mut(width).enumerate() {
@@ -100,16 +102,14 @@ impl Mask {
     fn scale(&mut self, w: usize, h: usize, mut row: impl FnMut(usize, &mut [u8])) {
         let (across, down) = (Taps::new(w, self.width), Taps::new(h, self.height));
         let mut line = vec![0u8; w];
-        let mut sums = vec![0f32; w];
+        let mut sums = vec![0f32; w + 1];
         for (y, out) in self.data.chunks_exact_mut(self.width).enumerate() {
             sums.fill(0.0);
-            for (source, weight) in down.of(y).filter(|&(_, weight)| weight > 0.0) {
+            for (source, weight) in down.of(y) {
                 row(source, &mut line);
                 accumulate(&mut sums, &line, weight);
             }
-            for (x, o) in out.iter_mut().enumerate() {
-                *o = (across.of(x).map(|(source, weight)| weight * sums[source]).sum::<f32>() + 0.5) as u8;
-            }
+            across.resample(&sums, out);
         }
     }
 
@@ -129,13 +129,13 @@ enum Source<'a> {
     /// Byte `offset` of every `step`.
     Bytes { plane: Plane<'a>, step: usize, offset: usize },
     /// Luma of RGB, in 1/65536 of each byte of the pixel.
-    Weighted { plane: Plane<'a>, weights: Vec<u32> },
+    Weighted { plane: Plane<'a>, step: usize, weights: [u32; 4] },
 }
 
 impl<'a> Source<'a> {
     fn new(picture: &Picture<'a>, channel: MaskChannel) -> Self {
         let Picture { format, planes, .. } = *picture;
-        let alpha = matches!(channel, MaskChannel::Auto | MaskChannel::Alpha) && format.has_alpha();
+        let alpha = is_alpha(channel, format);
         let Some(packed) = format.packed() else {
             return Self::Bytes { plane: planes[if alpha { 3 } else { 0 }], step: 1, offset: 0 };
         };
@@ -147,30 +147,11 @@ impl<'a> Source<'a> {
             (MaskChannel::Green, _) => b,
             (MaskChannel::Blue, _) => c,
             _ => {
-                return Self::Weighted {
-                    plane: planes[0],
-                    weights: luma_weights(picture, packed.bytes, packed.colour),
-                };
+                let weights = luma_weights(picture, packed.colour);
+                return Self::Weighted { plane: planes[0], step: packed.bytes, weights };
             }
         };
         Self::Bytes { plane: planes[0], step: packed.bytes, offset }
-    }
-
-    fn levels(&self, picture: &Picture, settings: MaskSettings) -> Levels {
-        let alpha = matches!(settings.channel, MaskChannel::Auto | MaskChannel::Alpha) && picture.format.has_alpha();
-        let limited = match settings.range {
-            MaskRange::Full => false,
-            MaskRange::Limited => true,
-            MaskRange::Auto if alpha || !picture.format.is_yuv() => false,
-            MaskRange::Auto if picture.format != Format::Gray8 => !picture.colour.full_range,
-            MaskRange::Auto => gathers_at_16_235(picture),
-        };
-        let invert = if settings.invert { 255 } else { 0 };
-        if limited {
-            Levels { black: 16, gain: (255 << 16) / 219 + 1, invert }
-        } else {
-            Levels { black: 0, gain: 1 << 16, invert }
-        }
     }
 
     fn read_row(&self, y: usize, line: &mut [u8]) {
@@ -183,28 +164,27 @@ impl<'a> Source<'a> {
                     *m = pixel[*offset];
                 }
             }
-            Self::Weighted { plane, weights } => {
-                let pixels = plane.row(y, line.len() * weights.len()).chunks_exact(weights.len());
-                for (m, pixel) in line.iter_mut().zip(pixels) {
-                    let sum: u32 = pixel.iter().zip(weights).map(|(&b, w)| u32::from(b) * w).sum();
-                    *m = ((sum + (1 << 15)) >> 16) as u8;
-                }
-            }
+            Self::Weighted { plane, step: 4, weights } => weigh_4(plane.row(y, line.len() * 4), weights, line),
+            Self::Weighted { plane, step, weights } => weigh_3(plane.row(y, line.len() * step), weights, line),
         }
     }
 }
 
+fn is_alpha(channel: MaskChannel, format: Format) -> bool {
+    matches!(channel, MaskChannel::Auto | MaskChannel::Alpha) && format.has_alpha()
+}
+
 /// They add up to 65536, so that grey keeps its value.
-fn luma_weights(picture: &Picture, bytes: usize, [r, g, b]: [usize; 3]) -> Vec<u32> {
+fn luma_weights(picture: &Picture, [r, g, b]: [usize; 3]) -> [u32; 4] {
     let luma = picture.colour.matrix.luma().map(|w| (w * 65536.0).round() as u32);
-    let mut weights = vec![0; bytes];
+    let mut weights = [0; 4];
     (weights[r], weights[b]) = (luma[0], luma[2]);
     weights[g] = 65536 - luma[0] - luma[2];
     weights
 }
 
-/// Whether the samples of a GRAY8 mask gather at the ends of 16..235 rather than of 0..255. Lossy coding spreads an end over a few
-/// codes; the windows at the inner ends are the narrower ones, so an even ramp counts as full.
+/// Whether the samples of a GRAY8 mask gather at the ends of 16..235 rather than of 0..255. Lossy coding spreads an end
+/// over a few codes; the windows at the inner ends are the narrower ones, so an even ramp counts as full.
 fn gathers_at_16_235(picture: &Picture) -> bool {
     let mut counts = [0u64; 4];
     for y in 0..picture.height {
@@ -244,6 +224,23 @@ struct Levels {
 }
 
 impl Levels {
+    fn new(picture: &Picture, settings: MaskSettings) -> Self {
+        let alpha = is_alpha(settings.channel, picture.format);
+        let limited = match settings.range {
+            MaskRange::Full => false,
+            MaskRange::Limited => true,
+            MaskRange::Auto if alpha || !picture.format.is_yuv() => false,
+            MaskRange::Auto if picture.format != Format::Gray8 => !picture.colour.full_range,
+            MaskRange::Auto => gathers_at_16_235(picture),
+        };
+        let invert = if settings.invert { 255 } else { 0 };
+        if limited {
+            Levels { black: 16, gain: (255 << 16) / 219 + 1, invert }
+        } else {
+            Levels { black: 0, gain: 1 << 16, invert }
+        }
+    }
+
     fn apply(&self, line: &mut [u8]) {
         if (self.black, self.gain) != (0, 1 << 16) {
             stretch(line, self.black, self.gain);
@@ -270,6 +267,26 @@ vectorized! {
     }
 }
 
+#[inline(always)]
+fn weigh<const N: usize>(row: &[u8], weights: &[u32; 4], line: &mut [u8]) {
+    for (m, pixel) in line.iter_mut().zip(row.as_chunks::<N>().0) {
+        let sum: u32 = (0..N).map(|i| u32::from(pixel[i]) * weights[i]).sum();
+        *m = ((sum + (1 << 15)) >> 16) as u8;
+    }
+}
+
+vectorized! {
+    fn weigh_3(row: &[u8], weights: &[u32; 4], line: &mut [u8]) {
+        weigh::<3>(row, weights, line);
+    }
+}
+
+vectorized! {
+    fn weigh_4(row: &[u8], weights: &[u32; 4], line: &mut [u8]) {
+        weigh::<4>(row, weights, line);
+    }
+}
+
 vectorized! {
     fn accumulate(sums: &mut [f32], line: &[u8], weight: f32) {
         for (s, &m) in sums.iter_mut().zip(line) {
@@ -278,42 +295,57 @@ vectorized! {
     }
 }
 
-/// Which source samples make up each sample along one axis: the part of each that it covers where the mask shrinks, its two
-/// neighbours where it grows. The weights of a sample add up to 1.
+/// Which source samples make up each sample along one axis: the part of each that it covers where the mask shrinks, its
+/// two neighbours where it grows. The weights of a sample add up to 1.
 struct Taps {
     /// First source sample, and where its weights end in `weights`.
     spans: Vec<(usize, usize)>,
     weights: Vec<f32>,
+    /// Whether each sample has two weights. The second is 0 where its sample would lie beyond the last.
+    linear: bool,
 }
 
 impl Taps {
     fn new(from: usize, to: usize) -> Self {
         let (mut spans, mut weights) = (Vec::with_capacity(to), Vec::new());
+        let linear = from <= to;
         let ratio = from as f64 / to as f64;
         for i in 0..to {
             let (left, right) = (i as f64 * ratio, (i + 1) as f64 * ratio);
             let first;
-            if ratio > 1.0 {
+            if linear {
+                let centre = ((left + right) / 2.0 - 0.5).clamp(0.0, (from - 1) as f64);
+                first = centre as usize;
+                let f = (centre - first as f64) as f32;
+                weights.extend([1.0 - f, f]);
+            } else {
                 first = left as usize;
                 let end = (right.ceil() as usize).clamp(first + 1, from);
-                weights.extend((first..end).map(|s| ((right.min((s + 1) as f64) - left.max(s as f64)) / ratio) as f32));
-            } else {
-                let centre = ((left + right) / 2.0 - 0.5).clamp(0.0, (from - 1) as f64);
-                first = (centre as usize).min(from.saturating_sub(2));
-                let f = (centre - first as f64) as f32;
-                weights.push(1.0 - f);
-                if from > 1 {
-                    weights.push(f);
-                }
+                let part = |s: usize| right.min((s + 1) as f64) - left.max(s as f64);
+                weights.extend((first..end).map(|s| (part(s) / ratio) as f32));
             }
             spans.push((first, weights.len()));
         }
-        Self { spans, weights }
+        Self { spans, weights, linear }
     }
 
+    /// The samples of weight that make up sample `i`.
     fn of(&self, i: usize) -> impl Iterator<Item = (usize, f32)> {
         let (first, end) = self.spans[i];
         let start = if i == 0 { 0 } else { self.spans[i - 1].1 };
-        (first..).zip(self.weights[start..end].iter().copied())
+        (first..).zip(self.weights[start..end].iter().copied()).filter(|&(_, weight)| weight > 0.0)
+    }
+
+    /// `line` has one sample more than the source, of any value.
+    fn resample(&self, line: &[f32], out: &mut [u8]) {
+        if self.linear {
+            for ((o, &(first, _)), [a, b]) in out.iter_mut().zip(&self.spans).zip(self.weights.as_chunks::<2>().0) {
+                *o = (a * line[first] + b * line[first + 1] + 0.5) as u8;
+            }
+        } else {
+            for (i, o) in out.iter_mut().enumerate() {
+                *o = (self.of(i).map(|(source, weight)| weight * line[source]).sum::<f32>() + 0.5) as u8;
+            }
+        }
     }
 }

@@ -77,8 +77,8 @@ impl Format {
         self == Self::A420 || self.packed().is_some_and(|p| p.alpha.is_some())
     }
 
-    /// Bytes of a row without padding, and rows, of each plane of a `width` x `height` picture; 0 x 0 where it has none.
-    /// Chroma of 4:2:0 covers odd edges: ceil(width / 2) x ceil(height / 2).
+    /// Bytes of a row without padding, and rows, of each plane of a `width` x `height` picture; 0 x 0 where it has
+    /// none. Chroma of 4:2:0 covers odd edges: ceil(width / 2) x ceil(height / 2).
     pub fn plane_sizes(self, width: usize, height: usize) -> [(usize, usize); 4] {
         let (luma, none) = ((width, height), (0, 0));
         let chroma = (width.div_ceil(2), height.div_ceil(2));

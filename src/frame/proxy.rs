@@ -4,7 +4,8 @@ use super::colour::Affine;
 use super::simd::vectorized;
 use super::{Format, Mask, Picture, Plane};
 
-/// Box-filtered composite and mask. `rgb` is 3 x height x width (planar), sRGB in 0..1; `mask` is height x width in 0..1.
+/// Box-filtered composite and mask. `rgb` is 3 x height x width (planar), sRGB in 0..1; `mask` is height x width in
+/// 0..1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proxy {
     pub width: usize,
@@ -139,12 +140,13 @@ impl<'a> Cells<'a> {
         let (cells, _) = line.as_chunks_mut::<N>();
         for (cx, cell) in cells.iter_mut().enumerate() {
             let span = Span::new(cx, self.pitch.0, self.size.0);
-            let mut total = [0.0; N];
-            for (x, column) in (span.first..span.end).zip(&columns[span.first..span.end]) {
-                let weight = span.weight(x);
-                for (t, c) in total.iter_mut().zip(column) {
-                    *t += weight * c;
+            let mut total = columns[span.first].map(|c| c * span.weight(span.first));
+            if let Some(last) = span.last() {
+                for column in &columns[span.first + 1..last] {
+                    total.iter_mut().zip(column).for_each(|(t, c)| *t += c);
                 }
+                let weight = span.weight(last);
+                total.iter_mut().zip(&columns[last]).for_each(|(t, c)| *t += weight * c);
             }
             *cell = total.map(|t| t / area);
         }
@@ -165,6 +167,11 @@ impl Span {
         let snap = |x: f64| if (x - x.round()).abs() < 1e-6 { x.round() } else { x };
         let (from, to) = (snap(cell as f64 * pitch), snap((cell + 1) as f64 * pitch).min(samples as f64));
         Self { from, to, first: from as usize, end: (to.ceil() as usize).min(samples) }
+    }
+
+    /// The last sample, where it isn't the first.
+    fn last(&self) -> Option<usize> {
+        (self.end > self.first + 1).then(|| self.end - 1)
     }
 
     /// How much of sample `i` lies in the cell, 0..1.

@@ -248,8 +248,8 @@ impl Harmonizer for Compact {
         let mut x = field.f_to_device(self.device)?.f_expand([b, 3, h, w], false)?;
         let mut change = x.f_zeros_like()?;
         for (i, &t) in ddim.timesteps().iter().enumerate() {
-            change = self.forward(&x, composite, mask, &vec![t as f64; b as usize], Kind::Float)?;
-            x = ddim.step(i, &change.f_mul(mask)?.f_mul_scalar(residual_scale)?, &x)?;
+            change = self.forward(&x, composite, mask, &vec![t as f64; b as usize], Kind::Float)?.f_mul(mask)?;
+            x = ddim.step(i, &change.f_mul_scalar(residual_scale)?, &x)?;
         }
         Ok(composite.f_add(&change)?.f_clamp(0.0, 1.0)?)
     }

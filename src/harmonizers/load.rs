@@ -71,27 +71,6 @@ fn build(config: &str, weights: &[u8], device: Device) -> Result<Box<dyn Harmoni
     Ok(Box::new(harmonizer))
 }
 
-/// `auto` (CUDA where it answers, else the CPU), `cpu`, `cuda` or `cuda:N`. Asking for CUDA where there is none is an error.
-pub fn device(name: &str) -> Result<Device> {
-    let count = || if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 };
-    let index = match name {
-        "cpu" => return Ok(Device::Cpu),
-        "auto" if count() == 0 => return Ok(Device::Cpu),
-        "auto" | "cuda" => 0,
-        _ => match name.strip_prefix("cuda:").and_then(|n| n.parse::<usize>().ok()) {
-            Some(index) => index,
-            None => bail!("there is no device {name:?}: give auto, cpu, cuda or cuda:N"),
-        },
-    };
-    let devices = count();
-    ensure!(
-        (index as i64) < devices,
-        "device {name} was asked for, but libtorch sees {devices} CUDA devices: use device=cpu, or install the NVIDIA driver \
-         and a libtorch with CUDA"
-    );
-    Ok(Device::Cuda(index))
-}
-
 #[cfg(test)]
 #[path = "load_tests.rs"]
 mod tests;

@@ -1,9 +1,11 @@
 //! The models, all behind one trait, and how they are loaded.
 
 pub mod compact;
-pub mod load;
+mod device;
+mod load;
 
-pub use load::{BUILT_IN, device, load};
+pub use device::device;
+pub use load::{BUILT_IN, load};
 
 use crate::diffusion::Noise;
 use anyhow::Result;
@@ -36,8 +38,7 @@ pub trait Harmonizer: Send {
     fn grid(&self) -> ProxyGrid;
 
     /// `composite` is B x 3 x h x w, sRGB in 0..1; `mask` B x 1 x h x w in 0..1; h and w fit `grid`. `steps` 0 takes the model's
-    /// own number. Returns the harmonized proxy like `composite`: where the mask is partial, the foreground's colour before it
-    /// is blended. No randomness but `noise`.
+    /// own number. Returns the harmonized proxy like `composite`, blended where the mask is partial. No randomness but `noise`.
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, noise: &Noise, steps: u32) -> Result<Tensor>;
 }
 

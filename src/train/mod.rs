@@ -22,7 +22,6 @@ use workers::{Answer, Batch, Job, Task, Worker};
 
 /// Photographs kept out of training to measure on: one in this many.
 const KEPT_OUT: usize = 40;
-const VALIDATION_SAMPLES: u64 = 512;
 /// Seed of the validation composites, the same whatever is trained.
 const VALIDATION_SEED: u64 = 0x5eed;
 const WARM_UP: u64 = 200;
@@ -63,12 +62,16 @@ pub struct Args {
     /// Steps between checkpoints
     #[arg(long, default_value_t = 500)]
     pub every: u64,
+    /// Composites to measure on at each checkpoint
+    #[arg(long, default_value_t = 512)]
+    pub validation: u64,
 }
 
 /// Trains, writing checkpoint.safetensors, model.safetensors, config.json, log.json and loss.png into `args.out`.
 pub fn run(args: &Args) -> Result<()> {
     let device = crate::harmonizers::device(&args.device)?;
-    ensure!(args.steps > 0 && args.batch > 0 && args.every > 0, "steps, batch and every must be at least 1");
+    let counts = [args.steps, args.batch, args.every, args.validation];
+    ensure!(!counts.contains(&0), "steps, batch, every and validation must be at least 1");
     std::fs::create_dir_all(&args.out).with_context(|| format!("can't make folder {}", args.out.display()))?;
     tch::set_num_threads(1);
     tch::manual_seed(args.seed as i64);
@@ -112,13 +115,17 @@ fn steps(args: &Args, adam: &mut AdamW, workers: &[Worker], log: &mut Vec<plot::
         adam.step(answer.gradients, learning_rate(args, adam.step), ema)?;
         (loss, since) = (loss + answer.loss, since + 1);
         bar.inc(1);
-        if adam.step % args.every == 0 || adam.step == args.steps {
-            let validation = validate(workers)?;
+        if adam.step.is_multiple_of(args.every) || adam.step == args.steps {
+            let (validation, composite) = validate(workers, args.validation)?;
             log.push(plot::Row { step: adam.step, loss: loss / f64::from(since), validation });
-            bar.set_message(format!("loss {:.4}, validation {validation:.3}", loss / f64::from(since)));
+            let message = format!(
+                "loss {:.4}, validation {validation:.3} of the composites' fMSE {composite:.0}",
+                loss / f64::from(since)
+            );
             if bar.is_hidden() {
-                println!("step {}: loss {:.4}, validation {validation:.3}", adam.step, loss / f64::from(since));
+                println!("step {}: {message}", adam.step);
             }
+            bar.set_message(message);
             (loss, since) = (0.0, 0);
             save(&args.out, adam, log, config)?;
         }
@@ -150,21 +157,21 @@ fn gradients(args: &Args, step: u64, workers: &[Worker]) -> Result<Answer> {
     Ok(sum)
 }
 
-/// fMSE of one-step results as a share of the composites', on photographs kept out of training.
-fn validate(workers: &[Worker]) -> Result<f64> {
+/// fMSE of one-step results as a share of the composites', and the composites' own, on photographs kept out of training.
+fn validate(workers: &[Worker], samples: u64) -> Result<(f64, f64)> {
     const BATCH: u64 = 16;
     let mut sums = [0.0; 2];
-    let firsts: Vec<u64> = (0..VALIDATION_SAMPLES).step_by(BATCH as usize).collect();
+    let firsts: Vec<u64> = (0..samples).step_by(BATCH as usize).collect();
     for round in firsts.chunks(workers.len()) {
         for (worker, &first) in workers.iter().zip(round) {
-            worker.ask(Task::Measure(Batch::new(VALIDATION_SEED, first..first + BATCH)))?;
+            worker.ask(Task::Measure(Batch::new(VALIDATION_SEED, first..samples.min(first + BATCH))))?;
         }
         for worker in &workers[..round.len()] {
             let answer = worker.answer()?;
             (0..2).for_each(|i| sums[i] += answer.fmse[i]);
         }
     }
-    Ok(sums[0] / sums[1])
+    Ok((sums[0] / sums[1], sums[1] / firsts.len() as f64))
 }
 
 /// Warm-up, plateau, linear decay (Hu et al. 2024): a plateau's checkpoint can be resumed with more steps.
@@ -185,7 +192,7 @@ fn resume(out: &Path, adam: &mut AdamW) -> Result<Vec<plot::Row>> {
     let context = || format!("can't resume from {}", checkpoint.display());
     adam.resume(&read_safetensors(&std::fs::read(&checkpoint).with_context(context)?).with_context(context)?)
         .with_context(context)?;
-    Ok(serde_json::from_slice(&std::fs::read(out.join("log.json")).with_context(context)?).with_context(context)?)
+    serde_json::from_slice(&std::fs::read(out.join("log.json")).with_context(context)?).with_context(context)
 }
 
 /// A file is replaced whole or not at all.

@@ -54,9 +54,10 @@ impl AdamW {
         })
     }
 
-    /// The averaged weights, plain in memory.
+    /// The averaged weights in half precision, to ship.
     pub fn average(&self) -> Result<Vec<(String, Tensor)>> {
-        self.state.iter().map(|(name, [.., average])| Ok((name.clone(), average.f_contiguous()?))).collect()
+        let half = |x: &Tensor| -> Result<Tensor> { Ok(x.f_to_kind(tch::Kind::Half)?.f_contiguous()?) };
+        self.state.iter().map(|(name, [.., average])| Ok((name.clone(), half(average)?))).collect()
     }
 
     /// Everything, for a checkpoint.

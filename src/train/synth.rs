@@ -7,8 +7,6 @@ use crate::frame::{Colour, Format, Mask, Matrix, Picture, Plane, Proxy, proxy};
 
 /// Shares of the picture that a foreground may cover.
 const FOREGROUND: std::ops::Range<f64> = 0.012..0.7;
-/// A photograph is drawn in proportion to its regions, up to this many.
-const REGIONS_THAT_COUNT: usize = 4;
 
 /// Planar RGB in 0..1 at proxy size; `real` is what `composite` should look like.
 pub struct Sample {
@@ -20,8 +18,7 @@ pub struct Sample {
 /// Draws samples from some of the photographs.
 pub struct Synthesis<'a> {
     data: &'a Data,
-    /// Photographs, each as often as it counts.
-    urn: Vec<usize>,
+    photos: &'a [usize],
 }
 
 /// A window of a photograph.
@@ -33,9 +30,9 @@ struct Crop {
 }
 
 impl<'a> Synthesis<'a> {
-    pub fn new(data: &'a Data, photos: impl Iterator<Item = usize>) -> Self {
-        let times = |i: usize| data.photos[i].regions.len().clamp(1, REGIONS_THAT_COUNT);
-        Self { data, urn: photos.flat_map(|i| std::iter::repeat_n(i, times(i))).collect() }
+    /// Draws from `photos`, numbers of photographs in `data`, each as likely.
+    pub fn new(data: &'a Data, photos: &'a [usize]) -> Self {
+        Self { data, photos }
     }
 
     /// A composite of `width` x `height`, decided by `random` alone.
@@ -61,7 +58,7 @@ impl<'a> Synthesis<'a> {
     /// A photograph, a window of it and a foreground in that window.
     fn foreground(&self, random: &mut Random) -> (&'a Photo, Crop, Mask) {
         loop {
-            let photo = &self.data.photos[self.urn[random.index(self.urn.len())]];
+            let photo = &self.data.photos[self.photos[random.index(self.photos.len())]];
             let crop = Crop::draw(random, photo);
             let mask = self.mask(random, photo, &crop);
             let share = mask.data.iter().filter(|&&m| m != 0).count() as f64 / mask.data.len() as f64;

@@ -119,7 +119,7 @@ impl Job<'_> {
 
     fn forward(&self, net: &Compact, batch: &Batch, photos: &[usize], at_end: f64) -> Result<(Tensor, Answer)> {
         let Batch { seed, samples, width, height } = batch.clone();
-        let synthesis = Synthesis::new(self.data, photos.iter().copied());
+        let synthesis = Synthesis::new(self.data, photos);
         let (n, w, h) = ((samples.end - samples.start) as i64, width as i64, height as i64);
         let [mut composite, mut real, mut mask, mut noise] = [const { Vec::<f32>::new() }; 4];
         let mut timesteps = Vec::new();

@@ -1,25 +1,33 @@
 //! Least-squares fit of the local affine maps that take a proxy's foreground to its harmonized colours.
 //!
-//! A_p = argmin sum_q W_q |A [X_q; 1] - Y_q|^2 + ridge |A - A_0|^2 over the neighbourhood q of each proxy pixel p, with
-//! W = mask^2 and A_0 the same fit over the whole foreground, itself drawn towards the identity. Where colours are too
-//! few or too alike to tell a map, the prior decides; where there is no foreground nearby, the map is A_0.
+//! `apply` adds M (A - 1) [C; 1], of which a proxy pixel sees m (A - 1) [X; 1]. So the map of proxy pixel p is
+//!
+//!   A_p = argmin sum_q |m_q (A - 1) [X_q; 1] - (Y_q - X_q)|^2 + ridge |A - A_0|^2
+//!
+//! over its neighbourhood q, and A_0 is the same fit over the whole foreground, itself drawn towards the identity. Where
+//! colours are too few or too alike to tell a map, or the foreground is a speck, the prior decides; where there is none
+//! nearby, the map is A_0.
 
 use super::Transfer;
 use crate::frame::Proxy;
 
 /// The neighbourhood reaches this many proxy pixels to each side.
-const RADIUS: usize = 2;
+const RADIUS: usize = 1;
 /// Weights of the priors, in fully covered proxy pixels: of A_0 in each neighbourhood, of the identity in A_0.
 const RIDGE: f64 = 0.05;
 const GLOBAL_RIDGE: f64 = 0.05;
 
-/// Weighted sums over proxy pixels, x = (r, g, b, 1): x x^T by its lower triangle, then y_r x, y_g x, y_b x.
+/// Sums over proxy pixels, with u = m (r, g, b, 1) and v = m X + (Y - X): u u^T by its lower triangle, then v_r u, v_g
+/// u, v_b u.
 type Moments = [f64; 22];
+
+/// Where the sum of m^2 is.
+const WEIGHT: usize = 9;
 
 const IDENTITY: [[f64; 4]; 3] = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]];
 
-/// `harmonized` is 3 x height x width like `proxy.rgb`. One map per proxy pixel neighbourhood, drawn towards the global map;
-/// the identity when there is no foreground. Pixels with a value that is not finite count for nothing.
+/// `harmonized` is 3 x height x width like `proxy.rgb`. One map per proxy pixel, drawn towards the global map; the
+/// identity when there is no foreground. Pixels with a value that is not finite count for nothing.
 pub fn fit(proxy: &Proxy, harmonized: &[f32]) -> Transfer {
     let (cols, rows) = (proxy.width, proxy.height);
     let n = cols * rows;
@@ -29,7 +37,7 @@ pub fn fit(proxy: &Proxy, harmonized: &[f32]) -> Transfer {
     let moments: Vec<Moments> = (0..n).map(|i| moments_of(proxy, harmonized, i)).collect();
     let mut total = [0.0; 22];
     moments.iter().for_each(|m| add(&mut total, m));
-    if total[9] == 0.0 {
+    if total[WEIGHT] == 0.0 {
         return Transfer::identity();
     }
     let prior = solve(&total, GLOBAL_RIDGE, &IDENTITY);
@@ -45,7 +53,7 @@ pub fn fit(proxy: &Proxy, harmonized: &[f32]) -> Transfer {
         for x in 0..cols {
             let mut sum = [0.0; 22];
             columns[x.saturating_sub(RADIUS)..(x + RADIUS + 1).min(cols)].iter().for_each(|m| add(&mut sum, m));
-            let map = if sum[9] == 0.0 { prior } else { solve(&sum, RIDGE, &prior) };
+            let map = if sum[WEIGHT] == 0.0 { prior } else { solve(&sum, RIDGE, &prior) };
             maps.push(std::array::from_fn(|i| map[i / 4][i % 4] as f32));
         }
     }
@@ -65,20 +73,11 @@ fn moments_of(proxy: &Proxy, harmonized: &[f32], i: usize) -> Moments {
     if m <= 0.0 || !finite {
         return moments;
     }
-    let x = [r, g, b, 1.0];
-    let mut next = 0;
-    for row in 0..4 {
-        for col in 0..=row {
-            moments[next] = m * m * x[row] * x[col];
-            next += 1;
-        }
-    }
-    for y in y {
-        for x in x {
-            moments[next] = m * m * y * x;
-            next += 1;
-        }
-    }
+    let x = [r, g, b];
+    let (u, v) = ([m * r, m * g, m * b, m], [0, 1, 2].map(|c| m * x[c] + (y[c] - x[c])));
+    let triangle = (0..4).flat_map(|row| (0..=row).map(move |col| u[row] * u[col]));
+    let products = triangle.chain(v.iter().flat_map(|v| u.map(|u| v * u)));
+    moments.iter_mut().zip(products).for_each(|(moment, product)| *moment = product);
     moments
 }
 

@@ -6,8 +6,8 @@ mod tests;
 
 pub use fit::fit;
 
-/// `maps[row * cols + col]` is a row-major 3x4 matrix acting on (r, g, b, 1), sRGB in 0..1, valid at the centre of its cell;
-/// between centres maps are interpolated bilinearly, beyond the outer centres they are held.
+/// `maps[row * cols + col]` is a row-major 3x4 matrix acting on (r, g, b, 1), sRGB in 0..1, valid at the centre of its
+/// cell; between centres maps are interpolated bilinearly, beyond the outer centres they are held.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transfer {
     pub cols: usize,

@@ -1,0 +1,74 @@
+//! `harmonize image`: one photograph.
+
+use crate::model::ModelArgs;
+use ::image::{GrayImage, RgbImage, imageops};
+use anyhow::{Context, Result, ensure};
+use gstharmonize::eval::still;
+use std::path::{Path, PathBuf};
+
+/// Harmonize one picture
+///
+/// COMPOSITE is a JPEG or PNG with the foreground already in place, MASK a picture of the same size that is white on
+/// the foreground, black on the background and grey on soft edges (if it has transparency, its alpha counts instead).
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  harmonize image composite.jpg mask.png -o harmonized.png
+  harmonize image composite.jpg mask.png -o half.png --strength 0.5 --sheet sheet.png
+You should see, in harmonized.png, the foreground in the light and colour of its surroundings, as sharp as before;
+all pixels whose mask is black are exactly those of the composite. (Write a PNG to keep them so: a JPEG is lossy.)")]
+pub struct Args {
+    composite: PathBuf,
+    mask: PathBuf,
+
+    /// Picture to write, .png or .jpg
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+
+    /// Also write composite, mask and result side by side
+    #[arg(long, value_name = "FILE")]
+    sheet: Option<PathBuf>,
+
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let composite = still::open(&args.composite)?.into_rgb8();
+    let mask = still::open_mask(&args.mask)?;
+    ensure!(
+        composite.dimensions() == mask.dimensions(),
+        "{} is {}x{} but {} is {}x{}: give a mask of the composite's size",
+        args.mask.display(),
+        mask.width(),
+        mask.height(),
+        args.composite.display(),
+        composite.width(),
+        composite.height()
+    );
+    if mask.iter().all(|&m| m == 0) {
+        eprintln!("harmonize: {} is black everywhere, so the picture stays as it is", args.mask.display());
+    }
+    let engine = args.model.load(1)?;
+    let harmonized = still::harmonize(&engine, &composite, &mask, args.model.settings())?;
+    save(&harmonized, &args.output)?;
+    if let Some(path) = &args.sheet {
+        save(&sheet(&composite, &mask, &harmonized), path)?;
+    }
+    Ok(())
+}
+
+fn save(picture: &RgbImage, path: &Path) -> Result<()> {
+    picture.save(path).with_context(|| path.display().to_string())
+}
+
+/// Composite, mask and result, left to right.
+fn sheet(composite: &RgbImage, mask: &GrayImage, harmonized: &RgbImage) -> RgbImage {
+    let (width, height) = composite.dimensions();
+    let mut sheet = RgbImage::new(3 * width, height);
+    let mask = RgbImage::from_fn(width, height, |x, y| ::image::Rgb([mask.get_pixel(x, y).0[0]; 3]));
+    for (column, picture) in [composite, &mask, harmonized].into_iter().enumerate() {
+        imageops::replace(&mut sheet, picture, i64::from(width) * column as i64, 0);
+    }
+    sheet
+}

@@ -1,0 +1,60 @@
+//! The command line `harmonize`: pictures, films, figures and measurements, without writing a pipeline.
+//!
+//! Every command ends in one sentence on stderr and exit code 1 when something fails.
+
+mod bench;
+mod clip;
+mod eval;
+mod image;
+mod model;
+mod video;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Makes a composited foreground look as if it had been filmed in the scene behind it.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Start with a picture:
+  harmonize image composite.jpg mask.png -o harmonized.png --sheet sheet.png
+and look at sheet.png: composite, mask and result side by side. The foreground has taken on the light and
+colour of its surroundings, its detail is as it was, and the background is untouched.
+
+`harmonize COMMAND --help` explains each command with examples. In a pipeline of your own, use the GStreamer
+element itself: gst-inspect-1.0 harmonize";
+
+#[derive(Subcommand)]
+enum Command {
+    Image(image::Args),
+    Video(video::Args),
+    Eval(eval::Args),
+    Bench(bench::Args),
+    Train(gstharmonize::train::Args),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("harmonize: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Image(args) => image::run(&args),
+        Command::Video(args) => video::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Train(args) => gstharmonize::train::run(&args),
+    }
+}

@@ -1,0 +1,80 @@
+//! The options that choose a model and how it samples, named as the element's properties, and waiting for it to load.
+
+use anyhow::{Result, ensure};
+use gst::prelude::*;
+use gstharmonize::engine::{Engine, Sampling};
+use gstharmonize::eval::still::Settings;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::time::Duration;
+
+#[derive(clap::Args, Clone)]
+#[command(next_help_heading = "Model")]
+pub struct ModelArgs {
+    /// A built-in model, or a folder with config.json and its *.safetensors
+    #[arg(long, value_name = "NAME|FOLDER", default_value = "compact")]
+    pub model: String,
+
+    /// auto, cpu, cuda or cuda:N; cuda on a machine without it is an error
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+
+    /// Sampler steps; 0 takes the model's own number
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub steps: u32,
+
+    /// Key of the noise: the same seed gives the same bytes
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+
+    /// How much of the change is applied, 0 (none) to 1 (all)
+    #[arg(long, value_name = "0..1", default_value_t = 1.0, value_parser = strength)]
+    pub strength: f64,
+
+    /// Long side in pixels of the small picture the model sees; 0 takes the model's own
+    #[arg(long, value_name = "PIXELS", default_value_t = 0)]
+    pub proxy_size: u32,
+}
+
+fn strength(text: &str) -> Result<f64> {
+    let strength = text.parse()?;
+    ensure!((0.0..=1.0).contains(&strength), "it goes from 0 to 1");
+    Ok(strength)
+}
+
+impl ModelArgs {
+    pub fn settings(&self) -> Settings {
+        let sampling = Sampling { steps: self.steps, seed: self.seed };
+        Settings { sampling, proxy_size: self.proxy_size, strength: self.strength as f32 }
+    }
+
+    /// Sets the properties of the same names on the element `harmonize`.
+    pub fn configure(&self, harmonize: &gst::Element) {
+        harmonize.set_properties(&[
+            ("model", &self.model),
+            ("device", &self.device),
+            ("steps", &self.steps),
+            ("seed", &self.seed),
+            ("strength", &self.strength),
+            ("proxy-size", &self.proxy_size),
+        ]);
+    }
+
+    /// Loads the model on `workers` threads, with a spinner on a terminal.
+    pub fn load(&self, workers: usize) -> Result<Engine> {
+        let spinner = ProgressBar::new_spinner().with_message(format!("loading model {}", self.model));
+        spinner.enable_steady_tick(Duration::from_millis(100));
+        let engine = Engine::load(&self.model, &self.device, workers);
+        spinner.finish_and_clear();
+        engine
+    }
+}
+
+/// A bar on stderr that counts to `len`; indicatif draws nothing where stderr is no terminal.
+pub fn progress(len: u64, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(len).with_message(what);
+    // A template that doesn't parse leaves indicatif's own look.
+    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}") {
+        bar.set_style(style);
+    }
+    bar
+}

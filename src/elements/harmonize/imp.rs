@@ -1,0 +1,740 @@
+//! The element `harmonize`, driven by its composites: each one is paired with a mask, harmonized in place and pushed.
+//!
+//! Everything runs in the source pad's task except property access, state changes, flushes and the loading of the model.
+//! `state`, `settings` and `stats` are held for moments only, never while GStreamer or the engine is called.
+
+use super::inference::{Inference, Loader, Unavailable, load_engine, load_error};
+use super::masks::{MaskFrame, Masks};
+use super::pairing::{Pair, Span};
+use super::stats::Stats;
+use super::video::{FORMATS, Video};
+use super::{MaskChannel, MaskRange, ModelState};
+use crate::engine::Sampling;
+use crate::frame::{self, Mask, MaskSettings};
+use anyhow::{Context, anyhow};
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_base::AGGREGATOR_FLOW_NEED_DATA as NEED_DATA;
+use gst_base::prelude::*;
+use gst_base::subclass::prelude::*;
+use once_cell::sync::Lazy;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
+    gst::DebugCategory::new("harmonize", gst::DebugColorFlags::empty(), Some("Harmonization of composites"))
+});
+
+/// Stands for a frame's duration where the caps name no frame rate.
+const FALLBACK_FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(40);
+
+const LATENCY_RETRY: Duration = Duration::from_millis(20);
+
+#[derive(Clone, Debug)]
+struct Settings {
+    model: String,
+    device: String,
+    steps: u32,
+    proxy_size: u32,
+    strength: f64,
+    seed: u64,
+    mask_channel: MaskChannel,
+    mask_range: MaskRange,
+    mask_invert: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            model: "compact".into(),
+            device: "auto".into(),
+            steps: 0,
+            proxy_size: 0,
+            strength: 1.0,
+            seed: 0,
+            mask_channel: MaskChannel::default(),
+            mask_range: MaskRange::default(),
+            mask_invert: false,
+        }
+    }
+}
+
+impl Settings {
+    fn mask(&self) -> MaskSettings {
+        MaskSettings { channel: self.mask_channel.into(), range: self.mask_range.into(), invert: self.mask_invert }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    composite: Option<Video>,
+    /// Events that are to go ahead of the next output: caps, segment and tags.
+    caps: Option<gst::Caps>,
+    segment: Option<gst::Event>,
+    tags: Vec<gst::Event>,
+    last: Option<Span>,
+}
+
+impl State {
+    fn frame_duration(&self) -> gst::ClockTime {
+        self.composite.as_ref().and_then(Video::frame_duration).unwrap_or(FALLBACK_FRAME)
+    }
+}
+
+/// What the pads have been told, by the threads that told them.
+#[derive(Default)]
+struct Told {
+    /// The last flush of the sink pad: one flush comes to each pad as an event of its own.
+    flush: Option<gst::Seqnum>,
+    seek: Option<gst::Seqnum>,
+    /// The mask stream was ended because its pad is not linked.
+    mask_ended: bool,
+}
+
+enum Outcome {
+    Harmonized,
+    Untouched(&'static str),
+}
+
+/// Why a frame goes no further.
+enum Stop {
+    Flushed,
+    Reported,
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Stop {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+#[derive(glib::Properties)]
+#[properties(wrapper_type = super::Harmonize)]
+pub struct Harmonize {
+    #[property(name = "model", nick = "Model",
+        blurb = "A built-in model's name, or the folder of a model (config.json and its safetensors)",
+        type = String, get, set, member = model, default = Some("compact"), mutable_ready)]
+    #[property(name = "device", nick = "Device",
+        blurb = "Where the model runs: auto (CUDA if there is any, else the CPU), cpu, cuda or cuda:N. A device that is not there is an error",
+        type = String, get, set, member = device, default = Some("auto"), mutable_ready)]
+    #[property(name = "steps", nick = "Sampler steps",
+        blurb = "Steps of the sampler, each one run of the model (0 = the model's own number)",
+        type = u32, get, set, member = steps, maximum = 1000, mutable_playing)]
+    #[property(name = "proxy-size", nick = "Proxy size",
+        blurb = "Long side in pixels of the small picture that the model sees; the cost of inference grows with its square, and the output's size does not depend on it (0 = the model's own size)",
+        type = u32, get, set, member = proxy_size, maximum = 4096, mutable_playing)]
+    #[property(name = "strength", nick = "Strength",
+        blurb = "How far the foreground's colours move: 0 leaves the composite, 1 harmonizes it in full",
+        type = f64, get, set, member = strength, minimum = 0.0, maximum = 1.0, default = 1.0, controllable, mutable_playing)]
+    #[property(name = "seed", nick = "Seed",
+        blurb = "Seed of the model's noise; the same seed, settings and frames give the same bytes",
+        type = u64, get, set, member = seed, mutable_playing)]
+    #[property(name = "mask-channel", nick = "Mask channel",
+        blurb = "Which samples of the mask stream hold the mask",
+        type = MaskChannel, get, set, member = mask_channel, builder(MaskChannel::default()).mutable_playing())]
+    #[property(name = "mask-range", nick = "Mask range",
+        blurb = "Which values of the mask mean background and foreground; caps do not tell for GRAY8",
+        type = MaskRange, get, set, member = mask_range, builder(MaskRange::default()).mutable_playing())]
+    #[property(name = "mask-invert", nick = "Invert the mask",
+        blurb = "Take the mask's dark part for the foreground",
+        type = bool, get, set, member = mask_invert, mutable_playing)]
+    settings: Mutex<Settings>,
+    stats: Mutex<Stats>,
+    #[property(name = "model-state", nick = "Model state",
+        blurb = "Where the model's loading stands",
+        type = ModelState, get = |this: &Self| this.inference.state(), builder(ModelState::default()))]
+    inference: Arc<Inference>,
+    loader: Mutex<Arc<Loader>>,
+    sink: gst_base::AggregatorPad,
+    state: Mutex<State>,
+    masks: Mutex<Masks>,
+    told: Mutex<Told>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A GAP event, which the base class has made a buffer.
+fn is_gap(buffer: &gst::BufferRef) -> bool {
+    buffer.size() == 0 && buffer.flags().contains(gst::BufferFlags::GAP | gst::BufferFlags::DROPPABLE)
+}
+
+/// What the far side of `pad` can do within its template and `filter`.
+fn peer_caps(pad: &gst_base::AggregatorPad, filter: Option<&gst::CapsRef>) -> gst::Caps {
+    let template = pad.pad_template_caps();
+    let caps = filter.map_or(template.clone(), |f| f.intersect_with_mode(&template, gst::CapsIntersectMode::First));
+    pad.peer_query_caps(Some(&caps)).intersect_with_mode(&caps, gst::CapsIntersectMode::First)
+}
+
+impl Harmonize {
+    pub(super) fn set_loader(&self, loader: Arc<Loader>) {
+        *lock(&self.loader) = loader;
+    }
+
+    fn stats(&self) -> gst::Structure {
+        let settings = lock(&self.settings).clone();
+        let device = self.inference.device().unwrap_or(settings.device);
+        lock(&self.stats).to_structure(&device, &settings.model)
+    }
+
+    fn mask_pad(&self) -> Option<gst_base::AggregatorPad> {
+        self.obj().static_pad("mask").and_downcast()
+    }
+
+    fn post_progress(&self, kind: gst::ProgressType, text: &str) {
+        let obj = self.obj();
+        let _ = obj.post_message(gst::message::Progress::builder(kind, "open", text).src(&*obj).build());
+    }
+
+    /// Starts loading beside the pipeline, on a thread that nothing ever waits for.
+    fn load(&self) -> Result<(), gst::ErrorMessage> {
+        let Settings { model, device, .. } = lock(&self.settings).clone();
+        let load = self.inference.begin_load();
+        self.obj().notify_model_state();
+        let text = format!("Loading model {model} on device {device}");
+        gst::info!(CAT, imp = self, "{text}");
+        self.post_progress(gst::ProgressType::Start, &text);
+        let element = self.obj().downgrade();
+        let loader = lock(&self.loader).clone();
+        let run = move || {
+            let loaded = catch_unwind(AssertUnwindSafe(|| loader(&model, &device)));
+            let loaded = loaded.unwrap_or_else(|_| Err(anyhow!("its loading panicked")));
+            let Some(element) = element.upgrade() else { return };
+            element.imp().loaded(load, loaded.with_context(|| format!("Can't load model {model} on device {device}")));
+        };
+        let spawned = std::thread::Builder::new().name("harmonize-load".into()).spawn(run);
+        spawned.map(drop).map_err(|error| {
+            self.inference.unload();
+            gst::error_msg!(gst::ResourceError::Failed, ["can't start a thread to load the model: {error}"])
+        })
+    }
+
+    fn loaded(&self, load: u64, loaded: anyhow::Result<Arc<dyn super::Infer>>) {
+        if !self.inference.is_current(load) {
+            gst::debug!(CAT, imp = self, "Load {load} was given up before it ended");
+            return;
+        }
+        match loaded {
+            Ok(engine) => {
+                let text = format!("Model ready on device {}", engine.device());
+                if self.inference.finish_load(load, Some(engine)) {
+                    gst::info!(CAT, imp = self, "{text}");
+                    self.post_progress(gst::ProgressType::Complete, &text);
+                }
+            }
+            Err(error) => {
+                // The streaming thread fails as soon as it learns of this, so its cause is told first.
+                gst::element_imp_error!(self, load_error(&error), ("{error:#}"));
+                self.post_progress(gst::ProgressType::Error, &format!("{error:#}"));
+                self.inference.finish_load(load, None);
+            }
+        }
+        self.obj().notify_model_state();
+    }
+
+    fn fail(&self, error: &anyhow::Error) -> gst::FlowError {
+        gst::element_imp_error!(self, gst::StreamError::Failed, ("{error:#}"));
+        gst::FlowError::Error
+    }
+
+    /// The composite's segment, and its place in running time.
+    fn place(&self, composite: &gst::BufferRef) -> anyhow::Result<(gst::FormattedSegment<gst::ClockTime>, Span)> {
+        let segment =
+            self.sink.segment().downcast().map_err(|_| anyhow!("Pad sink: a composite came before its segment"))?;
+        let (frame, last) = {
+            let state = lock(&self.state);
+            (state.composite.as_ref().and_then(Video::frame_duration), state.last)
+        };
+        let span = Span::new(&segment, composite, frame, last).context(
+            "Pad sink: a composite has no timestamp, and neither the duration of the one before nor a frame rate tells its time",
+        )?;
+        Ok((segment, span))
+    }
+
+    /// The mask of the composite that starts at `time`; `NEED_DATA` if it may be still to come.
+    fn find_mask(
+        &self,
+        pad: &gst_base::AggregatorPad,
+        time: i64,
+        timeout: bool,
+    ) -> Result<Option<MaskFrame>, gst::FlowError> {
+        let found = lock(&self.masks).find(pad, time, timeout);
+        let Some(found) = found.context("Pad mask").map_err(|error| self.fail(&error))? else {
+            gst::trace!(CAT, imp = self, "The composite at {time} ns waits for its mask");
+            return Err(NEED_DATA);
+        };
+        gst::trace!(CAT, imp = self, "The composite at {time} ns goes with mask {:?}", found.pair);
+        if found.pair == Pair::Stale {
+            lock(&self.stats).stale_masks += 1;
+        }
+        let at = gst::ClockTime::from_nseconds(time.max(0) as u64);
+        match found.pair {
+            _ if !found.news => (),
+            Pair::Stale => gst::element_imp_warning!(
+                self,
+                gst::StreamError::Failed,
+                ("No mask for the composite at running time {at}: the last mask stays in use until the next one comes")
+            ),
+            Pair::Missing => gst::element_imp_warning!(
+                self,
+                gst::StreamError::Failed,
+                ("No mask for the composite at running time {at}: frames pass untouched until the first mask comes")
+            ),
+            _ => gst::debug!(CAT, imp = self, "Masks again from {at} on"),
+        }
+        Ok(found.frame)
+    }
+
+    /// Harmonizes `composite` in place. `mask` is `None` without a mask pad, and holds `None` if there is no mask at its time.
+    fn harmonize(&self, composite: &mut gst::Buffer, mask: Option<Option<MaskFrame>>) -> Result<Outcome, Stop> {
+        let settings = lock(&self.settings).clone();
+        let video = lock(&self.state).composite.clone().context("Pad sink: a composite came before its caps")?;
+        let (width, height) = video.size();
+        if composite.size() == 0 {
+            return Ok(Outcome::Untouched("it is empty"));
+        }
+        if settings.strength == 0.0 {
+            return Ok(Outcome::Untouched("strength is 0"));
+        }
+        let mask = match mask {
+            Some(None) => return Ok(Outcome::Untouched("there is no mask at its time")),
+            Some(Some(frame)) if frame.is_gap() => {
+                return Ok(Outcome::Untouched("the mask stream has a gap at its time"));
+            }
+            Some(Some(frame)) => lock(&self.masks).read(&frame, video.size(), settings.mask()).context("Pad mask")?,
+            None if video.has_alpha() => {
+                let own = MaskSettings {
+                    channel: frame::MaskChannel::Alpha,
+                    range: frame::MaskRange::Full,
+                    invert: settings.mask_invert,
+                };
+                let mask = video.read(composite, |picture| Mask::from_picture(picture, own, width, height));
+                Arc::new(mask.context("Pad sink: can't read a composite")?)
+            }
+            None => return Ok(Outcome::Untouched("it has no alpha, and no mask is linked")),
+        };
+        if mask.is_empty() {
+            return Ok(Outcome::Untouched("its mask is empty"));
+        }
+        let engine = self.inference.engine().map_err(|why| match why {
+            Unavailable::Flushing => Stop::Flushed,
+            Unavailable::Failed => Stop::Reported,
+        })?;
+        let start = Instant::now();
+        let (w, h) = engine.proxy_size(width, height, settings.proxy_size);
+        let proxy = video
+            .read(composite, |picture| frame::proxy(picture, &mask, w, h))
+            .context("Pad sink: can't read a composite")?;
+        let sampling = Sampling { steps: settings.steps, seed: settings.seed };
+        let transfer = self.inference.infer(&*engine, proxy, sampling).ok_or(Stop::Flushed)?;
+        let transfer = transfer.context("Can't harmonize a frame")?;
+        video
+            .write(composite.make_mut(), |picture| frame::apply(picture, &mask, &transfer, settings.strength as f32))
+            .context("Pad sink: can't write a composite")?;
+        lock(&self.stats).harmonized(start.elapsed());
+        Ok(Outcome::Harmonized)
+    }
+
+    /// Sends caps and tags ahead of the next output, and hands out the segment, which the base class sends with a buffer.
+    fn announce(&self) -> Option<gst::Event> {
+        let (caps, segment, tags) = {
+            let mut state = lock(&self.state);
+            (state.caps.take(), state.segment.take(), std::mem::take(&mut state.tags))
+        };
+        if let Some(caps) = caps {
+            self.obj().set_src_caps(&caps);
+        }
+        for event in tags {
+            self.obj().src_pad().push_event(event);
+        }
+        segment
+    }
+
+    fn push(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+        self.announce();
+        self.obj().selected_samples(buffer.pts(), buffer.dts(), buffer.duration(), None);
+        let flow = self.obj().finish_buffer(buffer);
+        lock(&self.stats).frames_out += u64::from(flow.is_ok());
+        flow
+    }
+
+    fn push_gap(&self, gap: &gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let segment = self.announce();
+        let src = self.obj().src_pad().clone();
+        if let (Some(pts), true) = (gap.pts(), src.has_current_caps()) {
+            segment.map(|segment| src.push_event(segment));
+            src.push_event(gst::event::Gap::builder(pts).duration(gap.duration()).build());
+        }
+        Ok(gst::FlowSuccess::Ok)
+    }
+
+    /// Ends the mask stream if its pad is linked to nothing, so that nobody waits for it; the stream of another source starts it again.
+    /// Beside the calling thread, because sending EOS waits for a buffer on its way into the pad.
+    fn end_unlinked_mask(&self) {
+        self.obj().call_async(|element| {
+            if let Some(mask) = element.static_pad("mask").filter(|mask| !mask.is_linked()) {
+                gst::debug!(CAT, obj = mask, "Not linked: the stream ends here");
+                lock(&element.imp().told).mask_ended = true;
+                mask.send_event(gst::event::Eos::new());
+            }
+        });
+    }
+
+    /// Asks for the latency until there is an answer, for which the base class asks once and then waits without a limit
+    /// for the next event. Sources have none before they are negotiated.
+    fn settle_latency(&self) {
+        self.obj().call_async(|element| {
+            let running = || element.imp().inference.state() != ModelState::Unloaded;
+            while running() && !element.src_pad().query(&mut gst::query::Latency::new()) {
+                std::thread::sleep(LATENCY_RETRY);
+            }
+        });
+    }
+
+    fn set_caps(&self, pad: &gst_base::AggregatorPad, caps: gst::Caps) -> bool {
+        let video = match Video::from_caps(&caps) {
+            Ok(video) => video,
+            Err(error) => {
+                gst::element_imp_error!(self, gst::StreamError::Format, ("Pad {}: {error:#}", pad.name()));
+                return false;
+            }
+        };
+        gst::debug!(CAT, obj = pad, "{caps}");
+        let frame = {
+            if *pad != self.sink {
+                lock(&self.masks).set_video(video);
+                return true;
+            }
+            let mut state = lock(&self.state);
+            state.composite = Some(video);
+            state.caps = Some(caps);
+            state.frame_duration()
+        };
+        // One frame to wait for the mask, one to work in.
+        self.obj().set_latency(2 * frame, 2 * frame);
+        self.settle_latency();
+        self.end_unlinked_mask();
+        true
+    }
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for Harmonize {
+    const NAME: &'static str = "GstHarmonize";
+    type Type = super::Harmonize;
+    type ParentType = gst_base::Aggregator;
+
+    fn with_class(klass: &Self::Class) -> Self {
+        let template = klass.pad_template("sink").expect("the class has a sink template");
+        Self {
+            settings: Mutex::default(),
+            stats: Mutex::default(),
+            inference: Arc::default(),
+            loader: Mutex::new(Arc::new(load_engine)),
+            sink: gst::PadBuilder::<gst_base::AggregatorPad>::from_template(&template).build(),
+            state: Mutex::default(),
+            masks: Mutex::default(),
+            told: Mutex::default(),
+        }
+    }
+}
+
+impl ObjectImpl for Harmonize {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: Lazy<Vec<glib::ParamSpec>> = Lazy::new(|| {
+            // The derive knows no boxed structures.
+            let stats = glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+                .nick("Statistics")
+                .blurb(
+                    "application/x-harmonize-stats: frames-in, frames-out, harmonized, passed-through, dropped and \
+                     stale-masks count frames since the start; last-ms, mean-ms and p95-ms are the times of the last \
+                     256 harmonized ones; device and model name what they ran on",
+                )
+                .read_only()
+                .build();
+            Harmonize::derived_properties().iter().cloned().chain([stats]).collect()
+        });
+        PROPERTIES.as_ref()
+    }
+
+    fn set_property(&self, id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        self.derived_set_property(id, value, pspec);
+    }
+
+    fn property(&self, id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        match pspec.name() {
+            "stats" => self.stats().to_value(),
+            _ => self.derived_property(id, pspec),
+        }
+    }
+
+    fn constructed(&self) {
+        self.parent_constructed();
+        self.obj().add_pad(&self.sink).expect("a new element has no pad of this name");
+    }
+}
+
+impl GstObjectImpl for Harmonize {}
+
+impl ElementImpl for Harmonize {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: Lazy<gst::subclass::ElementMetadata> = Lazy::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Harmonize",
+                "Filter/Effect/Video",
+                "Lights and colours the foreground of a composite like the scene behind it, by a diffusion model",
+                env!("CARGO_PKG_REPOSITORY"),
+            )
+        });
+        Some(&*METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(|| {
+            use gst::{PadDirection::*, PadPresence::*};
+            let caps = gst_video::VideoCapsBuilder::new().format_list(FORMATS.map(|(format, _)| format)).build();
+            [("sink", Sink, Always), ("mask", Sink, Request), ("src", Src, Always)]
+                .into_iter()
+                .map(|(name, direction, presence)| {
+                    let pad = gst_base::AggregatorPad::static_type();
+                    gst::PadTemplate::with_gtype(name, direction, presence, &caps, pad).expect("a template is valid")
+                })
+                .collect()
+        });
+        TEMPLATES.as_ref()
+    }
+
+    fn release_pad(&self, pad: &gst::Pad) {
+        self.parent_release_pad(pad);
+        *lock(&self.masks) = Masks::default();
+    }
+}
+
+impl AggregatorImpl for Harmonize {
+    fn start(&self) -> Result<(), gst::ErrorMessage> {
+        *lock(&self.state) = State::default();
+        *lock(&self.masks) = Masks::default();
+        *lock(&self.stats) = Stats::default();
+        *lock(&self.told) = Told::default();
+        self.load()
+    }
+
+    fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        if self.inference.unload() {
+            self.post_progress(gst::ProgressType::Canceled, "Stopped before the model was loaded");
+        }
+        self.obj().notify_model_state();
+        *lock(&self.state) = State::default();
+        *lock(&self.masks) = Masks::default();
+        Ok(())
+    }
+
+    fn src_activate(&self, mode: gst::PadMode, active: bool) -> Result<(), gst::LoggableError> {
+        if active {
+            self.inference.resume();
+        } else {
+            self.inference.flush();
+        }
+        self.parent_src_activate(mode, active)
+    }
+
+    fn flush(&self) -> Result<gst::FlowSuccess, gst::FlowError> {
+        gst::debug!(CAT, imp = self, "Flushed");
+        lock(&self.masks).forget();
+        lock(&self.state).last = None;
+        self.inference.resume();
+        Ok(gst::FlowSuccess::Ok)
+    }
+
+    /// The base class comes here until every pad with data has been served; one call pushes one composite.
+    fn aggregate(&self, timeout: bool) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let Some(composite) = self.sink.peek_buffer() else {
+            return Err(if self.sink.is_eos() { gst::FlowError::Eos } else { NEED_DATA });
+        };
+        let (segment, span) = self.place(&composite).map_err(|error| self.fail(&error))?;
+        let mask = self.mask_pad().map(|pad| self.find_mask(&pad, span.start, timeout)).transpose()?;
+        drop(composite);
+        let Some(mut composite) = self.sink.pop_buffer() else { return Err(NEED_DATA) };
+        lock(&self.state).last = Some(span);
+        if is_gap(&composite) {
+            return self.push_gap(&composite);
+        }
+        lock(&self.stats).frames_in += 1;
+        if let Some(time) = composite.pts().and_then(|pts| segment.to_stream_time(pts)) {
+            let _ = self.obj().sync_values(time);
+        }
+        match self.harmonize(&mut composite, mask) {
+            Ok(Outcome::Harmonized) => gst::trace!(CAT, imp = self, "Harmonized {composite:?}"),
+            Ok(Outcome::Untouched(why)) => {
+                gst::debug!(CAT, imp = self, "{composite:?} passes untouched: {why}");
+                lock(&self.stats).passed_through += 1;
+            }
+            Err(Stop::Flushed) => {
+                gst::debug!(CAT, imp = self, "Flushed while at work on {composite:?}");
+                lock(&self.stats).dropped += 1;
+                return Err(NEED_DATA);
+            }
+            Err(Stop::Reported) => return Err(gst::FlowError::Error),
+            Err(Stop::Failed(error)) => return Err(self.fail(&error)),
+        }
+        self.push(composite)
+    }
+
+    /// With a composite, the base class waits until its time and the declared latency; the frame that the work takes is
+    /// taken off, or every frame whose mask is late would leave too late. At EOS nothing is worth waiting for.
+    fn next_time(&self) -> Option<gst::ClockTime> {
+        let Some(composite) = self.sink.peek_buffer() else {
+            return self.sink.is_eos().then_some(gst::ClockTime::ZERO);
+        };
+        let (_, span) = self.place(&composite).ok()?;
+        let work = lock(&self.state).frame_duration();
+        Some(gst::ClockTime::from_nseconds(span.start.max(0) as u64).saturating_sub(work))
+    }
+
+    /// The source's caps are the composite's; there is nothing to negotiate.
+    fn negotiate(&self) -> bool {
+        true
+    }
+
+    fn create_new_pad(
+        &self,
+        template: &gst::PadTemplate,
+        _name: Option<&str>,
+        _caps: Option<&gst::Caps>,
+    ) -> Option<gst_base::AggregatorPad> {
+        if template.name_template() != "mask" || self.mask_pad().is_some() {
+            gst::error!(CAT, imp = self, "There is one pad to request, mask, and it exists already");
+            return None;
+        }
+        // Not by the parent: GStreamer before 1.24 gives every request pad the name sink_N.
+        let pad = gst::PadBuilder::<gst_base::AggregatorPad>::from_template(template).build();
+        let element = self.obj().downgrade();
+        pad.connect_unlinked(move |_, _| {
+            if let Some(element) = element.upgrade() {
+                element.imp().end_unlinked_mask();
+            }
+        });
+        Some(pad)
+    }
+
+    fn sink_event_pre_queue(
+        &self,
+        pad: &gst_base::AggregatorPad,
+        event: gst::Event,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        match event.view() {
+            gst::EventView::Segment(segment) if segment.segment().format() != gst::Format::Time => {
+                // GStreamer before 1.28 aborts on these.
+                gst::element_imp_error!(
+                    self,
+                    gst::StreamError::Format,
+                    ("Pad {} needs a segment in time, this one is in {:?}", pad.name(), segment.segment().format())
+                );
+                return Err(gst::FlowError::Error);
+            }
+            gst::EventView::StreamStart(_) if *pad != self.sink => {
+                let ended = std::mem::take(&mut lock(&self.told).mask_ended);
+                if ended || pad.is_eos() {
+                    // A new stream after EOS, which GStreamer 1.22 takes after a flush only.
+                    let seqnum = gst::Seqnum::next();
+                    self.parent_sink_event(pad, gst::event::FlushStart::builder().seqnum(seqnum).build());
+                    self.parent_sink_event(pad, gst::event::FlushStop::builder(false).seqnum(seqnum).build());
+                }
+            }
+            gst::EventView::FlushStart(_) => {
+                let mut told = lock(&self.told);
+                if *pad == self.sink {
+                    told.flush = Some(event.seqnum());
+                }
+                // A flush of the mask alone leaves the composite at work alone.
+                let composite = told.flush == Some(event.seqnum());
+                drop(told);
+                if composite {
+                    self.inference.flush();
+                }
+            }
+            _ => (),
+        }
+        self.parent_sink_event_pre_queue(pad, event)
+    }
+
+    fn sink_event(&self, pad: &gst_base::AggregatorPad, event: gst::Event) -> bool {
+        use gst::EventView::*;
+        let is_composite = *pad == self.sink;
+        match event.view() {
+            Caps(caps) if !self.set_caps(pad, caps.caps_owned()) => return false,
+            Segment(segment) if is_composite => {
+                if let Some(segment) = segment.segment().downcast_ref::<gst::ClockTime>() {
+                    self.obj().update_segment(segment);
+                    lock(&self.state).segment = Some(event.clone());
+                }
+            }
+            Tag(_) if is_composite => lock(&self.state).tags.push(event.clone()),
+            FlushStop(_) if is_composite => self.inference.resume(),
+            FlushStop(_) => lock(&self.masks).forget(),
+            Caps(_) | Segment(_) | StreamStart(_) | FlushStart(_) | Eos(_) | Gap(_) => (),
+            // What else comes with the mask is of no concern to those who get the composite.
+            _ if !is_composite => return true,
+            _ => (),
+        }
+        self.parent_sink_event(pad, event)
+    }
+
+    fn sink_query(&self, pad: &gst_base::AggregatorPad, query: &mut gst::QueryRef) -> bool {
+        use gst::QueryViewMut::*;
+        let is_composite = *pad == self.sink;
+        match query.view_mut() {
+            Caps(query) if is_composite => {
+                let source = self.obj().src_pad().clone();
+                query.set_result(&peer_caps(&source, query.filter()));
+                true
+            }
+            // Buffers leave as they came, so downstream's wishes are ours.
+            Allocation(_) if is_composite => self.obj().src_pad().peer_query(query),
+            _ => self.parent_sink_query(pad, query),
+        }
+    }
+
+    fn propose_allocation(
+        &self,
+        _pad: &gst_base::AggregatorPad,
+        _decide: Option<&gst::query::Allocation>,
+        query: &mut gst::query::Allocation,
+    ) -> Result<(), gst::LoggableError> {
+        query.add_allocation_meta::<gst_video::VideoMeta>(None);
+        Ok(())
+    }
+
+    fn src_query(&self, query: &mut gst::QueryRef) -> bool {
+        use gst::QueryViewMut::*;
+        match query.view_mut() {
+            Caps(query) => {
+                query.set_result(&peer_caps(&self.sink, query.filter()));
+                true
+            }
+            Position(_) | Duration(_) | Seeking(_) | Uri(_) => self.sink.peer_query(query),
+            _ => self.parent_src_query(query),
+        }
+    }
+
+    fn src_event(&self, event: gst::Event) -> bool {
+        match event.view() {
+            gst::EventView::Seek(seek) if seek.get().1.contains(gst::SeekFlags::FLUSH) => {
+                // The base class drops a seek that it has seen already, and no flush follows it.
+                if lock(&self.told).seek.replace(event.seqnum()) != Some(event.seqnum()) {
+                    self.inference.flush();
+                }
+                let sought = self.parent_src_event(event);
+                if !sought {
+                    self.inference.resume();
+                }
+                sought
+            }
+            gst::EventView::Navigation(_) | gst::EventView::Reconfigure(_) => self.sink.push_event(event),
+            _ => self.parent_src_event(event),
+        }
+    }
+}

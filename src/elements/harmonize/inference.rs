@@ -1,0 +1,210 @@
+//! The element's side of the engine: its loading, and waits (for it, for an inference) that a flush always ends.
+//!
+//! One mutex guards everything here. It is never held while a model loads or infers, nor while GStreamer is called, so
+//! `flush` returns at once whatever they do. A flush is remembered until `resume`: none is lost between two frames.
+
+use super::ModelState;
+use crate::engine::{Engine, Pending, Sampling};
+use crate::frame::Proxy;
+use crate::transfer::Transfer;
+use anyhow::Result;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// What the element asks of a loaded model. `Engine` is the one there is; tests put a quick, slow or failing one in its place.
+pub trait Infer: Send + Sync {
+    fn proxy_size(&self, width: usize, height: usize, long_side: u32) -> (usize, usize);
+    fn device(&self) -> &str;
+    /// Queues an inference; returns at once.
+    fn submit(&self, proxy: Proxy, sampling: Sampling) -> Arc<dyn Job>;
+}
+
+/// An inference under way.
+pub trait Job: Send + Sync {
+    /// Blocks until the transfer is there; `None` once cancelled.
+    fn wait(&self) -> Option<Result<Transfer>>;
+    /// Releases everyone who waits.
+    fn cancel(&self);
+}
+
+/// Loads a model by its name or folder onto a device.
+pub type Loader = dyn Fn(&str, &str) -> Result<Arc<dyn Infer>> + Send + Sync;
+
+/// The loader of every element that no test has touched.
+pub fn load_engine(model: &str, device: &str) -> Result<Arc<dyn Infer>> {
+    Ok(Arc::new(Engine::load(model, device, 1)?))
+}
+
+/// The kind of error that a load failed with.
+pub fn load_error(error: &anyhow::Error) -> gst::ResourceError {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    match io.map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::NotFound) => gst::ResourceError::NotFound,
+        Some(_) => gst::ResourceError::Read,
+        None if error
+            .chain()
+            .any(|cause| cause.is::<safetensors::SafeTensorError>() || cause.is::<serde_json::Error>()) =>
+        {
+            gst::ResourceError::Read
+        }
+        None => gst::ResourceError::Settings,
+    }
+}
+
+impl Infer for Engine {
+    fn proxy_size(&self, width: usize, height: usize, long_side: u32) -> (usize, usize) {
+        self.proxy_size(width, height, long_side)
+    }
+
+    fn device(&self) -> &str {
+        self.device()
+    }
+
+    fn submit(&self, proxy: Proxy, sampling: Sampling) -> Arc<dyn Job> {
+        Arc::new(self.submit(proxy, sampling))
+    }
+}
+
+impl Job for Pending {
+    fn wait(&self) -> Option<Result<Transfer>> {
+        self.wait()
+    }
+
+    fn cancel(&self) {
+        self.cancel()
+    }
+}
+
+/// Why there is no model to infer with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    Flushing,
+    /// Loading failed, which the loading thread has reported.
+    Failed,
+}
+
+#[derive(Default)]
+enum Model {
+    #[default]
+    Unloaded,
+    Loading,
+    Ready(Arc<dyn Infer>),
+    Failed,
+}
+
+#[derive(Default)]
+struct Inner {
+    model: Model,
+    /// Counts the loads, so that one that was given up can't put its model in the place of the next.
+    load: u64,
+    flushing: bool,
+    job: Option<Arc<dyn Job>>,
+}
+
+#[derive(Default)]
+pub struct Inference {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+impl Inference {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn state(&self) -> ModelState {
+        match self.lock().model {
+            Model::Unloaded => ModelState::Unloaded,
+            Model::Loading => ModelState::Loading,
+            Model::Ready(_) => ModelState::Ready,
+            Model::Failed => ModelState::Failed,
+        }
+    }
+
+    /// The device of the loaded model.
+    pub fn device(&self) -> Option<String> {
+        match &self.lock().model {
+            Model::Ready(engine) => Some(engine.device().to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Begins a load; its number is for `is_current` and `finish_load`.
+    pub fn begin_load(&self) -> u64 {
+        let mut inner = self.lock();
+        inner.model = Model::Loading;
+        inner.load += 1;
+        inner.load
+    }
+
+    /// Whether `load` has not been given up.
+    pub fn is_current(&self, load: u64) -> bool {
+        self.lock().load == load
+    }
+
+    /// Ends a load, with `None` if it failed; false if it had been given up.
+    pub fn finish_load(&self, load: u64, engine: Option<Arc<dyn Infer>>) -> bool {
+        let mut inner = self.lock();
+        if inner.load != load {
+            return false;
+        }
+        inner.model = engine.map_or(Model::Failed, Model::Ready);
+        self.changed.notify_all();
+        true
+    }
+
+    /// Lets go of the model, or of its loading; true in the latter case.
+    pub fn unload(&self) -> bool {
+        let mut inner = self.lock();
+        inner.load += 1;
+        let model = std::mem::take(&mut inner.model);
+        self.changed.notify_all();
+        drop(inner);
+        matches!(model, Model::Loading)
+    }
+
+    /// Releases whoever waits in `engine` or `infer`, now and until `resume`.
+    pub fn flush(&self) {
+        let mut inner = self.lock();
+        inner.flushing = true;
+        let job = inner.job.take();
+        self.changed.notify_all();
+        drop(inner);
+        if let Some(job) = job {
+            job.cancel();
+        }
+    }
+
+    pub fn resume(&self) {
+        self.lock().flushing = false;
+    }
+
+    /// The loaded model, once it is there.
+    pub fn engine(&self) -> Result<Arc<dyn Infer>, Unavailable> {
+        let mut inner = self.lock();
+        loop {
+            match &inner.model {
+                _ if inner.flushing => return Err(Unavailable::Flushing),
+                Model::Ready(engine) => return Ok(engine.clone()),
+                Model::Failed => return Err(Unavailable::Failed),
+                Model::Unloaded => return Err(Unavailable::Flushing),
+                Model::Loading => inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    /// One inference from end to end; `None` if a flush came in between.
+    pub fn infer(&self, engine: &dyn Infer, proxy: Proxy, sampling: Sampling) -> Option<Result<Transfer>> {
+        let job = {
+            let mut inner = self.lock();
+            if inner.flushing {
+                return None;
+            }
+            let job = engine.submit(proxy, sampling);
+            inner.job = Some(job.clone());
+            job
+        };
+        let transfer = job.wait();
+        self.lock().job = None;
+        transfer
+    }
+}

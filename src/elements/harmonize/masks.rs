@@ -1,0 +1,114 @@
+//! The mask stream as the element sees it: the frame that goes with a composite, and that frame as a `Mask`.
+
+use super::pairing::{Head, Pair, Span, pair};
+use super::video::Video;
+use crate::frame::{Mask, MaskSettings};
+use anyhow::{Context, Result, anyhow};
+use gst_base::prelude::*;
+use std::sync::Arc;
+
+/// A buffer of the mask stream. Empty where the stream says that it has no mask.
+#[derive(Clone)]
+pub struct MaskFrame {
+    buffer: gst::Buffer,
+    video: Video,
+    span: Span,
+}
+
+impl MaskFrame {
+    pub fn is_gap(&self) -> bool {
+        self.buffer.size() == 0
+    }
+}
+
+/// The mask read last, to be had again by the next composite of the same mask buffer.
+struct Read {
+    buffer: gst::Buffer,
+    size: (usize, usize),
+    settings: MaskSettings,
+    mask: Arc<Mask>,
+}
+
+#[derive(Default)]
+pub struct Masks {
+    video: Option<Video>,
+    /// The frame taken from the pad last.
+    held: Option<MaskFrame>,
+    read: Option<Read>,
+    /// The pair of the composite before, if it was not a proper one.
+    want: Option<Pair>,
+}
+
+/// A composite's mask.
+pub struct Found {
+    pub frame: Option<MaskFrame>,
+    pub pair: Pair,
+    /// Whether it has been found otherwise than the composite's before: masks went missing, or came back.
+    pub news: bool,
+}
+
+impl Masks {
+    pub fn set_video(&mut self, video: Video) {
+        self.video = Some(video);
+    }
+
+    /// Forgets all frames, as after a flush.
+    pub fn forget(&mut self) {
+        *self = Self { video: self.video.take(), ..Self::default() };
+    }
+
+    /// The mask of the composite that starts at running time `time`; `None` if it may be still to come.
+    pub fn find(&mut self, pad: &gst_base::AggregatorPad, time: i64, timeout: bool) -> Result<Option<Found>> {
+        let mut advanced = false;
+        loop {
+            let head = pad.peek_buffer().map(|buffer| self.frame(pad, buffer)).transpose()?;
+            let offer = match &head {
+                Some(frame) => Head::Mask(frame.span),
+                None if pad.is_eos() => Head::Eos,
+                None => Head::Empty,
+            };
+            // Behind a frame just taken may lie an event, which the base class has to handle before anything is late.
+            let pair = pair(time, self.held.as_ref().map(|held| held.span), offer, timeout && !advanced);
+            let frame = match pair {
+                Pair::Wait => return Ok(None),
+                Pair::Advance => {
+                    pad.drop_buffer();
+                    self.held = head;
+                    advanced = true;
+                    continue;
+                }
+                Pair::Head => head,
+                Pair::Held | Pair::Stale => self.held.clone(),
+                Pair::Missing => None,
+            };
+            let want = matches!(pair, Pair::Stale | Pair::Missing).then_some(pair);
+            let news = std::mem::replace(&mut self.want, want) != want;
+            return Ok(Some(Found { frame, pair, news }));
+        }
+    }
+
+    fn frame(&self, pad: &gst_base::AggregatorPad, buffer: gst::Buffer) -> Result<MaskFrame> {
+        let segment = pad.segment().downcast().map_err(|_| anyhow!("a mask came before its segment"))?;
+        let video = self.video.clone().context("a mask came before its caps")?;
+        let held = self.held.as_ref().map(|held| held.span);
+        let span = Span::new(&segment, &buffer, video.frame_duration(), held).context(
+            "a mask has no timestamp, and neither the duration of the one before nor a frame rate tells its time",
+        )?;
+        Ok(MaskFrame { buffer, video, span })
+    }
+
+    /// `frame` as the mask of a composite of `size`.
+    pub fn read(&mut self, frame: &MaskFrame, size: (usize, usize), settings: MaskSettings) -> Result<Arc<Mask>> {
+        if let Some(read) = &self.read
+            && read.buffer.as_ptr() == frame.buffer.as_ptr()
+            && (read.size, read.settings) == (size, settings)
+        {
+            return Ok(read.mask.clone());
+        }
+        settings.check(frame.video.format)?;
+        let mask = frame.video.read(&frame.buffer, |picture| Mask::from_picture(picture, settings, size.0, size.1));
+        let mask = Arc::new(mask.context("can't read a mask")?);
+        self.read = Some(Read { buffer: frame.buffer.clone(), size, settings, mask: mask.clone() });
+        Ok(mask)
+    }
+}

@@ -1,0 +1,82 @@
+//! One photograph harmonized, at its own size.
+
+use crate::engine::{Engine, Sampling};
+use crate::frame::{
+    Colour, Format, Mask, MaskRange, MaskSettings, Matrix, Picture, PictureMut, Plane, PlaneMut, apply, proxy,
+};
+use anyhow::{Context, Result, anyhow};
+use image::{DynamicImage, GrayImage, ImageReader, RgbImage};
+use std::path::Path;
+
+/// What harmonizing a picture depends on besides picture, mask and model; the element's properties of the same names.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    pub sampling: Sampling,
+    /// Long side of the proxy; 0 takes the model's own.
+    pub proxy_size: u32,
+    /// 0 leaves the composite, 1 applies the whole transfer.
+    pub strength: f32,
+}
+
+const RGB: Colour = Colour { matrix: Matrix::Bt709, full_range: true };
+
+/// `composite` with the pixels under `mask` (of the same size, 0 background to 255 foreground) harmonized.
+pub fn harmonize(engine: &Engine, composite: &RgbImage, mask: &GrayImage, settings: Settings) -> Result<RgbImage> {
+    let (width, height) = (composite.width() as usize, composite.height() as usize);
+    let mask = foreground(mask, width, height);
+    let mut harmonized = composite.clone();
+    if mask.is_empty() {
+        return Ok(harmonized);
+    }
+    let mut picture = PictureMut {
+        format: Format::Rgb,
+        colour: RGB,
+        width,
+        height,
+        planes: [
+            PlaneMut { data: &mut harmonized, stride: 3 * width },
+            PlaneMut::default(),
+            PlaneMut::default(),
+            PlaneMut::default(),
+        ],
+    };
+    let (cols, rows) = engine.proxy_size(width, height, settings.proxy_size);
+    let proxy = proxy(&picture.as_picture(), &mask, cols, rows);
+    let pending = engine.submit(proxy, settings.sampling);
+    let transfer = pending.wait().ok_or_else(|| anyhow!("the inference was cancelled"))??;
+    apply(&mut picture, &mask, &transfer, settings.strength);
+    Ok(harmonized)
+}
+
+fn foreground(mask: &GrayImage, width: usize, height: usize) -> Mask {
+    let stride = mask.width() as usize;
+    let picture = Picture {
+        format: Format::Gray8,
+        colour: RGB,
+        width: stride,
+        height: mask.height() as usize,
+        planes: [Plane { data: mask, stride }, Plane::default(), Plane::default(), Plane::default()],
+    };
+    // A picture file's grey is always full range.
+    Mask::from_picture(&picture, MaskSettings { range: MaskRange::Full, ..Default::default() }, width, height)
+}
+
+/// Reads a JPEG or PNG, whatever its file is called; the error names the file.
+pub fn open(path: &Path) -> Result<DynamicImage> {
+    let read = || ImageReader::open(path)?.with_guessed_format()?.decode();
+    read().with_context(|| path.display().to_string())
+}
+
+/// A mask file's foreground: its alpha where that says anything, else its luma (editors add an opaque alpha to any PNG).
+pub fn open_mask(path: &Path) -> Result<GrayImage> {
+    let mask = open(path)?;
+    if mask.color().has_alpha() {
+        let rgba = mask.to_rgba8();
+        if rgba.pixels().any(|p| p.0[3] != 255) {
+            return Ok(GrayImage::from_fn(rgba.width(), rgba.height(), |x, y| {
+                image::Luma([rgba.get_pixel(x, y).0[3]])
+            }));
+        }
+    }
+    Ok(mask.into_luma8())
+}

@@ -1,0 +1,391 @@
+//! Flushes, seeks, state changes and pads that go away, whatever loading or inference is doing.
+
+mod common;
+
+use common::*;
+use gst::prelude::*;
+use gst_check::Harness;
+use gstharmonize::elements::harmonize::{Harmonize, Infer, ModelState};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(20);
+const RGB: &str = "video/x-raw,format=RGB,width=4,height=2,framerate=30/1";
+const GRAY: &str = "video/x-raw,format=GRAY8,width=4,height=2,framerate=30/1";
+
+/// An element with a harness on each of its pads.
+struct Rig {
+    element: Harmonize,
+    composite: Harness,
+    mask: Harness,
+    out: Harness,
+    bus: gst::Bus,
+}
+
+impl Rig {
+    fn new(element: Harmonize) -> Self {
+        let bus = gst::Bus::new();
+        element.set_bus(Some(&bus));
+        let out = Harness::with_element(&element, None, Some("src"));
+        let mut composite = Harness::with_element(&element, Some("sink"), None);
+        let mut mask = Harness::with_element(&element, None, None);
+        mask.add_element_sink_pad(&element.request_pad_simple("mask").unwrap());
+        composite.set_src_caps_str(RGB);
+        mask.set_src_caps_str(GRAY);
+        composite.play();
+        Self { element, composite, mask, out, bus }
+    }
+
+    fn push(&mut self, n: u64) {
+        let (pts, duration) = (at(30, n), at(30, n + 1) - at(30, n));
+        self.composite.push(buffer(pts, duration, &[90; 24])).unwrap();
+        self.mask.push(buffer(pts, duration, &[255; 8])).unwrap();
+    }
+
+    /// Brings the element into the middle of an inference of `fake`.
+    fn busy(fake: &Arc<Fake>) -> Self {
+        let mut rig = Self::new(element(fake));
+        rig.push(0);
+        until("the inference", || fake.count() == 1);
+        rig
+    }
+
+    /// Flushes both pads, as a flushing seek upstream does.
+    fn flush(&mut self) {
+        let seqnum = gst::Seqnum::next();
+        for pad in [&mut self.composite, &mut self.mask] {
+            assert!(pad.push_event(gst::event::FlushStart::builder().seqnum(seqnum).build()));
+        }
+        for pad in [&mut self.composite, &mut self.mask] {
+            assert!(pad.push_event(gst::event::FlushStop::builder(true).seqnum(seqnum).build()));
+            let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+            assert!(pad.push_event(gst::event::Segment::new(&segment)));
+        }
+    }
+
+    fn pull(&mut self) -> gst::ClockTime {
+        self.out.pull().unwrap().pts().unwrap()
+    }
+}
+
+/// An element whose model loads until the flag is set.
+fn loading() -> (Harmonize, Arc<AtomicBool>) {
+    let element = element(&Arc::default());
+    let done = Arc::new(AtomicBool::new(false));
+    let flag = done.clone();
+    element.set_loader(Arc::new(move |_, _| {
+        while !flag.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(Arc::<Fake>::default() as Arc<dyn Infer>)
+    }));
+    (element, done)
+}
+
+#[test]
+fn a_flush_ends_an_inference_at_once_and_the_next_frame_goes_on() {
+    let slow = Fake::slow(LONG);
+    let mut rig = Rig::busy(&slow);
+    at_once("a flush", || rig.flush());
+    assert_eq!(stat(&rig.element, "dropped"), 1);
+    // The engine that went on with a frame nobody waits for would not hold up this one.
+    rig.element.set_property("strength", 0.0);
+    rig.push(7);
+    assert_eq!(rig.pull().nseconds(), at(30, 7));
+}
+
+#[test]
+fn a_flush_between_two_frames_is_not_lost() {
+    for n in 0..50 {
+        let fake = Fake::slow(Duration::from_micros(50 * n));
+        let mut rig = Rig::busy(&fake);
+        at_once("a flush", || rig.flush());
+        rig.push(3);
+        while rig.pull().nseconds() != at(30, 3) {}
+    }
+}
+
+#[test]
+fn a_flush_of_the_mask_alone_keeps_the_composite() {
+    let slow = Fake::slow(Duration::from_millis(300));
+    let mut rig = Rig::busy(&slow);
+    assert!(rig.mask.push_event(gst::event::FlushStart::new()));
+    assert!(rig.mask.push_event(gst::event::FlushStop::new(true)));
+    assert_eq!(rig.pull().nseconds(), 0);
+    assert_eq!(stat(&rig.element, "harmonized"), 1);
+}
+
+#[test]
+fn a_state_change_ends_an_inference_at_once() {
+    let slow = Fake::slow(LONG);
+    let rig = Rig::busy(&slow);
+    at_once("the change to READY", || rig.element.set_state(gst::State::Ready).unwrap());
+    assert_eq!(rig.element.property::<ModelState>("model-state"), ModelState::Unloaded);
+}
+
+#[test]
+fn a_pad_may_be_deactivated_during_an_inference() {
+    let slow = Fake::slow(LONG);
+    let rig = Rig::busy(&slow);
+    let src = rig.element.static_pad("src").unwrap();
+    at_once("deactivating src", || src.set_active(false).unwrap());
+}
+
+#[test]
+fn an_unlinked_or_released_pad_does_not_wait_for_an_inference() {
+    let slow = Fake::slow(LONG);
+    let rig = Rig::busy(&slow);
+    for name in ["mask", "sink"] {
+        let pad = rig.element.static_pad(name).unwrap();
+        let peer = pad.peer().unwrap();
+        at_once("unlinking", || peer.unlink(&pad).unwrap());
+    }
+    let mask = rig.element.static_pad("mask").unwrap();
+    at_once("releasing", || rig.element.release_request_pad(&mask));
+    at_once("the change to NULL", || rig.element.set_state(gst::State::Null).unwrap());
+}
+
+#[test]
+fn frames_go_on_without_a_mask_pad_that_has_been_released() {
+    let mut rig = Rig::new(element(&Arc::default()));
+    rig.push(0);
+    assert_eq!(rig.pull().nseconds(), 0);
+    rig.composite.push(buffer(at(30, 1), at(30, 1), &[90; 24])).unwrap();
+    rig.element.release_request_pad(&rig.element.static_pad("mask").unwrap());
+    let out = rig.out.pull().unwrap();
+    assert_eq!((out.pts().unwrap().nseconds(), bytes(&out)), (at(30, 1), vec![90; 24]));
+    assert!(rig.element.request_pad_simple("mask").is_some());
+}
+
+#[test]
+fn an_unlinked_mask_keeps_its_last_frame_until_another_source_is_linked() {
+    let mut rig = Rig::new(element(&Arc::default()));
+    rig.push(0);
+    rig.pull();
+    let mask = rig.element.static_pad("mask").unwrap();
+    mask.peer().unwrap().unlink(&mask).unwrap();
+    for n in 1..4 {
+        rig.composite.push(buffer(at(30, n), at(30, 1), &[90; 24])).unwrap();
+        assert_ne!(bytes(&rig.out.pull().unwrap()), [90; 24]);
+    }
+    let mut other = Harness::with_element(&rig.element, None, None);
+    other.add_element_sink_pad(&mask);
+    other.set_src_caps_str(GRAY);
+    for n in 4..8 {
+        other.push(buffer(at(30, n), at(30, 1), &[0; 8])).unwrap();
+        rig.composite.push(buffer(at(30, n), at(30, 1), &[90; 24])).unwrap();
+        assert_eq!(bytes(&rig.out.pull().unwrap()), [90; 24]);
+    }
+    // Without a mask a composite waits again.
+    rig.composite.push(buffer(at(30, 8), at(30, 1), &[90; 24])).unwrap();
+    thread::sleep(Duration::from_millis(30));
+    assert!(rig.out.try_pull().is_none());
+}
+
+#[test]
+fn another_mask_source_may_be_linked_while_an_inference_is_under_way() {
+    let slow = Fake::slow(Duration::from_millis(300));
+    let mut rig = Rig::busy(&slow);
+    let mask = rig.element.static_pad("mask").unwrap();
+    mask.peer().unwrap().unlink(&mask).unwrap();
+    thread::sleep(Duration::from_millis(50));
+    let mut other = Harness::with_element(&rig.element, None, None);
+    other.add_element_sink_pad(&mask);
+    other.set_src_caps_str(GRAY);
+    other.push(buffer(at(30, 1), at(30, 1), &[0; 8])).unwrap();
+    rig.composite.push(buffer(at(30, 1), at(30, 1), &[90; 24])).unwrap();
+    assert_ne!(bytes(&rig.out.pull().unwrap()), [90; 24]);
+    assert_eq!(bytes(&rig.out.pull().unwrap()), [90; 24]);
+}
+
+#[test]
+fn a_mask_pad_that_is_never_linked_holds_up_nothing() {
+    let element = element(&Arc::default());
+    element.request_pad_simple("mask").unwrap();
+    let (out, _) = run(&element, Stream::new(RGB, frames(30, 3, &[90; 24])), None);
+    assert_eq!(out.len(), 3);
+    assert_eq!(stat(&element, "passed-through"), 3);
+}
+
+#[test]
+fn there_is_one_mask_pad() {
+    let element = element(&Arc::default());
+    assert_eq!(element.request_pad_simple("mask").unwrap().name(), "mask");
+    let template = element.pad_template("mask").unwrap();
+    assert!(element.request_pad(&template, None, None).is_none());
+}
+
+#[test]
+fn frames_wait_for_the_model() {
+    let (element, done) = loading();
+    let mut rig = Rig::new(element);
+    rig.push(0);
+    thread::sleep(Duration::from_millis(50));
+    assert_eq!(rig.element.property::<ModelState>("model-state"), ModelState::Loading);
+    assert!(rig.out.try_pull().is_none());
+    done.store(true, Ordering::SeqCst);
+    assert_eq!(rig.pull().nseconds(), 0);
+    assert_eq!(rig.element.property::<ModelState>("model-state"), ModelState::Ready);
+    assert_eq!(stat(&rig.element, "harmonized"), 1);
+}
+
+fn progress(bus: &gst::Bus) -> Vec<gst::ProgressType> {
+    let messages = bus.iter_filtered(&[gst::MessageType::Progress]);
+    messages
+        .map(|message| {
+            let gst::MessageView::Progress(progress) = message.view() else { unreachable!() };
+            assert_eq!(progress.get().1, "open");
+            progress.type_()
+        })
+        .collect()
+}
+
+#[test]
+fn loading_tells_of_its_progress() {
+    let notified = Arc::new(Mutex::new(Vec::new()));
+    let (element, done) = loading();
+    let states = notified.clone();
+    element.connect_notify(Some("model-state"), move |element, _| {
+        states.lock().unwrap().push(element.property::<ModelState>("model-state"));
+    });
+    let rig = Rig::new(element);
+    done.store(true, Ordering::SeqCst);
+    until("READY", || *notified.lock().unwrap() == [ModelState::Loading, ModelState::Ready]);
+    assert_eq!(progress(&rig.bus), [gst::ProgressType::Start, gst::ProgressType::Complete]);
+}
+
+#[test]
+fn a_flush_and_a_state_change_do_not_wait_for_loading() {
+    let (element, done) = loading();
+    let mut rig = Rig::new(element);
+    rig.push(0);
+    at_once("a flush", || rig.flush());
+    rig.push(1);
+    at_once("the change to READY", || rig.element.set_state(gst::State::Ready).unwrap());
+    assert_eq!(progress(&rig.bus), [gst::ProgressType::Start, gst::ProgressType::Canceled]);
+    assert_eq!(rig.element.property::<ModelState>("model-state"), ModelState::Unloaded);
+    // The load that was given up ends without a trace.
+    done.store(true, Ordering::SeqCst);
+    thread::sleep(Duration::from_millis(50));
+    assert_eq!(rig.element.property::<ModelState>("model-state"), ModelState::Unloaded);
+    assert!(rig.bus.pop().is_none_or(|m| m.type_() != gst::MessageType::Progress));
+}
+
+#[test]
+fn an_element_can_be_started_again() {
+    let mut rig = Rig::new(element(&Arc::default()));
+    rig.push(0);
+    rig.pull();
+    rig.element.set_state(gst::State::Ready).unwrap();
+    rig.composite.play();
+    rig.composite.set_src_caps_str(RGB);
+    rig.mask.set_src_caps_str(GRAY);
+    for harness in [&mut rig.composite, &mut rig.mask] {
+        harness.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new()));
+    }
+    rig.push(0);
+    assert_eq!(rig.pull().nseconds(), 0);
+    until("one frame in, one out", || ["frames-in", "frames-out"].map(|name| stat(&rig.element, name)) == [1, 1]);
+}
+
+/// A pipeline of test sources, whose element has `fake` for its model.
+fn pipeline(fake: &Arc<Fake>, sources: &str) -> (gst::Pipeline, Harmonize) {
+    init();
+    let pipeline = gst::parse::launch(&format!("harmonize name=h ! fakesink name=out sync=false {sources}")).unwrap();
+    let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
+    let element = pipeline.by_name("h").unwrap().downcast::<Harmonize>().unwrap();
+    let fake = fake.clone();
+    element.set_loader(Arc::new(move |_, _| Ok(fake.clone() as Arc<dyn Infer>)));
+    (pipeline, element)
+}
+
+const SOURCES: &str = "videotestsrc num-buffers=60 ! video/x-raw,format=I420,width=32,height=18 ! h.sink \
+    videotestsrc pattern=ball ! video/x-raw,format=GRAY8,width=16,height=16 ! h.mask";
+
+fn wait_for(pipeline: &gst::Pipeline, kind: gst::MessageType) -> gst::Message {
+    let kinds = [kind, gst::MessageType::Error];
+    let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(20), &kinds).unwrap();
+    assert_eq!(message.type_(), kind, "{message:?}");
+    message
+}
+
+#[test]
+fn gst_launch_lines_run_to_their_end() {
+    let (pipeline, element) = pipeline(&Arc::default(), SOURCES);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    wait_for(&pipeline, gst::MessageType::Eos);
+    assert_eq!((stat(&element, "frames-in"), stat(&element, "harmonized")), (60, 60));
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn a_flushing_seek_restarts_both_streams() {
+    let (pipeline, element) = pipeline(&Fake::slow(Duration::from_millis(30)), SOURCES);
+    pipeline.set_state(gst::State::Paused).unwrap();
+    wait_for(&pipeline, gst::MessageType::AsyncDone);
+    let first = Arc::new(Mutex::new(None));
+    let seen = first.clone();
+    element.static_pad("src").unwrap().add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        if let Some(gst::PadProbeData::Buffer(buffer)) = &info.data {
+            seen.lock().unwrap().get_or_insert(buffer.pts().unwrap());
+        }
+        gst::PadProbeReturn::Ok
+    });
+    for target in [500, 100, 1000] {
+        let target = gst::ClockTime::from_mseconds(target);
+        *first.lock().unwrap() = None;
+        at_once("the seek", || pipeline.seek_simple(gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE, target).unwrap());
+        wait_for(&pipeline, gst::MessageType::AsyncDone);
+        assert_eq!(first.lock().unwrap().unwrap(), target);
+    }
+    at_once("the change to NULL", || pipeline.set_state(gst::State::Null).unwrap());
+}
+
+#[test]
+fn a_seek_during_a_long_inference_returns_at_once() {
+    let slow = Fake::slow(LONG);
+    let (pipeline, _element) = pipeline(&slow, SOURCES);
+    pipeline.set_state(gst::State::Paused).unwrap();
+    until("the inference", || slow.count() == 1);
+    let flags = gst::SeekFlags::FLUSH;
+    at_once("the seek", || pipeline.seek_simple(flags, gst::ClockTime::from_mseconds(100)).unwrap());
+    until("the next inference", || slow.count() == 2);
+    at_once("the change to NULL", || pipeline.set_state(gst::State::Null).unwrap());
+}
+
+#[test]
+fn a_live_pipeline_goes_on_at_the_deadline_without_its_mask() {
+    let sources = "videotestsrc is-live=true num-buffers=10 ! video/x-raw,format=I420,width=32,height=18,framerate=50/1 ! h.sink \
+        videotestsrc is-live=true ! video/x-raw,format=GRAY8,width=8,height=8,framerate=50/1 ! valve drop=true ! h.mask";
+    let (pipeline, element) = pipeline(&Arc::default(), sources);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    wait_for(&pipeline, gst::MessageType::Eos);
+    assert_eq!(["frames-in", "frames-out", "passed-through"].map(|name| stat(&element, name)), [10; 3]);
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn live_masks_that_are_on_time_are_used() {
+    let sources = "videotestsrc is-live=true num-buffers=20 ! video/x-raw,format=I420,width=32,height=18,framerate=50/1 ! queue ! h.sink \
+        videotestsrc is-live=true pattern=white ! video/x-raw,format=GRAY8,width=8,height=8,framerate=50/1 ! queue ! h.mask";
+    let (pipeline, element) = pipeline(&Arc::default(), sources);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    wait_for(&pipeline, gst::MessageType::Eos);
+    let used = stat(&element, "harmonized") - stat(&element, "stale-masks");
+    assert!(used >= 18, "only {used} of 20 composites got their own mask");
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn the_latency_is_two_frames_on_top_of_upstreams() {
+    let mut rig = Rig::new(element(&Arc::default()));
+    rig.push(0);
+    rig.pull();
+    rig.composite.set_upstream_latency(gst::ClockTime::from_mseconds(10));
+    let mut query = gst::query::Latency::new();
+    assert!(rig.element.static_pad("src").unwrap().query(&mut query));
+    let (_, min, _) = query.result();
+    assert_eq!(min.nseconds(), 10_000_000 + 2 * 33_333_333);
+}

@@ -1,0 +1,298 @@
+//! Data sets, metrics and the report, against figures computed independently with numpy and PIL.
+
+mod shared;
+
+use gstharmonize::eval::dataset::{self, Subset};
+use gstharmonize::eval::metrics::{self, Metrics};
+use gstharmonize::eval::{self, Background, Report, Size};
+use image::{GrayImage, Luma, Rgb, RgbImage};
+use std::fs;
+use std::path::Path;
+
+/// Textures that alias, so that a wrong filter shows.
+fn composite(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        Rgb([(x * 7 + y * 3 + 20) % 256, (x * y + 11 * x) % 251, (x * x + y * 6) % 241].map(|v| v as u8))
+    })
+}
+
+fn real(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        Rgb([(x * 7 + y * 3) % 256, (x * y) % 251, (x * x + y * 5) % 241].map(|v| v as u8))
+    })
+}
+
+fn ellipse(width: i32, height: i32) -> Vec<bool> {
+    let inside = |x: i32, y: i32| (x - width / 2).pow(2) * 4 + (y - height / 2).pow(2) * 9 < 36 * 36;
+    (0..height).flat_map(|y| (0..width).map(move |x| inside(x, y))).collect()
+}
+
+fn assert_close(measured: Metrics, [mse, fmse, psnr, fpsnr, ssim, fssim]: [f64; 6], tolerance: [f64; 6]) {
+    let measured = [measured.mse, measured.fmse, measured.psnr, measured.fpsnr, measured.ssim, measured.fssim];
+    for ((measured, expected), tolerance) in
+        measured.into_iter().zip([mse, fmse, psnr, fpsnr, ssim, fssim]).zip(tolerance)
+    {
+        assert!((measured - expected).abs() <= tolerance, "{measured} instead of {expected}");
+    }
+}
+
+#[test]
+fn metrics_agree_with_numpy() {
+    let (mut picture, real) = (composite(37, 29), real(37, 29));
+    for (x, y, pixel) in picture.enumerate_pixels_mut().filter(|(_, y, _)| y % 2 == 0) {
+        *pixel = Rgb(real.get_pixel(x, y).0.map(|v| v / 2 + 40));
+    }
+    let measured = metrics::measure(&picture, &real, &ellipse(37, 29));
+    let numpy = [3531.578440509, 3706.638095238, 12.651115040, 12.441001759, 0.517341598, 0.449614966];
+    assert_close(measured, numpy, [1e-8; 6]);
+}
+
+#[test]
+fn metrics_by_hand() {
+    // Two pixels, one of them foreground and off by (3, 0, 6): 45 over 6 samples, or over the foreground's 3.
+    let real = RgbImage::from_raw(2, 1, vec![10, 20, 30, 40, 50, 60]).unwrap();
+    let picture = RgbImage::from_raw(2, 1, vec![13, 20, 24, 40, 50, 60]).unwrap();
+    let measured = metrics::measure(&picture, &real, &[true, false]);
+    assert_eq!((measured.mse, measured.fmse), (7.5, 15.0));
+    assert!((measured.psnr - 39.380191).abs() < 1e-6 && (measured.fpsnr - 36.369891).abs() < 1e-6, "{measured:?}");
+
+    let same = metrics::measure(&real, &real, &[true, true]);
+    assert_eq!((same.mse, same.psnr, same.fpsnr), (0.0, metrics::PSNR_CEILING, metrics::PSNR_CEILING));
+    assert!((same.ssim - 1.0).abs() < 1e-12 && (same.fssim - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn scaling_agrees_with_pil() {
+    // [x, y] and the RGB that PIL's resize((256, 256), BILINEAR) has there.
+    type Sample = ([u32; 2], [u8; 3]);
+    let sizes: [(u32, u32, [Sample; 5]); 3] = [
+        (
+            401,
+            307,
+            [
+                ([0, 0], [24, 4, 1]),
+                ([255, 255], [150, 119, 94]),
+                ([17, 90], [21, 148, 169]),
+                ([128, 128], [95, 105, 125]),
+                ([200, 31], [23, 88, 61]),
+            ],
+        ),
+        (
+            97,
+            60,
+            [
+                ([0, 0], [20, 0, 0]),
+                ([255, 255], [101, 194, 171]),
+                ([17, 90], [125, 194, 162]),
+                ([128, 128], [190, 171, 90]),
+                ([200, 31], [57, 94, 81]),
+            ],
+        ),
+        (
+            640,
+            200,
+            [
+                ([0, 0], [27, 11, 2]),
+                ([255, 255], [219, 186, 149]),
+                ([17, 90], [22, 129, 103]),
+                ([128, 128], [44, 149, 88]),
+                ([200, 31], [13, 147, 112]),
+            ],
+        ),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for (width, height, samples) in sizes {
+        // PNG under iHarmony4's names: the decoder goes by content.
+        let subset = folder.path().join(format!("{width}"));
+        write_subset(&subset, "Scaled", &[("a_1_1", 50)]);
+        composite(width, height)
+            .save_with_format(subset.join("composite_images/a_1_1.jpg"), image::ImageFormat::Png)
+            .unwrap();
+        let file = GrayImage::from_fn(width, height, |x, y| Luma([((x * 5 + y * 11) % 256) as u8]));
+        file.save(subset.join("masks/a_1.png")).unwrap();
+        let subsets = dataset::subsets(&subset).unwrap();
+        let check = |picture: &RgbImage, mask: &GrayImage| {
+            for (x, y, pixel) in mask.enumerate_pixels() {
+                // PIL's NEAREST takes floor((x + 0.5) * width / 256).
+                let nearest = file.get_pixel((2 * x + 1) * width / 512, (2 * y + 1) * height / 512).0[0];
+                assert_eq!(pixel.0[0], if nearest >= 128 { 255 } else { 0 }, "mask of {width}x{height} at {x},{y}");
+            }
+            for ([x, y], pil) in samples {
+                let ours = picture.get_pixel(x, y).0;
+                let apart = ours.iter().zip(pil).map(|(a, b)| a.abs_diff(b)).max();
+                assert!(apart <= Some(1), "{width}x{height} at {x},{y}: {ours:?}, PIL has {pil:?}");
+            }
+            Ok(picture.clone())
+        };
+        eval::evaluate(&subsets, Size::Square256, Background::Real, 1, check, || {}).unwrap();
+    }
+}
+
+/// A subset of pictures of 40 x 20 whose foreground is the left `share` per cent: real grey 100, composite 110 on the
+/// foreground and 103 beside it.
+fn write_subset(folder: &Path, name: &str, pictures: &[(&str, u32)]) {
+    for part in ["composite_images", "masks", "real_images"] {
+        fs::create_dir_all(folder.join(part)).unwrap();
+    }
+    let mut list = String::new();
+    for (picture, share) in pictures {
+        let inside = |x: u32| x * 100 < share * 40;
+        let (id_label, _) = picture.rsplit_once('_').unwrap();
+        let (id, _) = id_label.rsplit_once('_').unwrap();
+        let save = |picture: RgbImage, path: &Path| picture.save_with_format(path, image::ImageFormat::Png).unwrap();
+        save(
+            RgbImage::from_fn(40, 20, |x, _| Rgb([if inside(x) { 110 } else { 103 }; 3])),
+            &folder.join(format!("composite_images/{picture}.jpg")),
+        );
+        save(RgbImage::from_pixel(40, 20, Rgb([100; 3])), &folder.join(format!("real_images/{id}.jpg")));
+        // 127 is still background, 128 foreground.
+        GrayImage::from_fn(40, 20, |x, _| Luma([if inside(x) { 128 } else { 127 }]))
+            .save(folder.join(format!("masks/{id_label}.png")))
+            .unwrap();
+        list += &format!("{name}/composite_images/{picture}.jpg\n");
+    }
+    fs::write(folder.join(format!("{name}_test.txt")), list + "\n").unwrap();
+}
+
+/// Halves the foreground's distance to grey 100.
+fn halve(composite: &RgbImage, mask: &GrayImage) -> anyhow::Result<RgbImage> {
+    let mut picture = composite.clone();
+    for (pixel, mask) in picture.pixels_mut().zip(mask.pixels()) {
+        assert!([0, 255].contains(&mask.0[0]));
+        if mask.0[0] == 255 {
+            pixel.0 = pixel.0.map(|v| 100 + (v - 100) / 2);
+        }
+    }
+    Ok(picture)
+}
+
+fn two_subsets(root: &Path) -> Vec<Subset> {
+    write_subset(&root.join("one"), "HOne", &[("a_b_1_1", 5), ("c_2_7", 50)]);
+    write_subset(&root.join("two"), "HTwo", &[("d_1_1", 10)]);
+    fs::create_dir(root.join("neither")).unwrap();
+    dataset::subsets(root).unwrap()
+}
+
+#[test]
+fn reads_one_subset_or_a_parent_of_several() {
+    let folder = tempfile::tempdir().unwrap();
+    let subsets = two_subsets(folder.path());
+    assert_eq!(
+        subsets.iter().map(|s| (s.name.as_str(), s.triples.len())).collect::<Vec<_>>(),
+        [("HOne", 2), ("HTwo", 1)]
+    );
+    let triple = &subsets[0].triples[0];
+    assert!(triple.composite.ends_with("composite_images/a_b_1_1.jpg"));
+    assert!(triple.mask.ends_with("masks/a_b_1.png") && triple.real.ends_with("real_images/a_b.jpg"));
+    assert_eq!(dataset::subsets(&folder.path().join("two")).unwrap(), [subsets[1].clone()]);
+}
+
+#[test]
+fn a_data_set_that_does_not_fit_is_refused_with_its_cause() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let refused = |path: &Path| format!("{:#}", dataset::subsets(path).unwrap_err());
+    assert!(refused(&root.join("nowhere")).contains("nowhere: no such folder"));
+    assert!(refused(root).contains("composite_images"));
+
+    two_subsets(root);
+    fs::remove_file(root.join("one/masks/c_2.png")).unwrap();
+    let sentence = refused(root);
+    assert!(sentence.contains("HOne_test.txt") && sentence.contains("masks/c_2.png: no such file"), "{sentence}");
+    fs::write(root.join("one/HOne_test.txt"), "noname.jpg\n").unwrap();
+    assert!(refused(root).contains("noname.jpg: not named ID_LABEL_N.jpg"));
+    fs::write(root.join("one/HOne_test.txt"), "\n").unwrap();
+    assert!(refused(root).contains("the list is empty"));
+    fs::remove_file(root.join("one/HOne_test.txt")).unwrap();
+    assert!(refused(root).contains("NAME_test.txt"));
+}
+
+#[test]
+fn backgrounds_and_sizes() {
+    let folder = tempfile::tempdir().unwrap();
+    let subsets = two_subsets(folder.path());
+    let measured = |size, background| {
+        let measured = eval::evaluate(&subsets, size, background, 2, halve, || {}).unwrap();
+        (measured[0][1].composite, measured[0][1].harmonized, measured[0][1].foreground)
+    };
+    // Half the picture is foreground, 10 off and then 5; the other half is 3 off unless the real one is pasted.
+    let (composite, harmonized, foreground) = measured(Size::Native, Background::Real);
+    assert_eq!((composite.mse, composite.fmse, harmonized.mse, harmonized.fmse), (50.0, 100.0, 12.5, 25.0));
+    assert_eq!(foreground, 0.5);
+    let (composite, harmonized, _) = measured(Size::Native, Background::Composite);
+    assert_eq!((composite.mse, composite.fmse, harmonized.mse, harmonized.fmse), (54.5, 100.0, 17.0, 25.0));
+    // Scaled up, the edge between the two halves is soft and the mask is not.
+    let (composite, _, foreground) = measured(Size::Square256, Background::Real);
+    assert!((95.0..100.0).contains(&composite.fmse) && foreground == 0.5, "{composite:?}");
+}
+
+#[test]
+fn report_means_buckets_and_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let subsets = two_subsets(folder.path());
+    let report = |jobs| {
+        let measured = eval::evaluate(&subsets, Size::Native, Background::Composite, jobs, halve, || {}).unwrap();
+        serde_json::to_value(Report::new("compact", Size::Native, Background::Composite, &subsets, &measured)).unwrap()
+    };
+    let mut json = report(1);
+    // Shares 5 %, 50 % and 10 %: a share of 5 % is in the middle bucket.
+    let mse = |share: f64| share * 100.0 + (1.0 - share) * 9.0;
+    let close = |value: &serde_json::Value, expected: f64| (value.as_f64().unwrap() - expected).abs() < 1e-9;
+    assert!(close(&json["subsets"]["HOne"]["composite"]["mse"], (mse(0.05) + mse(0.5)) / 2.0), "{json}");
+    assert!(close(&json["all"]["composite"]["mse"], (mse(0.05) + mse(0.5) + mse(0.1)) / 3.0), "{json}");
+    assert!(close(&json["by_foreground"]["5-15%"]["harmonized"]["fmse"], 25.0), "{json}");
+    assert_eq!(json["by_foreground"]["5-15%"]["images"], 2);
+    assert_eq!(json["by_foreground"]["15-100%"]["images"], 1);
+    assert_eq!(json["by_foreground"]["0-5%"], serde_json::json!({"images": 0, "composite": null, "harmonized": null}));
+
+    let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    assert_eq!(keys(&json), "all background by_foreground model seconds_per_image size subsets");
+    assert_eq!(keys(&json["all"]["harmonized"]), "fmse fpsnr fssim mse psnr ssim");
+    assert_eq!(
+        (&json["model"], &json["size"], &json["background"]),
+        (&"compact".into(), &"native".into(), &"composite".into())
+    );
+    assert!(json["seconds_per_image"].as_f64().unwrap() > 0.0);
+
+    let mut other = report(3);
+    json["seconds_per_image"] = 0.into();
+    other["seconds_per_image"] = 0.into();
+    assert_eq!(json, other, "the number of jobs changes the figures");
+}
+
+#[test]
+fn a_failure_names_its_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let subsets = two_subsets(folder.path());
+    let run = |size, harmonize: fn(&RgbImage, &GrayImage) -> anyhow::Result<RgbImage>| {
+        format!("{:#}", eval::evaluate(&subsets, size, Background::Real, 2, harmonize, || {}).unwrap_err())
+    };
+    let sentence = run(Size::Native, |_, _| anyhow::bail!("no model"));
+    assert!(sentence.contains(".jpg: no model"), "{sentence}");
+    let sentence = run(Size::Native, |_, _| Ok(RgbImage::new(1, 1)));
+    assert!(sentence.contains("another size"), "{sentence}");
+
+    let mask = &subsets[0].triples[1].mask;
+    GrayImage::new(40, 20).save(mask).unwrap();
+    assert!(run(Size::Native, halve).contains("no foreground"));
+    GrayImage::from_pixel(20, 10, Luma([255])).save(mask).unwrap();
+    assert!(run(Size::Native, halve).contains("differ in size"));
+}
+
+#[test]
+fn untouched_composites_of_the_validation_sets() {
+    let Some(root) = shared::folder("data/val") else { return };
+    let subsets = dataset::subsets(&root).unwrap();
+    // PIL's decoder and scaling; decoders differ by a code value here and there.
+    let pil = [
+        ("HPeople", 50, [264.3498, 1144.6603, 25.7869, 19.3957, 0.9581, 0.8344]),
+        ("HVal", 100, [177.3399, 1291.0044, 29.2797, 18.4926, 0.9732, 0.8127]),
+    ];
+    let untouched = |picture: &RgbImage, _: &GrayImage| Ok(picture.clone());
+    let measured = eval::evaluate(&subsets, Size::Square256, Background::Real, 2, untouched, || {}).unwrap();
+    for ((subset, measured), (name, images, figures)) in subsets.iter().zip(measured).zip(pil) {
+        assert_eq!((subset.name.as_str(), measured.len()), (name, images));
+        let mean = Metrics::mean(measured.iter().map(|m| m.composite)).unwrap();
+        assert_close(mean, figures, [0.5, 2.0, 0.01, 0.01, 5e-4, 5e-4]);
+    }
+}
