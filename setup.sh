@@ -7,6 +7,7 @@
 #   LIBTORCH=FOLDER    a libtorch of your own: no wheel is fetched then
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+PATH=$PATH:${HOME:-/root}/.cargo/bin # where rustup puts cargo, for a shell that was open before
 
 TORCH=2.11.0 # the one version that the tch in Cargo.toml takes
 SLIM=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85) # all that libtorch_cpu.so itself links to
