@@ -25,5 +25,5 @@ gst::plugin_define!(
     "MIT/X11",
     env!("CARGO_PKG_NAME"),
     env!("CARGO_PKG_NAME"),
-    env!("CARGO_PKG_REPOSITORY")
+    env!("CARGO_PKG_NAME")
 );

@@ -409,7 +409,7 @@ impl ElementImpl for Harmonize {
                 "Harmonize",
                 "Filter/Effect/Video",
                 "Lights and colours the foreground of a composite like the scene behind it, by a diffusion model",
-                env!("CARGO_PKG_REPOSITORY"),
+                "gst-harmonize",
             )
         });
         Some(&*METADATA)
