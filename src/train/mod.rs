@@ -100,8 +100,8 @@ pub fn run(args: &Args) -> Result<()> {
         args.steps
     );
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| Worker::start(scope, job.clone(), &adam.params)).collect();
-        steps(args, &mut adam, &workers, &mut log, &job.config)
+        let workers: Result<Vec<_>> = (0..workers).map(|_| Worker::start(scope, job.clone(), &adam.params)).collect();
+        steps(args, &mut adam, &workers?, &mut log, &job.config)
     })
 }
 

@@ -64,7 +64,7 @@ impl AdamW {
     pub fn checkpoint(&self) -> Result<Vec<(String, Tensor)>> {
         let mut tensors = vec![("step".to_owned(), Tensor::f_from_slice(&[self.step as f32])?)];
         for (name, param) in &self.params {
-            tensors.push((format!("param.{name}"), param.detach().f_contiguous()?));
+            tensors.push((format!("param.{name}"), param.f_detach()?.f_contiguous()?));
             for (kind, tensor) in ["m", "v", "average"].iter().zip(&self.state[name]) {
                 tensors.push((format!("{kind}.{name}"), tensor.f_contiguous()?));
             }

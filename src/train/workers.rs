@@ -71,11 +71,12 @@ impl<'scope> Worker<'scope> {
         scope: &'scope Scope<'scope, 'env>,
         job: Job<'env>,
         params: &BTreeMap<String, Tensor>,
-    ) -> Self {
+    ) -> Result<Self> {
         let (tasks, inbox) = channel();
         let (outbox, answers) = channel();
-        let alias = |p: &Tensor| p.detach().set_requires_grad(true);
-        let params: BTreeMap<_, _> = params.iter().map(|(name, p)| (name.clone(), alias(p))).collect();
+        let alias = |p: &Tensor| -> Result<Tensor> { Ok(p.f_detach()?.f_set_requires_grad(true)?) };
+        let params: Result<BTreeMap<_, _>> = params.iter().map(|(name, p)| Ok((name.clone(), alias(p)?))).collect();
+        let params = params?;
         let thread = scope.spawn(move || {
             tch::set_num_threads(1);
             let leaves: Vec<Tensor> = params.values().map(Tensor::shallow_clone).collect();
@@ -91,7 +92,7 @@ impl<'scope> Worker<'scope> {
                 }
             }
         });
-        Self { tasks, answers, _thread: thread }
+        Ok(Self { tasks, answers, _thread: thread })
     }
 
     pub fn ask(&self, task: Task) -> Result<()> {
