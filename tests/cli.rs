@@ -76,6 +76,11 @@ fn arguments_out_of_range_are_refused() {
         assert_eq!(output.status.code(), Some(2), "{strength}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("--strength"), "{strength}");
     }
+    for option in ["--steps=1001", "--proxy-size=4097"] {
+        let output = harmonize(folder.path(), &["video", "--composite=a", "--mask=b", "-o", "c.mp4", option]);
+        assert_eq!(output.status.code(), Some(2), "{option}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(&option[..7]), "{option}");
+    }
 }
 
 #[test]

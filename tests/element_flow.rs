@@ -397,6 +397,18 @@ fn a_live_pipeline_goes_on_at_the_deadline_without_its_mask() {
 }
 
 #[test]
+fn latencies_that_contradict_each_other_are_warned_of_but_not_again_and_again() {
+    let sources = "videotestsrc is-live=true ! video/x-raw,format=I420,width=32,height=18,framerate=50/1 ! h.sink \
+        appsrc is-live=true format=time caps=video/x-raw,format=GRAY8,width=8,height=8,framerate=50/1 max-latency=0 ! h.mask";
+    let (pipeline, _element) = pipeline(&Arc::default(), sources);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    thread::sleep(Duration::from_millis(1500));
+    let warnings = pipeline.bus().unwrap().iter_filtered(&[gst::MessageType::Warning]).count();
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert!((1..5).contains(&warnings), "{warnings} warnings");
+}
+
+#[test]
 fn live_masks_that_are_on_time_are_used() {
     let sources = "videotestsrc is-live=true num-buffers=20 ! video/x-raw,format=I420,width=32,height=18,framerate=50/1 ! queue ! h.sink \
         videotestsrc is-live=true pattern=white ! video/x-raw,format=GRAY8,width=8,height=8,framerate=50/1 ! queue ! h.mask";

@@ -66,6 +66,8 @@ impl Engine {
                 .spawn(move || worker.run(&warm))
                 .context("can't start an inference thread")?;
         }
+        // With the workers' own ends alone, a thread that dies is an error below and not a wait without end.
+        drop(warm);
         for _ in 0..workers {
             warmed.recv().context("an inference thread ended while it was warming up")?.context("warm-up")?;
         }

@@ -81,3 +81,24 @@ fn a_panicking_model_is_one_frame_s_error() {
 fn values_that_are_not_finite_are_an_error() {
     assert!(Engine::new(vec![fake(f64::NAN, Duration::ZERO)], Device::Cpu).is_err());
 }
+
+/// Wants proxies that no memory holds, which kills the worker that makes the first one.
+struct Boundless;
+
+impl Harmonizer for Boundless {
+    fn grid(&self) -> ProxyGrid {
+        ProxyGrid { long_side: u32::MAX, multiple: 8 }
+    }
+
+    fn harmonize(&self, composite: &Tensor, _mask: &Tensor, _noise: &Noise, _steps: u32) -> Result<Tensor> {
+        Ok(composite.shallow_clone())
+    }
+}
+
+#[test]
+fn a_worker_that_dies_while_it_warms_up_is_an_error_not_a_wait() {
+    let (send, ended) = channel();
+    thread::spawn(move || send.send(Engine::new(vec![Box::new(Boundless)], Device::Cpu).map(drop)));
+    let error = ended.recv_timeout(Duration::from_secs(20)).expect("still waiting").unwrap_err();
+    assert!(format!("{error:#}").contains("warming up"), "{error:#}");
+}

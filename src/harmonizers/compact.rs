@@ -84,9 +84,17 @@ impl Compact {
     pub fn new(p: &Path, config: Config, device: Device) -> Result<Self> {
         let Config { channels: [c0, c1, c2], emb_channels: e, groups, heads, bins, .. } = config;
         ensure!(
+            groups > 0 && heads > 0 && bins > 0,
+            "{groups} groups, {heads} heads and {bins} bins: each must be at least 1"
+        );
+        ensure!(
             [c0, c1, c2].iter().all(|c| *c > 0 && c % groups == 0) && c2 % heads == 0,
             "channels {c0}, {c1}, {c2} must divide into {groups} groups and {heads} heads"
         );
+        let (proxy_size, timesteps, steps) = (config.proxy_size, config.train_timesteps, config.steps);
+        ensure!((8..=4096).contains(&proxy_size), "proxy_size {proxy_size} is not within 8 to 4096");
+        ensure!((2..=100_000).contains(&timesteps), "train_timesteps {timesteps} is not within 2 to 100000");
+        ensure!((1..=timesteps).contains(&(steps as usize)), "steps {steps} is not within 1 to {timesteps}");
         let zero = Init::Const(0.0);
         let conv =
             |name: &str, channels, kernel, stride, init| Conv2d::new(&p.sub(name), channels, kernel, stride, init);

@@ -80,6 +80,21 @@ fn a_hyper_parameter_that_is_unknown_or_missing_is_named() {
 }
 
 #[test]
+fn a_hyper_parameter_that_nothing_can_be_built_with_is_named() {
+    let folder = folder(|_| ());
+    let file = folder.path().join("config.json");
+    let config: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let values = [("groups", 0), ("heads", 0), ("bins", -5), ("steps", 0), ("train_timesteps", 100_000_000_000_000)];
+    for (name, value) in values.into_iter().chain([("proxy_size", 0), ("proxy_size", i64::from(u32::MAX))]) {
+        let mut config = config.clone();
+        config[name] = value.into();
+        fs::write(&file, config.to_string()).unwrap();
+        let error = error(folder.path());
+        assert!(error.contains(name) && error.contains(&value.to_string()), "{error}");
+    }
+}
+
+#[test]
 fn a_pickle_is_refused_with_the_command_that_converts_it() {
     let folder = folder(|_| ());
     let pickle = folder.path().join("model.bin");

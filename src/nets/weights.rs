@@ -118,7 +118,7 @@ impl Path<'_> {
 
 /// Reads a safetensors file's bytes into f32 tensors; refuses other than floating-point kinds and values that aren't finite.
 pub fn read_safetensors(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
-    let file = SafeTensors::deserialize(bytes).map_err(|e| anyhow!("not a whole safetensors file ({e})"))?;
+    let file = SafeTensors::deserialize(bytes).context("not a whole safetensors file")?;
     file.iter()
         .map(|(name, view)| {
             let kind = match view.dtype() {

@@ -93,6 +93,8 @@ pub fn run(args: &Args) -> Result<()> {
         0 => std::thread::available_parallelism()?.get(),
         n => n,
     };
+    // The network takes no empty batch.
+    let workers = workers.min(usize::try_from(args.batch)?);
     println!(
         "{} photographs, {count} parameters, {workers} workers, steps {} to {}",
         data.photos.len(),

@@ -1,4 +1,5 @@
-//! The options that choose a model and how it samples, named as the element's properties, and waiting for it to load.
+//! The options that choose a model and how it samples, named and bounded as the element's properties, and waiting for it to
+//! load.
 
 use anyhow::{Result, ensure};
 use gst::prelude::*;
@@ -19,7 +20,7 @@ pub struct ModelArgs {
     pub device: String,
 
     /// Sampler steps; 0 takes the model's own number
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1000))]
     pub steps: u32,
 
     /// Key of the noise: the same seed gives the same bytes
@@ -31,7 +32,7 @@ pub struct ModelArgs {
     pub strength: f64,
 
     /// Long side in pixels of the small picture the model sees; 0 takes the model's own
-    #[arg(long, value_name = "PIXELS", default_value_t = 0)]
+    #[arg(long, value_name = "PIXELS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=4096))]
     pub proxy_size: u32,
 }
 

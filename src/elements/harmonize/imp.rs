@@ -306,13 +306,18 @@ impl Harmonize {
         });
     }
 
-    /// Asks for the latency until there is an answer, for which the base class asks once and then waits without a limit
-    /// for the next event. Sources have none before they are negotiated.
+    /// Asks for the latency as soon as every source has an answer: the base class asks once and then waits without a limit
+    /// for the next event. Sources have none before they are negotiated. They are asked themselves, because where their
+    /// latencies contradict each other the base class posts a WARNING for each query of `src`.
     fn settle_latency(&self) {
         self.obj().call_async(|element| {
             let running = || element.imp().inference.state() != ModelState::Unloaded;
-            while running() && !element.src_pad().query(&mut gst::query::Latency::new()) {
+            let answers = |pad: gst::Pad| !pad.is_linked() || pad.peer_query(&mut gst::query::Latency::new());
+            while running() && !element.sink_pads().into_iter().all(answers) {
                 std::thread::sleep(LATENCY_RETRY);
+            }
+            if running() {
+                element.src_pad().query(&mut gst::query::Latency::new());
             }
         });
     }

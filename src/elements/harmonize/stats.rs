@@ -44,7 +44,8 @@ impl Stats {
             .field("dropped", self.dropped)
             .field("stale-masks", self.stale_masks)
             .field("last-ms", self.times.back().copied().map_or(0.0, ms))
-            .field("mean-ms", sorted.iter().sum::<f64>() / sorted.len().max(1) as f64)
+            // Not `sum`: that of nothing is -0.
+            .field("mean-ms", sorted.iter().fold(0.0, |sum, ms| sum + ms) / sorted.len().max(1) as f64)
             .field("p95-ms", p95)
             .field("device", device)
             .field("model", model)
@@ -62,6 +63,7 @@ mod tests {
         let mut stats = Stats::default();
         let get = |stats: &Stats, field| stats.to_structure("cpu", "compact").get::<f64>(field).unwrap();
         assert_eq!((get(&stats, "last-ms"), get(&stats, "mean-ms"), get(&stats, "p95-ms")), (0.0, 0.0, 0.0));
+        assert!(get(&stats, "mean-ms").is_sign_positive());
         for _ in 0..WINDOW {
             stats.harmonized(Duration::from_secs(9));
         }
