@@ -6,7 +6,8 @@ use common::*;
 use gst::prelude::*;
 use gstharmonize::elements::harmonize::{Harmonize, ModelState};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const RGB: &str = "video/x-raw,format=RGB,width=16,height=9,framerate=25/1";
@@ -59,6 +60,29 @@ fn a_failed_load_is_a_state_and_a_progress() {
     let kinds: Vec<_> = bus.iter_filtered(&[Progress, Error]).map(|m| m.type_()).collect();
     assert_eq!(kinds, [Progress, Error, Progress]);
     element.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn a_load_that_fails_at_once_is_told_after_the_state_change() {
+    let pipeline = gst::Pipeline::new();
+    pipeline.add(&element_that_cannot_load(Duration::ZERO)).unwrap();
+    let changed = Arc::new(AtomicBool::new(false));
+    let told = Arc::new(Mutex::new(None));
+    let (has_changed, tell) = (changed.clone(), told.clone());
+    pipeline.bus().unwrap().set_sync_handler(move |_, message| {
+        match message.view() {
+            // Makes the state change slow: this one comes from within it.
+            gst::MessageView::StateChanged(_) => std::thread::sleep(Duration::from_millis(100)),
+            gst::MessageView::Error(_) => *tell.lock().unwrap() = Some(has_changed.load(Ordering::SeqCst)),
+            _ => (),
+        }
+        gst::BusSyncReply::Drop
+    });
+    let _ = pipeline.set_state(gst::State::Paused);
+    changed.store(true, Ordering::SeqCst);
+    until("the failure", || told.lock().unwrap().is_some());
+    assert_eq!(*told.lock().unwrap(), Some(true), "gst-launch would have missed it");
+    pipeline.set_state(gst::State::Null).unwrap();
 }
 
 #[test]

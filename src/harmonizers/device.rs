@@ -21,10 +21,12 @@ pub fn device(name: &str) -> Result<Device> {
             None => bail!("there is no device {name:?}: give auto, cpu, cuda or cuda:N"),
         },
     };
-    let count = cuda_devices().with_context(|| format!("device {name} was asked for: use device=cpu, or mend this"))?;
+    let count =
+        cuda_devices().with_context(|| format!("device {name} was asked for, which is not there (device=cpu is)"))?;
     ensure!(
         index < count,
-        "device {name} was asked for, but libtorch finds {count} CUDA devices: use device=cpu, or check the NVIDIA driver"
+        "device {name} was asked for, but libtorch finds {count} CUDA devices: use device=cpu, or check the NVIDIA driver; a \
+         process that has run a model on the CPU before finds none"
     );
     Ok(Device::Cuda(index))
 }

@@ -123,14 +123,14 @@ fn values(file: &Path, name: &str) -> Result<(Vec<i64>, Vec<f32>)> {
 
 fn polynomials(file: &Path, name: &str) -> Result<Vec<Polynomial>> {
     let (shape, values) = values(file, name)?;
-    ensure!(shape[1..] == [3, 11], "{name} in {} has shape {shape:?}, not [n, 3, 11]", file.display());
+    ensure!(shape.get(1..) == Some(&[3, 11]), "{name} in {} has shape {shape:?}, not [n, 3, 11]", file.display());
     Ok(values.chunks_exact(33).map(|p| std::array::from_fn(|c| std::array::from_fn(|k| p[c * 11 + k]))).collect())
 }
 
 fn read_looks(file: &Path) -> Result<Vec<Look>> {
     let (shape, values) = values(file, "luts")?;
     ensure!(
-        shape.len() == 5 && shape[1] == shape[2] && shape[2] == shape[3] && shape[4] == 3,
+        matches!(shape[..], [_, a, b, c, 3] if a > 1 && a == b && b == c),
         "luts in {} has shape {shape:?}, not [n, s, s, s, 3]",
         file.display()
     );

@@ -7,6 +7,10 @@ use anyhow::{Context, Result, anyhow};
 use gst::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// What an application is given to get from its state change to its main loop.
+const UNTIL_MAIN_LOOP: Duration = Duration::from_millis(100);
 
 /// Loads a model by its name or folder onto a device.
 pub type Loader = dyn Fn(&str, &str) -> Result<Arc<dyn Infer>> + Send + Sync;
@@ -56,6 +60,10 @@ fn finish(element: &Harmonize, inference: &Inference, load: u64, loaded: Result<
             }
         }
         Err(error) => {
+            wait_for_state_change(element);
+            if !inference.is_current(load) {
+                return;
+            }
             // The streaming thread fails as soon as it learns of this, so its cause is told first.
             gst::element_error!(element, kind(&error), ("{error:#}"));
             post_progress(element, gst::ProgressType::Error, &format!("{error:#}"));
@@ -63,6 +71,25 @@ fn finish(element: &Harmonize, inference: &Inference, load: u64, loaded: Result<
         }
     }
     element.notify_model_state();
+}
+
+/// Returns once the state change that began this load is over. gst-launch stops its main loop from within the ERROR message:
+/// one that came before the loop runs would be lost on it, and leave it waiting for ever.
+fn wait_for_state_change(element: &Harmonize) {
+    let mut top: gst::Object = element.clone().upcast();
+    while let Some(parent) = top.parent() {
+        top = parent;
+    }
+    if let Ok(top) = top.downcast::<gst::Element>() {
+        // SAFETY: `top` keeps the element alive; `state_lock` is GStreamer's public GST_STATE_LOCK, which a state change holds
+        // from beginning to end. Nothing is done under it, and no state change waits for this thread.
+        unsafe {
+            let lock = &raw mut (*top.as_ptr()).state_lock;
+            glib::ffi::g_rec_mutex_lock(lock);
+            glib::ffi::g_rec_mutex_unlock(lock);
+        }
+    }
+    std::thread::sleep(UNTIL_MAIN_LOOP);
 }
 
 pub fn post_progress(element: &Harmonize, kind: gst::ProgressType, text: &str) {
