@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = "out/train")]
     pub out: PathBuf,
     /// Steps of the whole training, those of a resumed checkpoint included
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 14_000)]
     pub steps: u64,
     /// Composites in a step
     #[arg(long, default_value_t = 16)]
