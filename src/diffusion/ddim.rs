@@ -62,7 +62,7 @@ impl Sampler for Ddim {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diffusion::config::tests::sd;
+    use crate::diffusion::scheduler_config::tests::sd;
 
     fn ddim(spacing: Spacing, steps: usize) -> Ddim {
         Ddim::new(&Config { spacing: Some(spacing), ..sd() }, steps).unwrap()

@@ -73,7 +73,7 @@ impl Sampler for Euler {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::diffusion::config::tests::sd;
+    use crate::diffusion::scheduler_config::tests::sd;
 
     pub fn close(found: &[f64], expected: &[f64], tolerance: f64) {
         assert_eq!(found.len(), expected.len());

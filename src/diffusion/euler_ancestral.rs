@@ -59,8 +59,8 @@ impl Sampler for EulerAncestral {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diffusion::config::tests::sd;
     use crate::diffusion::euler::tests::close;
+    use crate::diffusion::scheduler_config::tests::sd;
 
     #[test]
     fn noise_up_and_down_is_stable_diffusion_s() {

@@ -79,7 +79,7 @@ impl Sampler for Lcm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diffusion::config::tests::sd;
+    use crate::diffusion::scheduler_config::tests::sd;
 
     #[test]
     fn timesteps_are_picked_from_the_distillation_s() {
@@ -99,6 +99,15 @@ mod tests {
         assert_eq!(lcm.skip_and_out(0.0), (1.0, 0.0));
         let (skip, out) = lcm.skip_and_out(0.1);
         assert!((skip - 0.25 / 1.25).abs() < 1e-12 && (out - 1.0 / 1.25f64.sqrt()).abs() < 1e-12, "{skip} {out}");
+    }
+
+    #[test]
+    fn last_step_weighs_x0_and_x() {
+        let (x, x0) = (Tensor::from_slice(&[2f32]), Tensor::from_slice(&[1f32]));
+        // A scaling at which both weigh: 999 becomes 1/2, the data's deviation.
+        let config = Config { prediction: Prediction::Sample, timestep_scaling: 0.5 / 999.0, ..sd() };
+        let last = Lcm::new(&config, 1).unwrap().step(0, &x0, &x, None).unwrap().double_value(&[0]);
+        assert!((last - (0.5f64.sqrt() + 2.0 * 0.5)).abs() < 1e-6, "{last}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod noise;
 pub mod prediction;
 pub mod sampler;
 pub mod schedule;
+mod scheduler_config;
 
 pub use config::{Config, Spacing};
 pub use ddim::Ddim;

@@ -91,7 +91,7 @@ pub(super) fn needed<'a>(draw: Option<&'a Tensor>, method: Method, i: usize) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diffusion::config::tests::sd;
+    use crate::diffusion::scheduler_config::tests::sd;
 
     #[test]
     fn names_lead_back_to_their_sampler() {
