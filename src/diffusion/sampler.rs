@@ -84,7 +84,7 @@ impl Display for Method {
 }
 
 /// The draw of a step that can't do without.
-pub(super) fn needed<'a>(draw: Option<&'a Tensor>, method: Method, i: usize) -> Result<&'a Tensor> {
+pub(super) fn needed(draw: Option<&Tensor>, method: Method, i: usize) -> Result<&Tensor> {
     draw.ok_or_else(|| anyhow::anyhow!("sampler {method} needs a draw of noise at step {i} and got none"))
 }
 

@@ -55,10 +55,8 @@ impl Config {
         let mut fields: Map<String, Value> = serde_json::from_str(text).context("not a scheduler configuration")?;
         for (name, only) in ONLY {
             if let Some(value) = fields.remove(name) {
-                ensure!(
-                    value.to_string() == only,
-                    "{name} is {value} in the scheduler configuration: only {only} is supported"
-                );
+                let found = value.to_string();
+                ensure!(found == only, "{name} is {found} in the scheduler configuration: only {only} is supported");
             }
         }
         fields.retain(|name, _| !WITHOUT_EFFECT.contains(&name.as_str()));
