@@ -1,121 +1,105 @@
-//! DDIM (Song et al. 2021, eq. 12) with eta 0 and trailing timesteps: the start noise decides everything.
+//! DDIM (Song et al. 2021, eq. 12) with eta 0: the start noise decides everything.
 
-use super::Schedule;
-use anyhow::{Result, ensure};
+use super::prediction::weighted_sum;
+use super::{Config, Prediction, Sampler, Spacing};
+use anyhow::Result;
 use tch::Tensor;
 
-/// What the network puts out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Prediction {
-    /// The noise.
-    Epsilon,
-    /// The clean sample x0.
-    Sample,
-    /// sqrt(a) eps - sqrt(1 - a) x0 (Salimans & Ho 2022).
-    Velocity,
-}
-
-/// A deterministic sampler over `steps` of the schedule's timesteps.
 #[derive(Clone, Debug)]
 pub struct Ddim {
-    alphas_cumprod: Vec<f64>,
-    /// alpha-bar behind the last step: 1 where the last step lands on x0, alpha-bar 0 in Stable Diffusion's configuration.
-    final_alpha: f64,
     prediction: Prediction,
-    timesteps: Vec<usize>,
+    clip: Option<f64>,
+    timesteps: Vec<f64>,
+    /// alpha-bar of each step and of where it leads.
+    alphas: Vec<(f64, f64)>,
 }
 
 impl Ddim {
-    /// `set_alpha_to_one`: whether the last step lands on x0 itself.
-    pub fn new(
-        schedule: Schedule,
-        train_timesteps: usize,
-        steps: usize,
-        prediction: Prediction,
-        set_alpha_to_one: bool,
-    ) -> Result<Self> {
-        ensure!(
-            (1..=train_timesteps).contains(&steps),
-            "{steps} sampler steps don't fit a schedule of {train_timesteps} timesteps: take 1 to {train_timesteps}"
-        );
-        let alphas_cumprod = schedule.alphas_cumprod(train_timesteps)?;
-        let stride = train_timesteps as f64 / steps as f64;
-        let timesteps =
-            (0..steps).map(|i| (train_timesteps as f64 - i as f64 * stride).round_ties_even() as usize - 1).collect();
-        let final_alpha = if set_alpha_to_one { 1.0 } else { alphas_cumprod[0] };
-        Ok(Self { alphas_cumprod, final_alpha, prediction, timesteps })
+    /// Defaults where `config` leaves them open, as in diffusers: leading, the last step lands on x0, x0 clipped.
+    pub fn new(config: &Config, steps: usize) -> Result<Self> {
+        let alphas_cumprod = config.alphas_cumprod()?;
+        let spacing = config.spacing.unwrap_or(Spacing::Leading);
+        let timesteps: Vec<f64> = config.timesteps(spacing, steps)?.into_iter().map(f64::round_ties_even).collect();
+        let final_alpha = if config.set_alpha_to_one.unwrap_or(true) { 1.0 } else { alphas_cumprod[0] };
+        let stride = (config.train_timesteps / steps) as f64;
+        let alphas = (0..steps)
+            .map(|i| {
+                // diffusers goes back by the stride whatever the spacing. Linspace steps are wider than that, and the
+                // reference is followed; elsewhere it is the next timestep.
+                let previous = match spacing {
+                    Spacing::Linspace => Some(timesteps[i] - stride).filter(|t| *t >= 0.0),
+                    Spacing::Leading | Spacing::Trailing => timesteps.get(i + 1).copied(),
+                };
+                let previous = previous.map_or(final_alpha, |t| alphas_cumprod[t as usize]);
+                (alphas_cumprod[timesteps[i] as usize], previous)
+            })
+            .collect();
+        Ok(Self { prediction: config.prediction, clip: config.clip(true), timesteps, alphas })
     }
+}
 
-    /// Trailing timesteps, from noise to signal: the first is the last of training.
-    pub fn timesteps(&self) -> &[usize] {
+impl Sampler for Ddim {
+    fn timesteps(&self) -> &[f64] {
         &self.timesteps
     }
 
-    /// alpha-bar of a training timestep.
-    pub fn alpha(&self, timestep: usize) -> f64 {
-        self.alphas_cumprod[timestep]
+    fn init_noise_sigma(&self) -> f64 {
+        1.0
     }
 
-    /// From x_t at step `i` to the sample before it; `output` is the network's answer for x_t. Any shape.
-    pub fn step(&self, i: usize, output: &Tensor, x: &Tensor) -> Result<Tensor> {
-        let a = self.alphas_cumprod[self.timesteps[i]];
-        let a_prev = self.timesteps.get(i + 1).map_or(self.final_alpha, |&t| self.alphas_cumprod[t]);
+    fn step(&self, i: usize, output: &Tensor, x: &Tensor, _draw: Option<&Tensor>) -> Result<Tensor> {
+        let (a, a_prev) = self.alphas[i];
         let (signal, noise) = (a.sqrt(), (1.0 - a).sqrt());
-        let sum = |p: &Tensor, wp: f64, q: &Tensor, wq: f64| -> Result<Tensor> {
-            Ok(p.f_mul_scalar(wp)?.f_add(&q.f_mul_scalar(wq)?)?)
-        };
-        let (x0, eps) = match self.prediction {
-            Prediction::Epsilon => (sum(x, 1.0 / signal, output, -noise / signal)?, output.shallow_clone()),
-            Prediction::Sample => (output.shallow_clone(), sum(x, 1.0 / noise, output, -signal / noise)?),
-            Prediction::Velocity => (sum(x, signal, output, -noise)?, sum(output, signal, x, noise)?),
-        };
-        sum(&x0, a_prev.sqrt(), &eps, (1.0 - a_prev).sqrt())
+        let mut x0 = self.prediction.x0(output, x, signal, noise)?;
+        if let Some(range) = self.clip {
+            x0 = x0.f_clamp(-range, range)?;
+        }
+        let eps = self.prediction.eps(output, x, signal, noise)?;
+        weighted_sum(&x0, a_prev.sqrt(), &eps, (1.0 - a_prev).sqrt())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diffusion::scheduler_config::tests::sd;
 
-    const SD: Schedule = Schedule::ScaledLinear { beta_start: 0.00085, beta_end: 0.012 };
-
-    #[test]
-    fn trailing_timesteps_start_at_the_end_of_training() {
-        let ddim = Ddim::new(SD, 1000, 5, Prediction::Epsilon, false).unwrap();
-        assert_eq!(ddim.timesteps(), [999, 799, 599, 399, 199]);
-        assert_eq!(Ddim::new(SD, 1000, 1, Prediction::Epsilon, false).unwrap().timesteps(), [999]);
-        assert!(Ddim::new(SD, 1000, 0, Prediction::Epsilon, false).is_err());
-        assert!(Ddim::new(SD, 1000, 1001, Prediction::Epsilon, false).is_err());
+    fn ddim(spacing: Spacing, steps: usize) -> Ddim {
+        Ddim::new(&Config { spacing: Some(spacing), ..sd() }, steps).unwrap()
     }
 
     #[test]
-    fn every_parameterization_recovers_the_same_step() {
-        let x0 = Tensor::from_slice(&[0.3f64, -0.7, 0.1]);
-        let eps = Tensor::from_slice(&[1.1f64, 0.2, -0.4]);
-        let step = |prediction: Prediction| {
-            let ddim = Ddim::new(Schedule::Cosine, 1000, 4, prediction, true).unwrap();
-            let a = ddim.alpha(ddim.timesteps()[1]);
-            let x = &x0 * a.sqrt() + &eps * (1.0 - a).sqrt();
-            let output = match prediction {
-                Prediction::Epsilon => eps.shallow_clone(),
-                Prediction::Sample => x0.shallow_clone(),
-                Prediction::Velocity => &eps * a.sqrt() - &x0 * (1.0 - a).sqrt(),
-            };
-            let b = ddim.alpha(499);
-            let expected = &x0 * b.sqrt() + &eps * (1.0 - b).sqrt();
-            (ddim.step(1, &output, &x).unwrap() - expected).abs().max().double_value(&[])
+    fn timesteps_are_the_spacing_s() {
+        assert_eq!(ddim(Spacing::Leading, 5).timesteps(), [801.0, 601.0, 401.0, 201.0, 1.0]);
+        assert_eq!(ddim(Spacing::Trailing, 5).timesteps(), [999.0, 799.0, 599.0, 399.0, 199.0]);
+        assert_eq!(ddim(Spacing::Trailing, 3).timesteps(), [999.0, 666.0, 332.0]);
+        assert_eq!(ddim(Spacing::Trailing, 1).timesteps(), [999.0]);
+        assert_eq!(ddim(Spacing::Linspace, 5).timesteps(), [999.0, 749.0, 500.0, 250.0, 0.0]);
+        assert_eq!(Ddim::new(&Config { spacing: None, ..sd() }, 5).unwrap().timesteps()[0], 801.0);
+    }
+
+    #[test]
+    fn steps_lead_where_the_reference_s_lead() {
+        let alphas = sd().alphas_cumprod().unwrap();
+        let leads_to = |ddim: Ddim| ddim.alphas.into_iter().map(|(_, previous)| previous).collect::<Vec<_>>();
+        let at = |timesteps: [usize; 4]| [timesteps.map(|t| alphas[t]).as_slice(), &alphas[..1]].concat();
+        assert_eq!(leads_to(ddim(Spacing::Leading, 5)), at([601, 401, 201, 1]));
+        assert_eq!(leads_to(ddim(Spacing::Trailing, 5)), at([799, 599, 399, 199]));
+        assert_eq!(leads_to(ddim(Spacing::Linspace, 5)), at([799, 549, 300, 50]));
+    }
+
+    #[test]
+    fn last_step_lands_on_x0_where_alpha_is_set_to_one() {
+        let (x, eps) = (Tensor::from_slice(&[0.5f32, 2.0]), Tensor::from_slice(&[0.25f32, -1.0]));
+        let land = |set_alpha_to_one, clip_sample| {
+            let ddim = Ddim::new(&Config { set_alpha_to_one, clip_sample, ..sd() }, 2).unwrap();
+            let (a, _) = ddim.alphas[1];
+            let x0 = (&x - &eps * (1.0 - a).sqrt()) / a.sqrt();
+            ((ddim.step(1, &eps, &x, None).unwrap() - x0).abs().max()).double_value(&[])
         };
-        for prediction in [Prediction::Epsilon, Prediction::Sample, Prediction::Velocity] {
-            assert!(step(prediction) < 1e-9, "{prediction:?}: {}", step(prediction));
-        }
-    }
-
-    #[test]
-    fn last_step_lands_on_x0() {
-        let ddim = Ddim::new(Schedule::Cosine, 1000, 2, Prediction::Sample, true).unwrap();
-        let (x, x0) = (Tensor::from_slice(&[0.5f64, 2.0]), Tensor::from_slice(&[0.25f64, -1.0]));
-        let last = ddim.step(1, &x0, &x).unwrap();
-        assert!((last - x0).abs().max().double_value(&[]) < 1e-12);
+        assert!(land(Some(true), Some(false)) < 1e-6);
+        assert!(land(None, Some(false)) < 1e-6, "diffusers' default");
+        assert!(land(Some(false), Some(false)) > 1e-2);
+        assert!(land(Some(true), None) > 0.5, "x0 beyond 1 is clipped by diffusers' default");
     }
 }

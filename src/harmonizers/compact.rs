@@ -6,7 +6,7 @@
 //! background (moments, histograms, pooled features) reach every block through the embedding.
 
 use super::{Harmonizer, ProxyGrid};
-use crate::diffusion::{Ddim, Noise, Prediction, Schedule};
+use crate::diffusion::{self, Ddim, Noise, Prediction, Sampler, Schedule, Spacing};
 use crate::nets::weights::channels_last;
 use crate::nets::{Conv2d, Init, Linear, Path, ResnetBlock, SelfAttention, embeddings};
 use anyhow::{Result, ensure};
@@ -250,14 +250,21 @@ impl Harmonizer for Compact {
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, noise: &Noise, steps: u32) -> Result<Tensor> {
         let Config { schedule, train_timesteps, residual_scale, .. } = self.config;
         let steps = if steps == 0 { self.config.steps } else { steps } as usize;
-        let ddim = Ddim::new(schedule, train_timesteps, steps, Prediction::Sample, true)?;
+        let sampling = diffusion::Config {
+            prediction: Prediction::Sample,
+            spacing: Some(Spacing::Trailing),
+            set_alpha_to_one: Some(true),
+            clip_sample: Some(false),
+            ..diffusion::Config::new(schedule, train_timesteps)
+        };
+        let ddim = Ddim::new(&sampling, steps)?;
         let (b, _, h, w) = composite.size4()?;
         let field = Tensor::f_from_slice(&noise.field(3, h as usize, w as usize))?.f_view([1, 3, h, w])?;
         let mut x = field.f_to_device(self.device)?.f_expand([b, 3, h, w], false)?;
         let mut change = x.f_zeros_like()?;
         for (i, &t) in ddim.timesteps().iter().enumerate() {
-            change = self.forward(&x, composite, mask, &vec![t as f64; b as usize], Kind::Float)?.f_mul(mask)?;
-            x = ddim.step(i, &change.f_mul_scalar(residual_scale)?, &x)?;
+            change = self.forward(&x, composite, mask, &vec![t; b as usize], Kind::Float)?.f_mul(mask)?;
+            x = ddim.step(i, &change.f_mul_scalar(residual_scale)?, &x, None)?;
         }
         Ok(composite.f_add(&change)?.f_clamp(0.0, 1.0)?)
     }

@@ -1,0 +1,123 @@
+//! What all samplers have in common, and the choice between them.
+
+use super::{Config, Ddim, Euler, EulerAncestral, Lcm};
+use anyhow::{Result, bail};
+use std::fmt::{self, Debug, Display};
+use std::str::FromStr;
+use tch::Tensor;
+
+/// From noise to a sample, in as many steps as there are timesteps:
+///
+/// ```text
+/// x = init_noise_sigma * noise
+/// for each (i, t) of timesteps: x = step(i, network(input_scale(i) * x, t), x, a draw where takes_draw(i))
+/// ```
+pub trait Sampler: Debug + Send + Sync {
+    /// What the network is told, from noise to signal: training timesteps from 0 on, between two of them for Euler.
+    fn timesteps(&self) -> &[f64];
+
+    /// Standard deviation of the noise to start from.
+    fn init_noise_sigma(&self) -> f64;
+
+    /// What x is multiplied by before the network sees it at step `i`.
+    fn input_scale(&self, _i: usize) -> f64 {
+        1.0
+    }
+
+    /// Whether step `i` adds noise; where it doesn't, a draw that is given has no effect.
+    fn takes_draw(&self, _i: usize) -> bool {
+        false
+    }
+
+    /// From x at step `i` of the timesteps to the next: `output` is the network's answer in any kind, `draw` standard normal,
+    /// all of one shape. Computed and returned in f32. An error where a draw is needed and not given.
+    fn step(&self, i: usize, output: &Tensor, x: &Tensor, draw: Option<&Tensor>) -> Result<Tensor>;
+}
+
+/// The samplers by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    EulerAncestral,
+    Euler,
+    Ddim,
+    Lcm,
+}
+
+impl Method {
+    pub const ALL: [Self; 4] = [Self::EulerAncestral, Self::Euler, Self::Ddim, Self::Lcm];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EulerAncestral => "euler-ancestral",
+            Self::Euler => "euler",
+            Self::Ddim => "ddim",
+            Self::Lcm => "lcm",
+        }
+    }
+
+    /// The sampler for `steps` steps of a network trained under `config`.
+    pub fn sampler(self, config: &Config, steps: usize) -> Result<Box<dyn Sampler>> {
+        Ok(match self {
+            Self::EulerAncestral => Box::new(EulerAncestral::new(config, steps)?),
+            Self::Euler => Box::new(Euler::new(config, steps)?),
+            Self::Ddim => Box::new(Ddim::new(config, steps)?),
+            Self::Lcm => Box::new(Lcm::new(config, steps)?),
+        })
+    }
+}
+
+impl FromStr for Method {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let Some(method) = Self::ALL.into_iter().find(|method| method.name() == name) else {
+            bail!("there is no sampler {name}: take one of {}", Self::ALL.map(Self::name).join(", "));
+        };
+        Ok(method)
+    }
+}
+
+impl Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The draw of a step that can't do without.
+pub(super) fn needed(draw: Option<&Tensor>, method: Method, i: usize) -> Result<&Tensor> {
+    draw.ok_or_else(|| anyhow::anyhow!("sampler {method} needs a draw of noise at step {i} and got none"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diffusion::scheduler_config::tests::sd;
+
+    #[test]
+    fn names_lead_back_to_their_sampler() {
+        for method in Method::ALL {
+            assert_eq!(method.to_string().parse::<Method>().unwrap(), method);
+        }
+        let error = "heun".parse::<Method>().unwrap_err().to_string();
+        assert!(error.contains("heun") && error.contains("euler-ancestral, euler, ddim, lcm"), "{error}");
+    }
+
+    #[test]
+    fn a_needed_draw_that_is_missing_is_an_error_and_one_too_many_has_no_effect() {
+        let (x, output, draw) =
+            (Tensor::from_slice(&[1.0f32]), Tensor::from_slice(&[0.5f32]), Tensor::from_slice(&[9f32]));
+        for method in Method::ALL {
+            let sampler = method.sampler(&sd(), 4).unwrap();
+            for i in 0..4 {
+                let (without, with) = (sampler.step(i, &output, &x, None), sampler.step(i, &output, &x, Some(&draw)));
+                if sampler.takes_draw(i) {
+                    assert!(without.unwrap_err().to_string().contains(method.name()), "{method} {i}");
+                } else {
+                    assert_eq!(without.unwrap(), with.unwrap(), "{method} {i}");
+                }
+            }
+            assert_eq!(sampler.takes_draw(0), matches!(method, Method::EulerAncestral | Method::Lcm), "{method}");
+            assert!(!sampler.takes_draw(3), "{method}");
+        }
+    }
+}
