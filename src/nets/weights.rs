@@ -197,4 +197,18 @@ mod tests {
         let int = file(&[("a.weight", ones.to_kind(Kind::Int64))]);
         assert!(error(&int, |p| a(p, &[2, 3])).contains("of kind I64"));
     }
+
+    #[test]
+    fn position_ids_of_older_clip_files_are_no_weights() {
+        let ids = Tensor::arange(77, (Kind::Int64, Device::Cpu)).view([1, 77]);
+        let bytes = file(&[("text_model.embeddings.position_ids", ids)]);
+        assert!(read_safetensors(&bytes).unwrap().is_empty());
+    }
+
+    #[test]
+    fn shapes_take_no_memory() {
+        let weights = Weights::shapes();
+        weights.root().sub("a").get("weight", &[1 << 20, 1 << 20], Init::Const(0.0)).unwrap();
+        assert_eq!(weights.finish().unwrap()["a.weight"].size(), [1 << 20, 1 << 20]);
+    }
 }
