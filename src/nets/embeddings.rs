@@ -1,5 +1,6 @@
 //! Sinusoidal timestep embedding (Ho et al. 2020).
 
+use super::{Init, Linear, Path};
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
@@ -16,6 +17,24 @@ pub fn timestep(timesteps: &[f64], channels: i64, device: Device) -> Result<Tens
         .f_view([timesteps.len() as i64, channels])?
         .f_to_kind(Kind::Float)?
         .f_to_device(device)?)
+}
+
+/// Two linear layers with SiLU between, from sinusoids to the embedding every block sees.
+#[derive(Debug)]
+pub struct TimestepEmbedding {
+    linear_1: Linear,
+    linear_2: Linear,
+}
+
+impl TimestepEmbedding {
+    pub fn new(p: &Path, channels: [i64; 2]) -> Result<Self> {
+        let linear = |name: &str, channels| Linear::new(&p.sub(name), channels, Init::FanIn(1.0));
+        Ok(Self { linear_1: linear("linear_1", channels)?, linear_2: linear("linear_2", [channels[1]; 2])? })
+    }
+
+    pub fn forward(&self, sinusoids: &Tensor) -> Result<Tensor> {
+        self.linear_2.forward(&self.linear_1.forward(sinusoids)?.f_silu()?)
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,23 @@
-//! Building blocks of the networks. Every tensor is NCHW; a block computes in the kind of its input.
+//! Building blocks of the networks, and the networks of Stable Diffusion and DiffHarmony made of them, each from its
+//! `config.json`. Every feature map is NCHW; a block computes in the kind of its input.
 
 pub mod attention;
+pub mod blocks;
+pub mod clip;
+pub mod config;
 pub mod embeddings;
 pub mod layers;
 pub mod resnet;
+pub mod taesd;
+pub mod transformer;
+pub mod unet;
+pub mod unet_2d;
+pub mod unet_2d_condition;
+pub mod vae;
 pub mod weights;
 
-pub use attention::SelfAttention;
-pub use layers::{Conv2d, GroupNorm, Linear};
-pub use resnet::ResnetBlock;
+pub use attention::{Attention, AttentionBlock, KeysValues, SelfAttention};
+pub use config::Config;
+pub use layers::{Conv2d, GroupNorm, LayerNorm, Linear};
+pub use resnet::{Norm, ResnetBlock};
 pub use weights::{Init, Path, Weights};

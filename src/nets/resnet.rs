@@ -1,36 +1,84 @@
-//! The residual block of diffusion U-Nets (Dhariwal & Nichol 2021), its embedding applied as scale and shift.
+//! The residual block of diffusion U-Nets (Dhariwal & Nichol 2021) and of their autoencoders.
 
 use super::{Conv2d, GroupNorm, Init, Linear, Path};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tch::Tensor;
 
-/// GroupNorm, SiLU, convolution, twice; scale and shift from an embedding between; plus the input.
+/// What a network's group normalizations share.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm {
+    pub groups: i64,
+    pub eps: f64,
+}
+
+/// What an embedding e does to the features h after the first convolution.
+#[derive(Debug)]
+enum Modulation {
+    None,
+    /// norm(h + proj(e))
+    Shift(Linear),
+    /// norm(h) * (1 + scale(e)) + shift(e)
+    ScaleShift(Linear),
+}
+
+/// GroupNorm, SiLU, convolution, twice; an embedding's effect between; plus the input.
 #[derive(Debug)]
 pub struct ResnetBlock {
     norm1: GroupNorm,
     conv1: Conv2d,
-    emb_proj: Linear,
+    modulation: Modulation,
     norm2: GroupNorm,
     conv2: Conv2d,
+    shortcut: Option<Conv2d>,
 }
 
 impl ResnetBlock {
+    /// With scale and shift from the embedding.
     pub fn new(p: &Path, channels: i64, emb_channels: i64, groups: i64) -> Result<Self> {
-        let conv = |name: &str, init| Conv2d::new(&p.sub(name), [channels; 2], 3, 1, init);
+        let projection = Linear::new(&p.sub("emb_proj"), [emb_channels, 2 * channels], Init::FanIn(0.5))?;
+        Self::build(p, [channels; 2], Modulation::ScaleShift(projection), Norm { groups, eps: 1e-5 })
+    }
+
+    /// Stable Diffusion's: from one number of channels to another, a shift from the embedding where there is one.
+    pub fn resizing(p: &Path, channels: [i64; 2], emb_channels: Option<i64>, norm: Norm) -> Result<Self> {
+        let modulation = match emb_channels {
+            None => Modulation::None,
+            Some(e) => Modulation::Shift(Linear::new(&p.sub("time_emb_proj"), [e, channels[1]], Init::FanIn(0.5))?),
+        };
+        Self::build(p, channels, modulation, norm)
+    }
+
+    fn build(p: &Path, channels: [i64; 2], modulation: Modulation, norm: Norm) -> Result<Self> {
+        let [input, output] = channels;
+        let shortcut = || Conv2d::new(&p.sub("conv_shortcut"), channels, 1, 1, Init::FanIn(1.0));
         Ok(Self {
-            norm1: GroupNorm::new(&p.sub("norm1"), groups, channels, 1e-5)?,
-            conv1: conv("conv1", Init::FanIn(1.7))?,
-            emb_proj: Linear::new(&p.sub("emb_proj"), [emb_channels, 2 * channels], Init::FanIn(0.5))?,
-            norm2: GroupNorm::new(&p.sub("norm2"), groups, channels, 1e-5)?,
-            conv2: conv("conv2", Init::FanIn(0.2))?,
+            norm1: GroupNorm::new(&p.sub("norm1"), norm.groups, input, norm.eps)?,
+            conv1: Conv2d::new(&p.sub("conv1"), channels, 3, 1, Init::FanIn(1.7))?,
+            modulation,
+            norm2: GroupNorm::new(&p.sub("norm2"), norm.groups, output, norm.eps)?,
+            conv2: Conv2d::new(&p.sub("conv2"), [output; 2], 3, 1, Init::FanIn(0.2))?,
+            shortcut: (input != output).then(shortcut).transpose()?,
         })
     }
 
-    /// `x` is B x C x h x w, `emb` B x E.
-    pub fn forward(&self, x: &Tensor, emb: &Tensor) -> Result<Tensor> {
+    /// `x` is B x C x h x w, `emb` B x E after its activation; only a block without an embedding does without.
+    pub fn forward<'a>(&self, x: &Tensor, emb: impl Into<Option<&'a Tensor>>) -> Result<Tensor> {
         let h = self.conv1.forward(&self.norm1.forward(x)?.f_silu()?)?;
-        let emb = self.emb_proj.forward(emb)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?.f_chunk(2, 1)?;
-        let h = self.norm2.forward(&h)?.f_mul(&emb[0].f_add_scalar(1.0)?)?.f_add(&emb[1])?;
-        Ok(self.conv2.forward(&h.f_silu()?)?.f_add(x)?)
+        let emb = emb.into().context("the block needs an embedding");
+        let project =
+            |projection: &Linear| -> Result<Tensor> { Ok(projection.forward(emb?)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?) };
+        let h = match &self.modulation {
+            Modulation::None => self.norm2.forward(&h)?,
+            Modulation::Shift(projection) => self.norm2.forward(&h.f_add(&project(projection)?)?)?,
+            Modulation::ScaleShift(projection) => {
+                let emb = project(projection)?.f_chunk(2, 1)?;
+                self.norm2.forward(&h)?.f_mul(&emb[0].f_add_scalar(1.0)?)?.f_add(&emb[1])?
+            }
+        };
+        let h = self.conv2.forward(&h.f_silu()?)?;
+        Ok(match &self.shortcut {
+            None => h.f_add(x)?,
+            Some(shortcut) => h.f_add(&shortcut.forward(x)?)?,
+        })
     }
 }

@@ -20,6 +20,8 @@ enum Source {
     New,
     /// Parameters come out of this map; what is left over is a mistake.
     Given(RefCell<BTreeMap<String, Tensor>>),
+    /// Every parameter has its shape and no memory: one zero, seen at every index.
+    Shapes,
 }
 
 /// The parameters of one network by name.
@@ -34,6 +36,11 @@ impl Weights {
     /// New parameters that require gradients.
     pub fn new(device: Device) -> Self {
         Self { source: Source::New, device, taken: RefCell::default() }
+    }
+
+    /// Parameters that have nothing but names and shapes, to know what a configuration asks for.
+    pub fn shapes() -> Self {
+        Self { source: Source::Shapes, device: Device::Cpu, taken: RefCell::default() }
     }
 
     /// Parameters by name, used as they are.
@@ -70,6 +77,7 @@ impl Weights {
                 );
                 channels_last(&tensor.f_to_device(self.device)?)?
             }
+            Source::Shapes => Tensor::f_zeros([1], (Kind::Float, self.device))?.f_expand(shape, false)?,
             Source::New => {
                 let tensor = Tensor::f_empty(shape, (Kind::Float, self.device))?;
                 let tensor = match init {
@@ -110,16 +118,34 @@ impl Path<'_> {
         Self { weights: self.weights, prefix }
     }
 
+    /// The first of the places `names` that the given weights have a `weight` at, else the first.
+    pub fn one_of(&self, names: &[&str]) -> Self {
+        let known = names.iter().find(|name| self.sub(name).shape("weight").is_some());
+        self.sub(known.unwrap_or(&names[0]))
+    }
+
+    /// The shape of the given parameter `name` here, if there is one.
+    pub fn shape(&self, name: &str) -> Option<Vec<i64>> {
+        match &self.weights.source {
+            Source::Given(tensors) => tensors.borrow().get(&self.sub(name).prefix).map(Tensor::size),
+            Source::New | Source::Shapes => None,
+        }
+    }
+
     /// The parameter `name` here, of exactly this shape.
     pub fn get(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
         self.weights.get(self.sub(name).prefix, shape, init)
     }
 }
 
+/// A constant, 0 to 76, that older files of CLIP hold among the weights.
+const POSITION_IDS: &str = "embeddings.position_ids";
+
 /// Reads a safetensors file's bytes into f32 tensors; refuses other than floating-point kinds and values that aren't finite.
 pub fn read_safetensors(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
     let file = SafeTensors::deserialize(bytes).context("not a whole safetensors file")?;
     file.iter()
+        .filter(|(name, _)| !name.ends_with(POSITION_IDS))
         .map(|(name, view)| {
             let kind = match view.dtype() {
                 Dtype::F32 => Kind::Float,
@@ -170,5 +196,20 @@ mod tests {
         assert!(error(&nan, |p| a(p, &[2, 3])).contains("a.weight holds values that are not finite"));
         let int = file(&[("a.weight", ones.to_kind(Kind::Int64))]);
         assert!(error(&int, |p| a(p, &[2, 3])).contains("of kind I64"));
+    }
+
+    #[test]
+    fn position_ids_of_older_clip_files_are_no_weights() {
+        let ids = Tensor::arange(77, (Kind::Int64, Device::Cpu)).view([1, 77]);
+        let bytes = file(&[("text_model.embeddings.position_ids", ids)]);
+        assert!(read_safetensors(&bytes).unwrap().is_empty());
+    }
+
+    #[test]
+    fn shapes_take_no_memory() {
+        let weights = Weights::shapes();
+        let tensor = weights.root().sub("a").get("weight", &[1 << 20, 1 << 20], Init::Const(0.0)).unwrap();
+        assert_eq!(tensor.size(), [1 << 20, 1 << 20]);
+        assert!(weights.finish().unwrap().contains_key("a.weight"));
     }
 }
