@@ -52,7 +52,7 @@ impl Golden {
         Vec::<f64>::try_from(self.tensors[&format!("{name}.timesteps")].to_kind(Kind::Double)).unwrap()
     }
 
-    fn from_z(&self, name: &str, method: Method, spacing: Spacing, steps: usize) {
+    fn starts_at_z(&self, name: &str, method: Method, spacing: Spacing, steps: usize) {
         let sampler = self.sampler(method, spacing, steps);
         assert_eq!(sampler.timesteps(), self.timesteps(name));
         self.follow(name, sampler.as_ref(), &self.tensors["vae.z"], 0);
@@ -62,25 +62,25 @@ impl Golden {
 #[test]
 fn ddim_trailing_is_the_reference_s() {
     let Some(golden) = Golden::read() else { return };
-    golden.from_z("ddim_trailing", Method::Ddim, Spacing::Trailing, 5);
+    golden.starts_at_z("ddim_trailing", Method::Ddim, Spacing::Trailing, 5);
 }
 
 #[test]
 fn ddim_leading_is_the_reference_s() {
     let Some(golden) = Golden::read() else { return };
-    golden.from_z("ddim_leading", Method::Ddim, Spacing::Leading, 5);
+    golden.starts_at_z("ddim_leading", Method::Ddim, Spacing::Leading, 5);
 }
 
 #[test]
 fn euler_linspace_is_the_reference_s() {
     let Some(golden) = Golden::read() else { return };
-    golden.from_z("euler_linspace", Method::Euler, Spacing::Linspace, 5);
+    golden.starts_at_z("euler_linspace", Method::Euler, Spacing::Linspace, 5);
 }
 
 #[test]
 fn lcm_is_the_reference_s() {
     let Some(golden) = Golden::read() else { return };
-    golden.from_z("lcm", Method::Lcm, Spacing::Leading, 4);
+    golden.starts_at_z("lcm", Method::Lcm, Spacing::Leading, 4);
 }
 
 #[test]
