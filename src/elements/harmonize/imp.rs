@@ -27,6 +27,7 @@ use std::time::Duration;
 const FALLBACK_FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(40);
 
 const LATENCY_RETRY: Duration = Duration::from_millis(20);
+const FLUSH_RETRY: Duration = Duration::from_millis(1);
 
 #[derive(Default)]
 struct State {
@@ -351,6 +352,11 @@ impl AggregatorImpl for Harmonize {
 
     /// The base class comes here until every pad with data has been served; one call pushes one composite.
     fn aggregate(&self, timeout: bool) -> Result<gst::FlowSuccess, gst::FlowError> {
+        if self.inference.is_flushing() {
+            // What is queued belongs to the flush that is about to reach the pads.
+            std::thread::sleep(FLUSH_RETRY);
+            return Err(NEED_DATA);
+        }
         let Some(composite) = self.sink.peek_buffer() else {
             return Err(if self.sink.is_eos() { gst::FlowError::Eos } else { NEED_DATA });
         };
@@ -436,12 +442,13 @@ impl AggregatorImpl for Harmonize {
                 return Err(gst::FlowError::Error);
             }
             gst::EventView::FlushStart(_) => {
+                let number = Some(event.seqnum());
                 let mut flushes = lock(&self.flushes);
                 if *pad == self.sink {
-                    flushes.sink = Some(event.seqnum());
+                    flushes.sink = number;
                 }
                 // A flush of the mask alone leaves the composite at work alone.
-                let composite = flushes.sink == Some(event.seqnum());
+                let composite = flushes.sink == number;
                 drop(flushes);
                 if composite {
                     self.inference.flush();
@@ -465,7 +472,17 @@ impl AggregatorImpl for Harmonize {
             }
             Tag(_) if is_composite => lock(&self.state).tags.push(event.clone()),
             FlushStop(_) if is_composite => self.inference.resume(),
-            FlushStop(_) => lock(&self.masks).forget(),
+            FlushStop(_) => {
+                lock(&self.masks).forget();
+                // A seek that the composite's source took no part in is over with this.
+                let number = Some(event.seqnum());
+                let flushes = lock(&self.flushes);
+                let alone = flushes.seek == number && flushes.sink != number;
+                drop(flushes);
+                if alone {
+                    self.inference.resume();
+                }
+            }
             Caps(_) | Segment(_) | StreamStart(_) | FlushStart(_) | Eos(_) | Gap(_) => (),
             // What else comes with the mask is of no concern to those who get the composite.
             _ if !is_composite => return true,
@@ -514,7 +531,8 @@ impl AggregatorImpl for Harmonize {
     fn src_event(&self, event: gst::Event) -> bool {
         match event.view() {
             gst::EventView::Seek(seek) if seek.get().1.contains(gst::SeekFlags::FLUSH) => {
-                // The base class drops a seek that it has seen already, and no flush follows it.
+                // The base class stops its task at once, so the frame at work has to go; it drops a seek that it has seen
+                // already, and no flush follows that.
                 if lock(&self.flushes).seek.replace(event.seqnum()) != Some(event.seqnum()) {
                     self.inference.flush();
                 }

@@ -150,6 +150,10 @@ impl Inference {
         }
     }
 
+    pub fn is_flushing(&self) -> bool {
+        self.lock().flushing
+    }
+
     pub fn resume(&self) {
         self.lock().flushing = false;
     }
