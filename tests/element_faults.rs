@@ -5,6 +5,7 @@ mod common;
 use common::*;
 use gst::prelude::*;
 use gstharmonize::elements::harmonize::{Harmonize, ModelState};
+use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -121,7 +122,7 @@ fn truncated_weights_and_pickles_are_refused_by_name() {
 fn cuda_without_cuda_is_an_error_not_the_cpu() {
     // Not `tch::Cuda::is_available`: that is false until the plugin has loaded libtorch's CUDA half.
     if ["/dev/nvidiactl", "/dev/dxg"].iter().any(|file| Path::new(file).exists()) {
-        eprintln!("SKIPPED: this machine has an NVIDIA driver");
+        let _ = writeln!(std::io::stderr(), "SKIPPED: this machine has an NVIDIA driver");
         return;
     }
     let error = load_error(model().path(), "cuda");

@@ -64,11 +64,12 @@ fn libtorch_cpu() -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn cuda_without_cuda_is_an_error() {
         if has_driver() {
-            eprintln!("SKIPPED: this machine has an NVIDIA driver");
+            let _ = writeln!(std::io::stderr(), "SKIPPED: this machine has an NVIDIA driver");
             return;
         }
         for name in ["cuda", "cuda:3"] {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::frame::{Colour, Format, Mask, Matrix, Picture, PictureMut, Plane, PlaneMut, Proxy, apply, proxy};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 fn t(map: &[f32; 12], x: [f32; 3]) -> [f32; 3] {
@@ -131,7 +132,7 @@ fn shared() -> PathBuf {
 fn a_perfect_proxy_lifts_to_a_nearly_perfect_frame() {
     let set = shared().join("data/val/HVal");
     let Ok(list) = std::fs::read_to_string(set.join("HVal_test.txt")) else {
-        eprintln!("skipped: no data set at {}", set.display());
+        let _ = writeln!(std::io::stderr(), "SKIPPED: no data set at {}", set.display());
         return;
     };
     let (mut psnr, mut fpsnr, mut n) = (0.0, 0.0, 0.0);

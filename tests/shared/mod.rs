@@ -1,5 +1,6 @@
 //! Where reference data lies that the repository doesn't hold: `../shared`, or the folder in HARMONIZE_SHARED.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 /// The folder `name` of the reference data; where it is missing, says on stderr that the test is skipped.
@@ -10,6 +11,8 @@ pub fn folder(name: &str) -> Option<PathBuf> {
     if folder.exists() {
         return Some(folder);
     }
-    eprintln!("SKIPPED: needs the reference data in {}, which is not there", folder.display());
+    // Not eprintln!, which is shown for failing tests only.
+    let _ =
+        writeln!(std::io::stderr(), "SKIPPED: needs the reference data in {}, which is not there", folder.display());
     None
 }
