@@ -75,7 +75,7 @@ fn loading() -> (Harmonize, Arc<AtomicBool>) {
     let element = element(&Arc::default());
     let done = Arc::new(AtomicBool::new(false));
     let flag = done.clone();
-    element.set_loader(Arc::new(move |_, _| {
+    element.set_loader(Arc::new(move |_| {
         while !flag.load(Ordering::SeqCst) {
             thread::sleep(Duration::from_millis(5));
         }
@@ -297,7 +297,7 @@ fn pipeline(fake: &Arc<Fake>, sources: &str) -> (gst::Pipeline, Harmonize) {
     let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
     let element = pipeline.by_name("h").unwrap().downcast::<Harmonize>().unwrap();
     let fake = fake.clone();
-    element.set_loader(Arc::new(move |_, _| Ok(fake.clone() as Arc<dyn Infer>)));
+    element.set_loader(Arc::new(move |_| Ok(fake.clone() as Arc<dyn Infer>)));
     (pipeline, element)
 }
 
@@ -363,7 +363,7 @@ fn downstream_decides_on_the_composites_caps_and_the_mask_keeps_its_own() {
         format!("harmonize name=h ! video/x-raw,format=BGRx,width=64,height=36,framerate=25/1 ! fakesink {sources}");
     let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
     let element = pipeline.by_name("h").unwrap().downcast::<Harmonize>().unwrap();
-    element.set_loader(Arc::new(|_, _| Ok(Arc::<Fake>::default() as Arc<dyn Infer>)));
+    element.set_loader(Arc::new(|_| Ok(Arc::<Fake>::default() as Arc<dyn Infer>)));
     pipeline.set_state(gst::State::Playing).unwrap();
     wait_for(&pipeline, gst::MessageType::Eos);
     assert_eq!(stat(&element, "frames-out"), 3);

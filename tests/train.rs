@@ -1,5 +1,6 @@
 //! A short training on made-up photographs: it learns, repeats bit for bit, resumes without a seam, and its model loads.
 
+use gstharmonize::harmonizers::Precision;
 use gstharmonize::train::{Args, run};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use std::fs;
@@ -65,7 +66,7 @@ fn training_learns_repeats_and_resumes() {
     assert!(validation[1] < 0.98, "12 steps left {validation:?} of the composites' error");
     assert!(image::open(out("straight").join("loss.png")).unwrap().width() > 100);
 
-    gstharmonize::harmonizers::load(out("straight").to_str().unwrap(), tch::Device::Cpu).unwrap();
+    gstharmonize::harmonizers::load(out("straight").to_str().unwrap(), tch::Device::Cpu, Precision::Auto).unwrap();
 }
 
 #[test]
@@ -75,7 +76,7 @@ fn more_workers_than_composites_in_a_step_spoil_nothing() {
     photographs(folder.path(), 24);
     let out = folder.path().join("out");
     run(&Args { batch: 2, workers: 5, validation: 2, ..args(folder.path(), &out, 1) }).unwrap();
-    gstharmonize::harmonizers::load(out.to_str().unwrap(), tch::Device::Cpu).unwrap();
+    gstharmonize::harmonizers::load(out.to_str().unwrap(), tch::Device::Cpu, Precision::Auto).unwrap();
 }
 
 #[test]

@@ -9,7 +9,7 @@ pub use pending::Pending;
 
 use crate::diffusion::Noise;
 use crate::frame::Proxy;
-use crate::harmonizers::{self, Harmonizer, ProxyGrid};
+use crate::harmonizers::{self, Harmonizer, ModelSpec, ProxyGrid, Sampling};
 use crate::transfer::{self, Transfer};
 use anyhow::{Context, Result, bail, ensure};
 use pending::Promise;
@@ -20,17 +20,16 @@ use std::thread;
 use tch::{Device, Kind, Tensor};
 
 /// What one inference depends on besides its proxy.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sampling {
-    /// Sampler steps; 0 takes the model's own number.
-    pub steps: u32,
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Request {
+    pub sampling: Sampling,
     /// Key of the noise.
     pub seed: u64,
 }
 
 struct Job {
     proxy: Proxy,
-    sampling: Sampling,
+    request: Request,
     promise: Promise,
 }
 
@@ -43,23 +42,22 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Loads `model` (a built-in name or a folder) onto `device` (`auto`, `cpu`, `cuda`, `cuda:N`), once for each of `workers`
-    /// threads, and runs each once so that the first frame costs what every frame costs.
-    pub fn load(model: &str, device: &str, workers: usize) -> Result<Self> {
-        let device = harmonizers::device(device)?;
-        let models: Result<Vec<_>> = (0..workers).map(|_| harmonizers::load(model, device)).collect();
-        Self::new(models?, device)
+    /// Loads what `spec` asks for, once for all `workers`, and runs each of them once so that the first frame costs what every
+    /// frame costs.
+    pub fn load(spec: &ModelSpec, workers: usize) -> Result<Self> {
+        let device = harmonizers::device(&spec.device)?;
+        Self::new(harmonizers::load(&spec.model, device, spec.precision)?, device, workers)
     }
 
-    /// An engine of one worker for each of `models`, which must be alike.
-    pub fn new(models: Vec<Box<dyn Harmonizer>>, device: Device) -> Result<Self> {
-        let grid = models.first().context("an engine needs at least one worker")?.grid();
+    /// An engine of `workers` threads, at least one, that share `model` on `device`.
+    pub fn new(model: Arc<dyn Harmonizer>, device: Device, workers: usize) -> Result<Self> {
+        ensure!(workers > 0, "an engine needs at least one worker");
+        let grid = model.grid();
         let (jobs, inbox) = channel();
         let inbox = Arc::new(Mutex::new(inbox));
         let (warm, warmed) = channel();
-        let workers = models.len();
-        for (i, model) in models.into_iter().enumerate() {
-            let worker = Worker { model, device, inbox: Arc::clone(&inbox) };
+        for i in 0..workers {
+            let worker = Worker { model: Arc::clone(&model), device, inbox: Arc::clone(&inbox) };
             let warm = warm.clone();
             thread::Builder::new()
                 .name(format!("harmonize-{i}"))
@@ -88,19 +86,19 @@ impl Engine {
         &self.device
     }
 
-    /// Queues an inference. Its result depends on `proxy` and `sampling` alone, not on the workers or the queue.
-    pub fn submit(&self, proxy: Proxy, sampling: Sampling) -> Pending {
+    /// Queues an inference. Its result depends on `proxy` and `request` alone, not on the workers or the queue.
+    pub fn submit(&self, proxy: Proxy, request: Request) -> Pending {
         let (promise, pending) = Pending::new();
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         // A job that finds no worker left is dropped, and its promise tells who waits.
-        let _ = jobs.send(Job { proxy, sampling, promise });
+        let _ = jobs.send(Job { proxy, request, promise });
         pending
     }
 }
 
-/// One inference thread: its own model, and the queue it shares with the others.
+/// One inference thread: the model and the queue it shares with the others.
 struct Worker {
-    model: Box<dyn Harmonizer>,
+    model: Arc<dyn Harmonizer>,
     device: Device,
     inbox: Arc<Mutex<Receiver<Job>>>,
 }
@@ -111,36 +109,38 @@ impl Worker {
         let _no_grad = tch::no_grad_guard();
         let (width, height) = self.model.grid().size(16, 9, 0);
         let grey = Proxy { width, height, rgb: vec![0.5; 3 * width * height], mask: vec![1.0; width * height] };
-        let result = self.infer(&grey, Sampling { steps: 1, seed: 0 }).map(|_| ());
+        let result =
+            self.infer(&grey, Request { sampling: Sampling { steps: 1, ..Default::default() }, seed: 0 }).map(|_| ());
         let failed = result.is_err();
         if warm.send(result).is_err() || failed {
             return;
         }
         loop {
             let job = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(Job { proxy, sampling, promise }) = job else { return };
+            let Ok(Job { proxy, request, promise }) = job else { return };
             if !promise.is_cancelled() {
-                promise.keep(self.infer(&proxy, sampling));
+                promise.keep(self.infer(&proxy, request));
             }
         }
     }
 
     /// A panic in a model is this frame's error, not the end of the thread.
-    fn infer(&self, proxy: &Proxy, sampling: Sampling) -> Result<Transfer> {
-        catch_unwind(AssertUnwindSafe(|| self.transfer(proxy, sampling))).unwrap_or_else(|panic| {
+    fn infer(&self, proxy: &Proxy, request: Request) -> Result<Transfer> {
+        catch_unwind(AssertUnwindSafe(|| self.transfer(proxy, request))).unwrap_or_else(|panic| {
             let what = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
             bail!("inference panicked: {}", what.unwrap_or("no message"))
         })
     }
 
-    fn transfer(&self, proxy: &Proxy, sampling: Sampling) -> Result<Transfer> {
+    fn transfer(&self, proxy: &Proxy, request: Request) -> Result<Transfer> {
         let (h, w) = (proxy.height as i64, proxy.width as i64);
         let tensor = |values: &[f32], channels: i64| -> Result<Tensor> {
             Ok(Tensor::f_from_slice(values)?.f_view([1, channels, h, w])?.f_to_device(self.device)?)
         };
         let (composite, mask) = (tensor(&proxy.rgb, 3)?, tensor(&proxy.mask, 1)?);
-        let noise = Noise::fixed(sampling.seed);
-        let harmonized = self.model.harmonize(&composite, &mask, &noise, sampling.steps).context("inference failed")?;
+        let noise = Noise::fixed(request.seed);
+        let harmonized =
+            self.model.harmonize(&composite, &mask, &noise, request.sampling).context("inference failed")?;
         ensure!(harmonized.size() == composite.size(), "the model answered with shape {:?}", harmonized.size());
         let harmonized = harmonized.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?;
         let harmonized = Vec::<f32>::try_from(&harmonized)?;

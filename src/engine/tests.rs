@@ -13,15 +13,15 @@ impl Harmonizer for Fake {
         ProxyGrid { long_side: 16, multiple: 8 }
     }
 
-    fn harmonize(&self, composite: &Tensor, _mask: &Tensor, noise: &Noise, _steps: u32) -> Result<Tensor> {
+    fn harmonize(&self, composite: &Tensor, _mask: &Tensor, noise: &Noise, _sampling: Sampling) -> Result<Tensor> {
         thread::sleep(self.takes);
         assert!(!(self.panics_on_seed && *noise == Noise::fixed(13)), "unlucky");
         Ok(composite.f_mul_scalar(self.gain)?)
     }
 }
 
-fn fake(gain: f64, takes: Duration) -> Box<dyn Harmonizer> {
-    Box::new(Fake { gain, takes, panics_on_seed: true })
+fn fake(gain: f64, takes: Duration) -> Arc<dyn Harmonizer> {
+    Arc::new(Fake { gain, takes, panics_on_seed: true })
 }
 
 fn proxy(level: f32) -> Proxy {
@@ -29,14 +29,14 @@ fn proxy(level: f32) -> Proxy {
     Proxy { width: 16, height: 8, rgb: (0..3 * 128).map(ramp).collect(), mask: vec![1.0; 128] }
 }
 
-const SAMPLING: Sampling = Sampling { steps: 0, seed: 1 };
+const REQUEST: Request = Request { sampling: Sampling { method: None, steps: 0 }, seed: 1 };
 
 #[test]
 fn workers_and_order_don_t_change_a_result() {
     let run = |workers: usize| -> Vec<Transfer> {
-        let engine = Engine::load("compact", "cpu", workers).unwrap();
-        let sampling = |i: u64| Sampling { steps: 2, seed: i };
-        let proxies = (0..6).map(|i| engine.submit(proxy(0.1 * i as f32), sampling(i)));
+        let engine = Engine::load(&ModelSpec { device: "cpu".into(), ..Default::default() }, workers).unwrap();
+        let request = |i: u64| Request { sampling: Sampling { method: None, steps: 2 }, seed: i };
+        let proxies = (0..6).map(|i| engine.submit(proxy(0.1 * i as f32), request(i)));
         let pending: Vec<_> = proxies.collect();
         pending.iter().map(|p| p.wait().unwrap().unwrap()).collect()
     };
@@ -47,8 +47,8 @@ fn workers_and_order_don_t_change_a_result() {
 
 #[test]
 fn cancel_releases_who_waits_at_once() {
-    let engine = Engine::new(vec![fake(1.0, Duration::from_secs(1))], Device::Cpu).unwrap();
-    let pending = engine.submit(proxy(0.2), SAMPLING);
+    let engine = Engine::new(fake(1.0, Duration::from_secs(1)), Device::Cpu, 1).unwrap();
+    let pending = engine.submit(proxy(0.2), REQUEST);
     let canceller = pending.clone();
     thread::spawn(move || {
         thread::sleep(Duration::from_millis(50));
@@ -61,8 +61,8 @@ fn cancel_releases_who_waits_at_once() {
 
 #[test]
 fn dropping_the_engine_never_waits_and_tells_who_does() {
-    let engine = Engine::new(vec![fake(1.0, Duration::from_secs(1))], Device::Cpu).unwrap();
-    let (first, second) = (engine.submit(proxy(0.2), SAMPLING), engine.submit(proxy(0.3), SAMPLING));
+    let engine = Engine::new(fake(1.0, Duration::from_secs(1)), Device::Cpu, 1).unwrap();
+    let (first, second) = (engine.submit(proxy(0.2), REQUEST), engine.submit(proxy(0.3), REQUEST));
     let start = Instant::now();
     drop(engine);
     assert!(start.elapsed() < Duration::from_millis(500));
@@ -71,15 +71,15 @@ fn dropping_the_engine_never_waits_and_tells_who_does() {
 
 #[test]
 fn a_panicking_model_is_one_frame_s_error() {
-    let engine = Engine::new(vec![fake(1.0, Duration::ZERO)], Device::Cpu).unwrap();
-    let error = engine.submit(proxy(0.2), Sampling { steps: 0, seed: 13 }).wait().unwrap().unwrap_err();
+    let engine = Engine::new(fake(1.0, Duration::ZERO), Device::Cpu, 1).unwrap();
+    let error = engine.submit(proxy(0.2), Request { seed: 13, ..REQUEST }).wait().unwrap().unwrap_err();
     assert!(format!("{error:#}").contains("unlucky"), "{error:#}");
-    assert!(engine.submit(proxy(0.2), SAMPLING).wait().unwrap().is_ok());
+    assert!(engine.submit(proxy(0.2), REQUEST).wait().unwrap().is_ok());
 }
 
 #[test]
 fn values_that_are_not_finite_are_an_error() {
-    assert!(Engine::new(vec![fake(f64::NAN, Duration::ZERO)], Device::Cpu).is_err());
+    assert!(Engine::new(fake(f64::NAN, Duration::ZERO), Device::Cpu, 1).is_err());
 }
 
 /// Wants proxies that no memory holds, which kills the worker that makes the first one.
@@ -90,7 +90,7 @@ impl Harmonizer for Boundless {
         ProxyGrid { long_side: u32::MAX, multiple: 8 }
     }
 
-    fn harmonize(&self, composite: &Tensor, _mask: &Tensor, _noise: &Noise, _steps: u32) -> Result<Tensor> {
+    fn harmonize(&self, composite: &Tensor, _mask: &Tensor, _noise: &Noise, _sampling: Sampling) -> Result<Tensor> {
         Ok(composite.shallow_clone())
     }
 }
@@ -98,7 +98,7 @@ impl Harmonizer for Boundless {
 #[test]
 fn a_worker_that_dies_while_it_warms_up_is_an_error_not_a_wait() {
     let (send, ended) = channel();
-    thread::spawn(move || send.send(Engine::new(vec![Box::new(Boundless)], Device::Cpu).map(drop)));
+    thread::spawn(move || send.send(Engine::new(Arc::new(Boundless), Device::Cpu, 1).map(drop)));
     let error = ended.recv_timeout(Duration::from_secs(20)).expect("still waiting").unwrap_err();
     assert!(format!("{error:#}").contains("warming up"), "{error:#}");
 }

@@ -1,6 +1,6 @@
 //! One photograph harmonized, at its own size.
 
-use crate::engine::{Engine, Sampling};
+use crate::engine::{Engine, Request};
 use crate::frame::{
     Colour, Format, Mask, MaskRange, MaskSettings, Matrix, Picture, PictureMut, Plane, PlaneMut, apply, proxy,
 };
@@ -11,7 +11,7 @@ use std::path::Path;
 /// What harmonizing a picture depends on besides picture, mask and model; the element's properties of the same names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
-    pub sampling: Sampling,
+    pub request: Request,
     /// Long side of the proxy; 0 takes the model's own.
     pub proxy_size: u32,
     /// 0 leaves the composite, 1 applies the whole transfer.
@@ -42,7 +42,7 @@ pub fn harmonize(engine: &Engine, composite: &RgbImage, mask: &GrayImage, settin
     };
     let (cols, rows) = engine.proxy_size(width, height, settings.proxy_size);
     let proxy = proxy(&picture.as_picture(), &mask, cols, rows);
-    let pending = engine.submit(proxy, settings.sampling);
+    let pending = engine.submit(proxy, settings.request);
     let transfer = pending.wait().ok_or_else(|| anyhow!("the inference was cancelled"))??;
     apply(&mut picture, &mask, &transfer, settings.strength);
     Ok(harmonized)

@@ -5,8 +5,8 @@
 //! affine maps and a residual. Its features see the picture at half the proxy's size; statistics of foreground and
 //! background (moments, histograms, pooled features) reach every block through the embedding.
 
-use super::{Harmonizer, ProxyGrid};
-use crate::diffusion::{self, Ddim, Noise, Prediction, Sampler, Schedule, Spacing};
+use super::{Harmonizer, ProxyGrid, Sampling};
+use crate::diffusion::{self, Method, Noise, Prediction, Schedule, Spacing};
 use crate::nets::weights::channels_last;
 use crate::nets::{Conv2d, Init, Linear, Path, ResnetBlock, SelfAttention, embeddings};
 use anyhow::{Result, ensure};
@@ -247,17 +247,17 @@ impl Harmonizer for Compact {
         ProxyGrid { long_side: self.config.proxy_size, multiple: MULTIPLE }
     }
 
-    fn harmonize(&self, composite: &Tensor, mask: &Tensor, noise: &Noise, steps: u32) -> Result<Tensor> {
+    fn harmonize(&self, composite: &Tensor, mask: &Tensor, noise: &Noise, sampling: Sampling) -> Result<Tensor> {
         let Config { schedule, train_timesteps, residual_scale, .. } = self.config;
-        let steps = if steps == 0 { self.config.steps } else { steps } as usize;
-        let sampling = diffusion::Config {
+        let steps = if sampling.steps == 0 { self.config.steps } else { sampling.steps } as usize;
+        let trained = diffusion::Config {
             prediction: Prediction::Sample,
             spacing: Some(Spacing::Trailing),
             set_alpha_to_one: Some(true),
             clip_sample: Some(false),
             ..diffusion::Config::new(schedule, train_timesteps)
         };
-        let ddim = Ddim::new(&sampling, steps)?;
+        let ddim = sampling.method.unwrap_or(Method::Ddim).sampler(&trained, steps)?;
         let (b, _, h, w) = composite.size4()?;
         let field = Tensor::f_from_slice(&noise.field(3, h as usize, w as usize))?.f_view([1, 3, h, w])?;
         let mut x = field.f_to_device(self.device)?.f_expand([b, 3, h, w], false)?;

@@ -1,10 +1,11 @@
 //! From a model's name or folder and a device's name to a harmonizer, or to a sentence that says what doesn't fit.
 
-use super::Harmonizer;
 use super::compact::{Compact, Config};
+use super::{Harmonizer, Precision};
 use crate::nets::Weights;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
+use std::sync::Arc;
 use tch::Device;
 
 /// Models inside the plugin file: name, configuration, weights.
@@ -19,12 +20,12 @@ const PICKLES: [&str; 5] = ["bin", "pt", "pth", "ckpt", "pkl"];
 
 /// Loads a built-in model or a folder with config.json and model.safetensors. Every tensor's name, shape, kind and values
 /// are checked.
-pub fn load(model: &str, device: Device) -> Result<Box<dyn Harmonizer>> {
+pub fn load(model: &str, device: Device, precision: Precision) -> Result<Arc<dyn Harmonizer>> {
     if let Some((_, config, weights)) = BUILT_IN.iter().find(|(name, ..)| *name == model) {
-        return build(config, weights, device).with_context(|| format!("built-in model {model}"));
+        return build(config, weights, device, precision).with_context(|| format!("built-in model {model}"));
     }
     let (config, weights) = read_folder(model)?;
-    build(&config, &weights, device).with_context(|| format!("model folder {model}"))
+    build(&config, &weights, device, precision).with_context(|| format!("model folder {model}"))
 }
 
 fn read_folder(model: &str) -> Result<(String, Vec<u8>)> {
@@ -57,18 +58,22 @@ fn pickle(file: &str) -> String {
     )
 }
 
-fn build(config: &str, weights: &[u8], device: Device) -> Result<Box<dyn Harmonizer>> {
+fn build(config: &str, weights: &[u8], device: Device, precision: Precision) -> Result<Arc<dyn Harmonizer>> {
     #[derive(serde::Deserialize)]
     struct Class {
         class: String,
     }
     let class = serde_json::from_str::<Class>(config).context("config.json")?.class;
     ensure!(class == "compact", "config.json asks for class {class:?}: this plugin knows compact");
+    ensure!(
+        matches!(precision, Precision::Auto | Precision::F32),
+        "precision {precision} was asked for: compact is known to bear f32 alone"
+    );
     let config: Config = serde_json::from_str(config).context("config.json")?;
     let weights = Weights::from_safetensors(weights, device).context(WEIGHTS)?;
     let harmonizer = Compact::new(&weights.root(), config, device).context(WEIGHTS)?;
     weights.finish().context(WEIGHTS)?;
-    Ok(Box::new(harmonizer))
+    Ok(Arc::new(harmonizer))
 }
 
 #[cfg(test)]

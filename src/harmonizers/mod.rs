@@ -7,8 +7,10 @@ mod load;
 pub use device::device;
 pub use load::{BUILT_IN, load};
 
-use crate::diffusion::Noise;
-use anyhow::Result;
+use crate::diffusion::{Method, Noise};
+use anyhow::{Result, bail};
+use std::fmt::{self, Display};
+use std::str::FromStr;
 use tch::Tensor;
 
 /// The sizes of proxy that a model takes.
@@ -34,12 +36,77 @@ impl ProxyGrid {
 }
 
 /// A model that answers a composited proxy with the proxy as it should look.
-pub trait Harmonizer: Send {
+pub trait Harmonizer: Send + Sync {
     fn grid(&self) -> ProxyGrid;
 
-    /// `composite` is B x 3 x h x w, sRGB in 0..1; `mask` B x 1 x h x w in 0..1; h and w fit `grid`. `steps` 0 takes the model's
-    /// own number. Returns the harmonized proxy like `composite`, blended where the mask is partial. No randomness but `noise`.
-    fn harmonize(&self, composite: &Tensor, mask: &Tensor, noise: &Noise, steps: u32) -> Result<Tensor>;
+    /// `composite` is B x 3 x h x w, sRGB in 0..1; `mask` B x 1 x h x w in 0..1; h and w fit `grid`. Returns the harmonized
+    /// proxy like `composite`, blended where the mask is partial. No randomness but `noise`.
+    fn harmonize(&self, composite: &Tensor, mask: &Tensor, noise: &Noise, sampling: Sampling) -> Result<Tensor>;
+}
+
+/// How a harmonizer samples; what is left open is the model's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sampling {
+    pub method: Option<Method>,
+    /// 0 takes the model's own number.
+    pub steps: u32,
+}
+
+/// The kind that weights are kept and features computed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// The fastest that the device has and the model is known to bear.
+    #[default]
+    Auto,
+    F32,
+    Bf16,
+    F16,
+}
+
+impl Precision {
+    pub const ALL: [Self; 4] = [Self::Auto, Self::F32, Self::Bf16, Self::F16];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let Some(precision) = Self::ALL.into_iter().find(|precision| precision.name() == name) else {
+            bail!("there is no precision {name}: take one of {}", Self::ALL.map(Self::name).join(", "));
+        };
+        Ok(precision)
+    }
+}
+
+impl Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a user asks to be loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSpec {
+    /// A built-in model's name, or a model folder.
+    pub model: String,
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+    pub precision: Precision,
+}
+
+impl Default for ModelSpec {
+    fn default() -> Self {
+        Self { model: "compact".into(), device: "auto".into(), precision: Precision::Auto }
+    }
 }
 
 #[cfg(test)]

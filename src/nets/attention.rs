@@ -1,6 +1,6 @@
 //! Attention (Vaswani et al. 2017): over the positions of a feature map, and from them to a text.
 
-use super::{GroupNorm, Init, Linear, Norm, Path};
+use super::{GroupNorm, Init, Linear, Norm, Param, Path};
 use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
 
@@ -60,8 +60,8 @@ impl SelfAttention {
 /// Keys and values of one context, B x heads x M x D.
 #[derive(Debug)]
 pub struct KeysValues {
-    keys: Tensor,
-    values: Tensor,
+    keys: Param,
+    values: Param,
 }
 
 /// Multi-head attention with a projection each for queries, keys, values and result.
@@ -98,7 +98,7 @@ impl Attention {
     }
 
     pub fn keys_values(&self, context: &Tensor) -> Result<KeysValues> {
-        let split = |x: Tensor| split_heads(&x, self.heads);
+        let split = |x: Tensor| split_heads(&x, self.heads).map(Param::new);
         Ok(KeysValues { keys: split(self.k.forward(context)?)?, values: split(self.v.forward(context)?)? })
     }
 

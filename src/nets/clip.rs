@@ -2,7 +2,7 @@
 //!
 //! Harmonization has no prompt, so all that is ever asked for is the encoding of the empty one, a constant.
 
-use super::{Attention, Config, Init, LayerNorm, Linear, Path};
+use super::{Attention, Config, Init, LayerNorm, Linear, Param, Path};
 use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
 
@@ -109,8 +109,8 @@ impl EncoderLayer {
 #[derive(Debug)]
 pub struct ClipTextModel {
     pub config: ClipConfig,
-    token_embedding: Tensor,
-    position_embedding: Tensor,
+    token_embedding: Param,
+    position_embedding: Param,
     layers: Vec<EncoderLayer>,
     final_layer_norm: LayerNorm,
 }

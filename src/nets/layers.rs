@@ -1,14 +1,14 @@
 //! The plain layers: their parameters and their one operation.
 
-use super::{Init, Path};
+use super::{Init, Param, Path};
 use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
 
 /// Convolution with a square kernel.
 #[derive(Debug)]
 pub struct Conv2d {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    weight: Param,
+    bias: Option<Param>,
     stride: i64,
     padding: i64,
 }
@@ -39,8 +39,8 @@ impl Conv2d {
 /// y = x W^T + b on the last dimension.
 #[derive(Debug)]
 pub struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    weight: Param,
+    bias: Option<Param>,
 }
 
 impl Linear {
@@ -56,7 +56,7 @@ impl Linear {
     /// Stored as the 1x1 convolution that it equals on channels.
     pub fn from_conv(p: &Path, channels: [i64; 2], init: Init) -> Result<Self> {
         let weight = p.get("weight", &[channels[1], channels[0], 1, 1], init)?.f_reshape([channels[1], channels[0]])?;
-        Ok(Self { weight, bias: Some(p.get("bias", &[channels[1]], Init::Const(0.0))?) })
+        Ok(Self { weight: Param::new(weight), bias: Some(p.get("bias", &[channels[1]], Init::Const(0.0))?) })
     }
 
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
@@ -67,8 +67,8 @@ impl Linear {
 /// Group normalization (Wu & He 2018).
 #[derive(Debug)]
 pub struct GroupNorm {
-    weight: Tensor,
-    bias: Tensor,
+    weight: Param,
+    bias: Param,
     groups: i64,
     eps: f64,
 }
@@ -89,8 +89,8 @@ impl GroupNorm {
 /// Layer normalization of the last dimension (Ba et al. 2016).
 #[derive(Debug)]
 pub struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
+    weight: Param,
+    bias: Param,
     eps: f64,
 }
 
@@ -106,6 +106,6 @@ impl LayerNorm {
     }
 }
 
-fn to_kind(bias: &Option<Tensor>, kind: Kind) -> Result<Option<Tensor>> {
+fn to_kind(bias: &Option<Param>, kind: Kind) -> Result<Option<Tensor>> {
     Ok(bias.as_ref().map(|bias| bias.f_to_kind(kind)).transpose()?)
 }

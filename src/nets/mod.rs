@@ -20,4 +20,4 @@ pub use attention::{Attention, AttentionBlock, KeysValues, SelfAttention};
 pub use config::Config;
 pub use layers::{Conv2d, GroupNorm, LayerNorm, Linear};
 pub use resnet::{Norm, ResnetBlock};
-pub use weights::{Init, Path, Weights};
+pub use weights::{Init, Param, Path, Weights};

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use safetensors::{Dtype, SafeTensors};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use tch::{Device, Kind, Tensor};
 
 /// How a new parameter starts.
@@ -22,6 +23,29 @@ enum Source {
     Given(RefCell<BTreeMap<String, Tensor>>),
     /// Every parameter has its shape and no memory: one zero, seen at every index.
     Shapes,
+}
+
+/// A parameter, or another constant that a network computes once: read by any number of threads, written by none.
+#[derive(Debug)]
+pub struct Param(Tensor);
+
+// SAFETY: a `Param` gives out shared references alone, and no layer writes through one; libtorch counts references to a
+// tensor atomically and allows any number of threads to read it. Training writes parameters through tensors of its own,
+// between two passes.
+unsafe impl Sync for Param {}
+
+impl Param {
+    pub fn new(tensor: Tensor) -> Self {
+        Self(tensor)
+    }
+}
+
+impl Deref for Param {
+    type Target = Tensor;
+
+    fn deref(&self) -> &Tensor {
+        &self.0
+    }
 }
 
 /// The parameters of one network by name.
@@ -133,8 +157,8 @@ impl Path<'_> {
     }
 
     /// The parameter `name` here, of exactly this shape.
-    pub fn get(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
-        self.weights.get(self.sub(name).prefix, shape, init)
+    pub fn get(&self, name: &str, shape: &[i64], init: Init) -> Result<Param> {
+        self.weights.get(self.sub(name).prefix, shape, init).map(Param)
     }
 }
 

@@ -3,8 +3,10 @@
 
 use anyhow::{Result, ensure};
 use gst::prelude::*;
-use gstharmonize::engine::{Engine, Sampling};
+use gstharmonize::diffusion::Method;
+use gstharmonize::engine::{Engine, Request};
 use gstharmonize::eval::still::Settings;
+use gstharmonize::harmonizers::{ModelSpec, Precision, Sampling};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::Duration;
 
@@ -18,6 +20,14 @@ pub struct ModelArgs {
     /// auto, cpu, cuda or cuda:N; cuda on a machine without it is an error
     #[arg(long, default_value = "auto")]
     pub device: String,
+
+    /// auto, f32, bf16 or f16: the kind that weights are kept and features computed in
+    #[arg(long, value_name = "KIND", default_value_t = Precision::Auto)]
+    pub precision: Precision,
+
+    /// euler-ancestral, euler, ddim or lcm [default: the model's own]
+    #[arg(long, value_name = "NAME")]
+    pub sampler: Option<Method>,
 
     /// Sampler steps; 0 takes the model's own number
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1000))]
@@ -44,12 +54,18 @@ fn strength(text: &str) -> Result<f64> {
 
 impl ModelArgs {
     pub fn settings(&self) -> Settings {
-        let sampling = Sampling { steps: self.steps, seed: self.seed };
-        Settings { sampling, proxy_size: self.proxy_size, strength: self.strength as f32 }
+        let sampling = Sampling { method: self.sampler, steps: self.steps };
+        Settings {
+            request: Request { sampling, seed: self.seed },
+            proxy_size: self.proxy_size,
+            strength: self.strength as f32,
+        }
     }
 
     /// Sets the properties of the same names on the element `harmonize`.
     pub fn configure(&self, harmonize: &gst::Element) {
+        harmonize.set_property_from_str("precision", self.precision.name());
+        harmonize.set_property_from_str("sampler", self.sampler.map_or("auto", Method::name));
         harmonize.set_properties(&[
             ("model", &self.model),
             ("device", &self.device),
@@ -60,11 +76,15 @@ impl ModelArgs {
         ]);
     }
 
+    fn spec(&self) -> ModelSpec {
+        ModelSpec { model: self.model.clone(), device: self.device.clone(), precision: self.precision }
+    }
+
     /// Loads the model on `workers` threads, with a spinner on a terminal.
     pub fn load(&self, workers: usize) -> Result<Engine> {
         let spinner = ProgressBar::new_spinner().with_message(format!("loading model {}", self.model));
         spinner.enable_steady_tick(Duration::from_millis(100));
-        let engine = Engine::load(&self.model, &self.device, workers);
+        let engine = Engine::load(&self.spec(), workers);
         spinner.finish_and_clear();
         engine
     }

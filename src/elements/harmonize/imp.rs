@@ -13,7 +13,7 @@ use super::pairing::Span;
 use super::settings::Settings;
 use super::stats::Stats;
 use super::video::{FORMATS, Video};
-use super::{CAT, MaskChannel, MaskRange, ModelState};
+use super::{CAT, MaskChannel, MaskRange, ModelState, Precision, Sampler};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::AGGREGATOR_FLOW_NEED_DATA as NEED_DATA;
@@ -63,6 +63,12 @@ pub struct Harmonize {
     #[property(name = "device", nick = "Device",
         blurb = "Where the model runs: auto (CUDA if there is any, else the CPU), cpu, cuda or cuda:N. A device that is not there is an error",
         type = String, get, set, member = device, default = Some("auto"), mutable_ready)]
+    #[property(name = "precision", nick = "Precision",
+        blurb = "The kind that the model's weights are kept and its features computed in. One that the model is not known to bear is an error",
+        type = Precision, get, set, member = precision, builder(Precision::default()).mutable_ready())]
+    #[property(name = "sampler", nick = "Sampler",
+        blurb = "How the model gets from noise to a picture; ddim and euler add no noise on the way",
+        type = Sampler, get, set, member = sampler, builder(Sampler::default()).mutable_playing())]
     #[property(name = "steps", nick = "Sampler steps",
         blurb = "Steps of the sampler, each one run of the model (0 = the model's own number)",
         type = u32, get, set, member = steps, maximum = 1000, mutable_playing)]
@@ -318,9 +324,9 @@ impl AggregatorImpl for Harmonize {
         *lock(&self.masks) = Masks::default();
         *lock(&self.stats) = Stats::default();
         *lock(&self.flushes) = Flushes::default();
-        let Settings { model, device, .. } = lock(&self.settings).clone();
+        let spec = lock(&self.settings).spec();
         let loader = lock(&self.loader).clone();
-        loading::start(&self.obj(), &self.inference, loader, model, device)
+        loading::start(&self.obj(), &self.inference, loader, spec)
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {

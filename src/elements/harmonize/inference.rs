@@ -4,7 +4,7 @@
 //! `flush` returns at once whatever they do. A flush is remembered until `resume`: none is lost between two frames.
 
 use super::ModelState;
-use crate::engine::{Engine, Pending, Sampling};
+use crate::engine::{Engine, Pending, Request};
 use crate::frame::Proxy;
 use crate::transfer::Transfer;
 use anyhow::Result;
@@ -15,7 +15,7 @@ pub trait Infer: Send + Sync {
     fn proxy_size(&self, width: usize, height: usize, long_side: u32) -> (usize, usize);
     fn device(&self) -> &str;
     /// Queues an inference; returns at once.
-    fn submit(&self, proxy: Proxy, sampling: Sampling) -> Arc<dyn Job>;
+    fn submit(&self, proxy: Proxy, request: Request) -> Arc<dyn Job>;
 }
 
 /// An inference under way.
@@ -35,8 +35,8 @@ impl Infer for Engine {
         self.device()
     }
 
-    fn submit(&self, proxy: Proxy, sampling: Sampling) -> Arc<dyn Job> {
-        Arc::new(self.submit(proxy, sampling))
+    fn submit(&self, proxy: Proxy, request: Request) -> Arc<dyn Job> {
+        Arc::new(self.submit(proxy, request))
     }
 }
 
@@ -173,13 +173,13 @@ impl Inference {
     }
 
     /// One inference from end to end; `None` if a flush came in between.
-    pub fn infer(&self, engine: &dyn Infer, proxy: Proxy, sampling: Sampling) -> Option<Result<Transfer>> {
+    pub fn infer(&self, engine: &dyn Infer, proxy: Proxy, request: Request) -> Option<Result<Transfer>> {
         let job = {
             let mut inner = self.lock();
             if inner.flushing {
                 return None;
             }
-            let job = engine.submit(proxy, sampling);
+            let job = engine.submit(proxy, request);
             inner.job = Some(job.clone());
             job
         };
@@ -205,7 +205,7 @@ mod tests {
             "cpu"
         }
 
-        fn submit(&self, _proxy: Proxy, _sampling: Sampling) -> Arc<dyn Job> {
+        fn submit(&self, _proxy: Proxy, _request: Request) -> Arc<dyn Job> {
             Arc::new(Self)
         }
     }
@@ -220,7 +220,7 @@ mod tests {
 
     fn infer(inference: &Inference) -> bool {
         let proxy = Proxy { width: 1, height: 1, rgb: vec![0.0; 3], mask: vec![1.0] };
-        inference.infer(&Quick, proxy, Sampling { steps: 0, seed: 0 }).is_some()
+        inference.infer(&Quick, proxy, Request::default()).is_some()
     }
 
     #[test]

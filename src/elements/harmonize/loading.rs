@@ -3,6 +3,7 @@
 use super::inference::{Infer, Inference};
 use super::{CAT, Harmonize};
 use crate::engine::Engine;
+use crate::harmonizers::ModelSpec;
 use anyhow::{Context, Result, anyhow};
 use gst::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,12 +13,12 @@ use std::time::Duration;
 /// What an application is given to get from its state change to its main loop.
 const UNTIL_MAIN_LOOP: Duration = Duration::from_millis(100);
 
-/// Loads a model by its name or folder onto a device.
-pub type Loader = dyn Fn(&str, &str) -> Result<Arc<dyn Infer>> + Send + Sync;
+/// Loads a model.
+pub type Loader = dyn Fn(&ModelSpec) -> Result<Arc<dyn Infer>> + Send + Sync;
 
 /// The loader of every element that no test has touched.
-pub fn load_engine(model: &str, device: &str) -> Result<Arc<dyn Infer>> {
-    Ok(Arc::new(Engine::load(model, device, 1)?))
+pub fn load_engine(spec: &ModelSpec) -> Result<Arc<dyn Infer>> {
+    Ok(Arc::new(Engine::load(spec, 1)?))
 }
 
 /// Starts loading on a thread that nothing ever waits for. How it ends is told by messages, and to those who wait in
@@ -26,17 +27,17 @@ pub fn start(
     element: &Harmonize,
     inference: &Arc<Inference>,
     loader: Arc<Loader>,
-    model: String,
-    device: String,
+    spec: ModelSpec,
 ) -> Result<(), gst::ErrorMessage> {
     let load = inference.begin_load();
     element.notify_model_state();
-    post_progress(element, gst::ProgressType::Start, &format!("Loading model {model} on device {device}"));
+    let what = format!("model {} on device {}", spec.model, spec.device);
+    post_progress(element, gst::ProgressType::Start, &format!("Loading {what}"));
     let (element, loads) = (element.downgrade(), inference.clone());
     let run = move || {
-        let loaded = catch_unwind(AssertUnwindSafe(|| loader(&model, &device)));
+        let loaded = catch_unwind(AssertUnwindSafe(|| loader(&spec)));
         let loaded = loaded.unwrap_or_else(|_| Err(anyhow!("its loading panicked")));
-        let loaded = loaded.with_context(|| format!("Can't load model {model} on device {device}"));
+        let loaded = loaded.with_context(|| format!("Can't load {what}"));
         if let Some(element) = element.upgrade() {
             finish(&element, &loads, load, loaded);
         }

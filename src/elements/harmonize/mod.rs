@@ -63,7 +63,8 @@ pub use inference::{Infer, Job};
 #[doc(hidden)]
 pub use loading::Loader;
 
-use crate::frame;
+use crate::diffusion::Method;
+use crate::{frame, harmonizers};
 use glib::prelude::*;
 use glib::subclass::prelude::*;
 use once_cell::sync::Lazy;
@@ -119,6 +120,38 @@ pub enum MaskRange {
     Limited,
 }
 
+/// The kind that weights are kept and features computed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstHarmonizePrecision")]
+pub enum Precision {
+    #[default]
+    #[enum_value(name = "The fastest that the device has and the model bears", nick = "auto")]
+    Auto,
+    #[enum_value(name = "Single precision", nick = "f32")]
+    F32,
+    #[enum_value(name = "Brain floating point, 16 bits", nick = "bf16")]
+    Bf16,
+    #[enum_value(name = "Half precision, for CUDA", nick = "f16")]
+    F16,
+}
+
+/// How the model gets from noise to a picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstHarmonizeSampler")]
+pub enum Sampler {
+    #[default]
+    #[enum_value(name = "The model's own for video", nick = "auto")]
+    Auto,
+    #[enum_value(name = "Euler's, with fresh noise at each step: DiffHarmony's original", nick = "euler-ancestral")]
+    EulerAncestral,
+    #[enum_value(name = "Euler's, without noise", nick = "euler")]
+    Euler,
+    #[enum_value(name = "DDIM with eta 0, without noise", nick = "ddim")]
+    Ddim,
+    #[enum_value(name = "For latent consistency models, with fresh noise at each step", nick = "lcm")]
+    Lcm,
+}
+
 /// Where the model's loading stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstHarmonizeModelState")]
@@ -143,6 +176,29 @@ impl From<MaskChannel> for frame::MaskChannel {
             MaskChannel::Red => Self::Red,
             MaskChannel::Green => Self::Green,
             MaskChannel::Blue => Self::Blue,
+        }
+    }
+}
+
+impl From<Precision> for harmonizers::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Auto => Self::Auto,
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+            Precision::F16 => Self::F16,
+        }
+    }
+}
+
+impl From<Sampler> for Option<Method> {
+    fn from(sampler: Sampler) -> Self {
+        match sampler {
+            Sampler::Auto => None,
+            Sampler::EulerAncestral => Some(Method::EulerAncestral),
+            Sampler::Euler => Some(Method::Euler),
+            Sampler::Ddim => Some(Method::Ddim),
+            Sampler::Lcm => Some(Method::Lcm),
         }
     }
 }

@@ -13,7 +13,7 @@ pub fn measure(args: &Args, wanted: impl Fn(Stage) -> bool, bar: &ProgressBar, r
         return Ok(());
     }
     let engine = args.model.load(1)?;
-    let sampling = args.model.settings().sampling;
+    let request = args.model.settings().request;
     let frames = args.frames as usize;
     for size @ [width, height] in SIZES {
         let (cols, lines) = engine.proxy_size(width, height, args.model.proxy_size);
@@ -28,8 +28,8 @@ pub fn measure(args: &Args, wanted: impl Fn(Stage) -> bool, bar: &ProgressBar, r
         let harmonized = warmer(&small);
         if wanted(Stage::Model) {
             bar.set_message(format!("model {width}x{height}"));
-            engine.submit(small.clone(), sampling).wait().context("the inference was cancelled")??;
-            let times = time(frames, || drop(engine.submit(small.clone(), sampling).wait()));
+            engine.submit(small.clone(), request).wait().context("the inference was cancelled")??;
+            let times = time(frames, || drop(engine.submit(small.clone(), request).wait()));
             rows.push(Row::new("model + fit", size, None, &times));
         }
         if wanted(Stage::Fit) {

@@ -5,8 +5,9 @@ use super::super::masks::MaskFrame;
 use super::super::pairing::{Pair, Span};
 use super::super::video::Video;
 use super::{CAT, Harmonize, NEED_DATA, lock};
-use crate::engine::Sampling;
+use crate::engine::Request;
 use crate::frame::{self, Mask, MaskSettings};
+use crate::harmonizers::Sampling;
 use anyhow::{Context, anyhow};
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
@@ -141,8 +142,9 @@ impl Harmonize {
         let proxy = video
             .read(composite, |picture| frame::proxy(picture, &mask, w, h))
             .context("Pad sink: can't read a composite")?;
-        let sampling = Sampling { steps: settings.steps, seed: settings.seed };
-        let transfer = self.inference.infer(&*engine, proxy, sampling).ok_or(Stop::Flushed)?;
+        let sampling = Sampling { method: settings.sampler.into(), steps: settings.steps };
+        let request = Request { sampling, seed: settings.seed };
+        let transfer = self.inference.infer(&*engine, proxy, request).ok_or(Stop::Flushed)?;
         let transfer = transfer.context("Can't harmonize a frame")?;
         video
             .write(composite.make_mut(), |picture| frame::apply(picture, &mask, &transfer, settings.strength as f32))
