@@ -3,8 +3,8 @@
 
 mod shared;
 
-use gstharmonize::harmonizers::diffharmony::{Decoder, DiffHarmony, Parts};
 use gstharmonize::harmonizers::Precision;
+use gstharmonize::harmonizers::diffharmony::{Decoder, DiffHarmony, Parts};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use tch::{Device, Tensor};
