@@ -5,9 +5,9 @@
 //! a mask or a difference of zero leaves a sample as it is, whatever its value.
 
 use super::colour::compose;
-use super::simd::vectorized;
 use super::{Mask, Packed, PictureMut, PlaneMut};
 use crate::frame::{Colour, Format};
+use crate::simd::vectorized;
 use crate::transfer::Transfer;
 use std::ops::Range;
 

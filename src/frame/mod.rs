@@ -8,7 +8,6 @@ pub mod apply;
 mod colour;
 pub mod mask;
 pub mod proxy;
-mod simd;
 #[cfg(test)]
 mod tests;
 

@@ -1,8 +1,8 @@
 //! The proxy: the small picture that a harmonizer sees.
 
 use super::colour::Affine;
-use super::simd::vectorized;
 use super::{Format, Mask, Picture, Plane};
+use crate::simd::vectorized;
 
 /// Box-filtered composite and mask. `rgb` is 3 x height x width (planar), sRGB in 0..1; `mask` is height x width in
 /// 0..1.

@@ -53,7 +53,7 @@ impl SelfAttention {
         let qkv: Vec<_> =
             qkv.f_chunk(3, -1)?.iter().map(|part| split_heads(part, self.heads)).collect::<Result<_>>()?;
         let mixed = dot_product(&qkv[0], &qkv[1], &qkv[2], false)?;
-        Ok(feature_map(&self.out.forward(&mixed)?, x)?.f_add(x)?)
+        Ok(feature_map(&self.out.forward(&mixed)?, x)?.f_add_(x)?)
     }
 }
 
@@ -146,6 +146,6 @@ impl AttentionBlock {
     /// B x C x h x w in and out; the input is added to the result.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let mixed = self.attention.forward_self(&tokens(&self.norm.forward(x)?)?, false)?;
-        Ok(feature_map(&mixed, x)?.f_add(x)?)
+        Ok(feature_map(&mixed, x)?.f_add_(x)?)
     }
 }

@@ -224,7 +224,7 @@ impl UpBlock {
         for resnet in &self.resnets {
             x = resnet.forward(&x, None)?;
             if let Some(skip) = skips.pop() {
-                x = x.f_add(&skip)?;
+                x = x.f_add_(&skip)?;
             }
         }
         self.grow(x, None)
@@ -234,7 +234,7 @@ impl UpBlock {
     fn grow(&self, x: Tensor, size: Option<[i64; 2]>) -> Result<Tensor> {
         let Some(conv) = &self.upsample else { return Ok(x) };
         let (_, _, h, w) = x.size4()?;
-        conv.forward(&x.f_upsample_nearest2d(size.unwrap_or([2 * h, 2 * w]), None, None)?)
+        conv.forward_resized(&x, size.unwrap_or([2 * h, 2 * w]))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The residual block of diffusion U-Nets (Dhariwal & Nichol 2021) and of their autoencoders.
 
+use super::layers::{Extras, silu};
 use super::{Conv2d, GroupNorm, Init, Linear, Path};
 use anyhow::{Context, Result};
 use tch::Tensor;
@@ -63,22 +64,20 @@ impl ResnetBlock {
 
     /// `x` is B x C x h x w, `emb` B x E after its activation; only a block without an embedding does without.
     pub fn forward<'a>(&self, x: &Tensor, emb: impl Into<Option<&'a Tensor>>) -> Result<Tensor> {
-        let h = self.conv1.forward(&self.norm1.forward(x)?.f_silu()?)?;
         let emb = emb.into().context("the block needs an embedding");
-        let project =
-            |projection: &Linear| -> Result<Tensor> { Ok(projection.forward(emb?)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?) };
+        let first = |shift| self.conv1.forward_activated(&self.norm1, x, Extras { shift, residual: None });
+        let shortcut = self.shortcut.as_ref().map(|shortcut| shortcut.forward(x)).transpose()?;
+        let residual = Some(shortcut.as_ref().unwrap_or(x));
         let h = match &self.modulation {
-            Modulation::None => self.norm2.forward(&h)?,
-            Modulation::Shift(projection) => self.norm2.forward(&h.f_add(&project(projection)?)?)?,
+            Modulation::None => first(None)?,
+            Modulation::Shift(projection) => first(Some(&projection.forward(emb?)?))?,
             Modulation::ScaleShift(projection) => {
-                let emb = project(projection)?.f_chunk(2, 1)?;
-                self.norm2.forward(&h)?.f_mul(&emb[0].f_add_scalar(1.0)?)?.f_add(&emb[1])?
+                let h = self.norm2.forward(&first(None)?)?;
+                let emb = projection.forward(emb?)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?.f_chunk(2, 1)?;
+                let h = silu(h.f_mul(&emb[0].f_add_scalar(1.0)?)?.f_add(&emb[1])?)?;
+                return self.conv2.forward_with(&h, Extras { shift: None, residual });
             }
         };
-        let h = self.conv2.forward(&h.f_silu()?)?;
-        Ok(match &self.shortcut {
-            None => h.f_add(x)?,
-            Some(shortcut) => h.f_add(&shortcut.forward(x)?)?,
-        })
+        self.conv2.forward_activated(&self.norm2, &h, Extras { shift: None, residual })
     }
 }

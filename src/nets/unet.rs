@@ -2,6 +2,7 @@
 //! features kept as skips.
 
 use super::blocks::{BlockConfig, Conditioning, DownBlock, Ending, MidBlock, MidConfig, UpBlock};
+use super::layers::Extras;
 use super::transformer::TransformerConfig;
 use super::weights::channels_last;
 use super::{Conv2d, GroupNorm, Init, KeysValues, Path};
@@ -91,6 +92,6 @@ impl UNet {
         for block in &self.up {
             x = block.forward_concat(x, &mut c, &mut skips)?;
         }
-        self.conv_out.forward(&self.norm_out.forward(&x)?.f_silu()?)
+        self.conv_out.forward_activated(&self.norm_out, &x, Extras::default())
     }
 }

@@ -4,6 +4,7 @@
 //! Latents are the network's own: whoever samples them multiplies and divides by `scaling_factor`.
 
 use super::blocks::{BlockConfig, Conditioning, DownBlock, Ending, MidBlock, MidConfig, UpBlock};
+use super::layers::Extras;
 use super::weights::channels_last;
 use super::{Config, Conv2d, GroupNorm, Init, Norm, Path};
 use anyhow::{Context, Result, ensure};
@@ -115,7 +116,7 @@ impl Encoder {
     }
 
     fn head(&self, x: &Tensor) -> Result<Tensor> {
-        self.conv_out.forward(&self.norm_out.forward(x)?.f_silu()?)
+        self.conv_out.forward_activated(&self.norm_out, x, Extras::default())
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
@@ -160,7 +161,7 @@ impl Decoder {
         for block in &self.up {
             x = block.forward_add(x, &mut skips)?;
         }
-        self.conv_out.forward(&self.norm_out.forward(&x)?.f_silu()?)
+        self.conv_out.forward_activated(&self.norm_out, &x, Extras::default())
     }
 }
 
