@@ -4,9 +4,9 @@ use super::compact::{Compact, Config};
 use super::{Harmonizer, Precision};
 use crate::nets::Weights;
 use anyhow::{Context, Result, bail, ensure};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tch::Device;
+use tch::{Device, Kind};
 
 /// Models inside the plugin file: name, configuration, weights.
 pub const BUILT_IN: [(&str, &str, &[u8]); 1] = [(
@@ -22,13 +22,15 @@ const PICKLES: [&str; 5] = ["bin", "pt", "pth", "ckpt", "pkl"];
 /// are checked.
 pub fn load(model: &str, device: Device, precision: Precision) -> Result<Arc<dyn Harmonizer>> {
     if let Some((_, config, weights)) = BUILT_IN.iter().find(|(name, ..)| *name == model) {
-        return build(config, weights, device, precision).with_context(|| format!("built-in model {model}"));
+        let load = || build(config, Weights::from_safetensors(weights, device, Kind::Float)?, device, precision);
+        return load().with_context(|| format!("built-in model {model}"));
     }
     let (config, weights) = read_folder(model)?;
-    build(&config, &weights, device, precision).with_context(|| format!("model folder {model}"))
+    let load = || build(&config, Weights::open(&weights, device, Kind::Float)?, device, precision);
+    load().with_context(|| format!("model folder {model}"))
 }
 
-fn read_folder(model: &str) -> Result<(String, Vec<u8>)> {
+fn read_folder(model: &str) -> Result<(String, PathBuf)> {
     let folder = Path::new(model);
     let names = BUILT_IN.map(|(name, ..)| name).join(", ");
     ensure!(!is_pickle(folder), "{}", pickle(model));
@@ -42,7 +44,6 @@ fn read_folder(model: &str) -> Result<(String, Vec<u8>)> {
     {
         bail!(pickle(&file.display().to_string()));
     }
-    let weights = std::fs::read(&weights).with_context(|| format!("can't read {}", weights.display()))?;
     Ok((config, weights))
 }
 
@@ -58,7 +59,7 @@ fn pickle(file: &str) -> String {
     )
 }
 
-fn build(config: &str, weights: &[u8], device: Device, precision: Precision) -> Result<Arc<dyn Harmonizer>> {
+fn build(config: &str, weights: Weights, device: Device, precision: Precision) -> Result<Arc<dyn Harmonizer>> {
     #[derive(serde::Deserialize)]
     struct Class {
         class: String,
@@ -70,9 +71,8 @@ fn build(config: &str, weights: &[u8], device: Device, precision: Precision) -> 
         "precision {precision} was asked for: compact is known to bear f32 alone"
     );
     let config: Config = serde_json::from_str(config).context("config.json")?;
-    let weights = Weights::from_safetensors(weights, device).context(WEIGHTS)?;
-    let harmonizer = Compact::new(&weights.root(), config, device).context(WEIGHTS)?;
-    weights.finish().context(WEIGHTS)?;
+    let harmonizer = Compact::new(&weights.root(), config, device)?;
+    weights.finish()?;
     Ok(Arc::new(harmonizer))
 }
 

@@ -4,6 +4,7 @@ pub mod compact;
 mod device;
 mod load;
 
+pub use crate::nets::weights::Malformed;
 pub use device::device;
 pub use load::{BUILT_IN, load};
 
