@@ -16,6 +16,8 @@ use tch::{Device, Kind, Tensor};
 
 /// Bytes of a mapped file that are resident at once.
 const WINDOW: usize = 4 << 20;
+/// Bytes before and after a page that may become resident with it: Linux maps 64 KiB around one that it has cached.
+const AROUND: usize = 1 << 20;
 
 #[derive(Debug)]
 enum Bytes {
@@ -116,10 +118,11 @@ impl File {
         }
     }
 
-    /// Gives back the pages of these bytes.
+    /// Gives back the pages of these bytes, and those around that the kernel brought along.
     fn release(&self, range: Range<usize>) -> Result<()> {
         let Bytes::Mapped(map) = &self.bytes else { return Ok(()) };
+        let (start, end) = (range.start.saturating_sub(AROUND), map.len().min(range.end + AROUND));
         // SAFETY: the map is never written to, so that its pages are the file's and come back when they are read again.
-        Ok(unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len())? })
+        Ok(unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start)? })
     }
 }
