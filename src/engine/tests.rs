@@ -10,7 +10,7 @@ struct Fake {
 
 impl Harmonizer for Fake {
     fn grid(&self) -> ProxyGrid {
-        ProxyGrid { long_side: 16, multiple: 8 }
+        ProxyGrid { long_side: 16, multiple: 8, crop: false }
     }
 
     fn harmonize(&self, composite: &Tensor, _mask: &Tensor, noise: &Noise, _sampling: Sampling) -> Result<Tensor> {
@@ -26,7 +26,8 @@ fn fake(gain: f64, takes: Duration) -> Arc<dyn Harmonizer> {
 
 fn proxy(level: f32) -> Proxy {
     let ramp = |i: usize| level + 0.3 * (i % 16) as f32 / 16.0;
-    Proxy { width: 16, height: 8, rgb: (0..3 * 128).map(ramp).collect(), mask: vec![1.0; 128] }
+    let rgb = (0..3 * 128).map(ramp).collect();
+    Proxy { width: 16, height: 8, region: None, rgb, mask: vec![1.0; 128] }
 }
 
 const REQUEST: Request = Request { sampling: Sampling { method: None, steps: 0 }, seed: 1 };
@@ -87,7 +88,7 @@ struct Boundless;
 
 impl Harmonizer for Boundless {
     fn grid(&self) -> ProxyGrid {
-        ProxyGrid { long_side: u32::MAX, multiple: 8 }
+        ProxyGrid { long_side: u32::MAX, multiple: 8, crop: false }
     }
 
     fn harmonize(&self, composite: &Tensor, _mask: &Tensor, _noise: &Noise, _sampling: Sampling) -> Result<Tensor> {

@@ -95,8 +95,8 @@ fn nothing_changes_without_a_mask_a_strength_or_a_difference() {
         for (i, size) in SIZES.into_iter().enumerate() {
             let before = Owned::random(format, COLOURS[i % COLOURS.len()], size, 3, &mut dice);
             let (t, full) = (varied(4, 3, &mut dice), uniform(size.0, size.1, 255));
-            let unfit = Transfer { maps: vec![[f32::NAN; 12], [3e38; 12]], cols: 2, rows: 1 };
-            let same = Transfer { maps: vec![Transfer::identity().maps[0]; 6], cols: 3, rows: 2 };
+            let unfit = Transfer { maps: vec![[f32::NAN; 12], [3e38; 12]], cols: 2, rows: 1, region: None };
+            let same = Transfer { maps: vec![Transfer::identity().maps[0]; 6], cols: 3, rows: 2, region: None };
             for (mask, t, strength) in [
                 (&uniform(size.0, size.1, 0), &t, 1.0),
                 (&full, &t, 0.0),
@@ -133,7 +133,12 @@ fn pictures_that_do_not_hold_their_samples_are_named_and_left_alone() {
                 apply(&mut bad.picture_mut(), &uniform(9, 7, 255), &varied(2, 2, &mut dice), 1.0);
                 assert!(bad.planes == before.planes);
                 assert!(Mask::from_picture(&bad.picture(), MaskSettings::default(), 9, 7).is_empty());
-                assert!(super::super::proxy(&bad.picture(), &uniform(9, 7, 255), 4, 4).mask.iter().all(|&m| m == 0.0));
+                assert!(
+                    super::super::proxy(&bad.picture(), &uniform(9, 7, 255), View::whole(4, 4))
+                        .mask
+                        .iter()
+                        .all(|&m| m == 0.0)
+                );
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Every format against plain f64 arithmetic, pixel by pixel, on pictures with padded rows and guarded borders.
 
 mod apply;
+mod digest;
 mod mask;
 mod proxy;
 
@@ -182,5 +183,5 @@ pub(super) fn varied(cols: usize, rows: usize, dice: &mut Dice) -> Transfer {
     let maps = (0..cols * rows)
         .map(|_| std::array::from_fn(|i| (if i % 5 == 0 { 1.0 } else { 0.0 } + 0.8 * (dice.real() - 0.5)) as f32))
         .collect();
-    Transfer { cols, rows, maps }
+    Transfer { cols, rows, region: None, maps }
 }

@@ -21,7 +21,7 @@ fn cells_are_means_by_area_in_every_format() {
             let o = Owned::random(format, COLOURS[i % COLOURS.len()], size, i % 3 * 7, &mut dice);
             let mask = patchy(w, h, &mut dice);
             for (cols, rows) in [(1, 1), (5, 3), (16, 9), (w, h), (2 * w + 1, h + 1)] {
-                let got = super::super::proxy(&o.picture(), &mask, cols, rows);
+                let got = super::super::proxy(&o.picture(), &mask, View::whole(cols, rows));
                 for cy in 0..rows {
                     for cx in 0..cols {
                         let [x0, x1] = [cx, cx + 1].map(|x| (x * w) as f64 / cols as f64);
@@ -55,6 +55,6 @@ fn many_rows_of_white_stay_white() {
         strides: [3; 4],
         planes: [vec![255; 4500], vec![], vec![], vec![]],
     };
-    let small = super::super::proxy(&white.picture(), &uniform(3, 1500, 255), 1, 2);
+    let small = super::super::proxy(&white.picture(), &uniform(3, 1500, 255), View::whole(1, 2));
     assert!(small.rgb.iter().chain(&small.mask).all(|&v| (v - 1.0).abs() < 1e-5), "{small:?}");
 }
