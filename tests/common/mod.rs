@@ -6,7 +6,7 @@ use gst::prelude::*;
 use gst_check::Harness;
 use gstharmonize::elements::harmonize::{Harmonize, Infer, Job};
 use gstharmonize::engine::Request;
-use gstharmonize::frame::{Mask, Proxy, View};
+use gstharmonize::frame::{Mask, Proxy, Region, View};
 use gstharmonize::harmonizers::compact::{Compact, Config};
 use gstharmonize::nets::Weights;
 use gstharmonize::transfer::Transfer;
@@ -29,6 +29,8 @@ pub fn init() {
 pub struct Fake {
     pub delay: Duration,
     pub fails: Option<&'static str>,
+    /// What it sees of every frame; `None` is the whole.
+    pub region: Option<Region>,
     pub submitted: AtomicUsize,
 }
 
@@ -58,9 +60,10 @@ struct FakeJob {
 
 impl Infer for Fake {
     fn view(&self, _mask: &Mask, long_side: u32) -> View {
+        let region = self.region;
         match long_side {
-            0 => View::whole(8, 6),
-            side => View::whole(side as usize, side as usize),
+            0 => View { region, cols: 8, rows: 6 },
+            side => View { region, cols: side as usize, rows: side as usize },
         }
     }
 
@@ -71,7 +74,8 @@ impl Infer for Fake {
     fn submit(&self, proxy: Proxy, _request: Request) -> Arc<dyn Job> {
         self.submitted.fetch_add(1, Ordering::SeqCst);
         assert!(proxy.mask.iter().any(|&m| m > 0.0), "an empty mask needs no inference");
-        let result = self.fails.map_or(Ok(transfer()), |why| Err(anyhow::anyhow!(why)));
+        let transfer = Transfer { region: proxy.region, ..transfer() };
+        let result = self.fails.map_or(Ok(transfer), |why| Err(anyhow::anyhow!(why)));
         Arc::new(FakeJob {
             due: Instant::now() + self.delay,
             result: Mutex::new(Some(result)),

@@ -1,7 +1,7 @@
 use super::*;
 
 /// The map at (u, v), 0..1 across and down what the grid lies over.
-fn map_at(t: &Transfer, (u, v): (f64, f64)) -> [f64; 12] {
+pub(super) fn map_at(t: &Transfer, (u, v): (f64, f64)) -> [f64; 12] {
     let axis = |u: f64, n: usize| {
         let at = (u * n as f64 - 0.5).clamp(0.0, n as f64 - 1.0);
         let first = at.floor() as usize;
