@@ -117,7 +117,8 @@ impl Worker {
         let (width, height) = self.model.grid().size(16, 9, 0);
         let (rgb, mask) = (vec![0.5; 3 * width * height], vec![1.0; width * height]);
         let grey = Proxy { width, height, region: None, rgb, mask };
-        let request = Request { sampling: Sampling { steps: 1, ..Default::default() }, seed: 0 };
+        // The fewest steps that every sampler can take.
+        let request = Request { sampling: Sampling { steps: 2, ..Default::default() }, seed: 0 };
         let result = self.infer(&grey, request, &|| false).map(|_| ());
         let failed = result.is_err();
         if warm.send(result).is_err() || failed {

@@ -146,7 +146,7 @@ impl Harmonizer for Patient {
     }
 
     fn harmonize(&self, composite: &Tensor, _mask: &Tensor, run: &Run) -> Result<Tensor> {
-        let steps = if run.sampling.steps == 1 { 1 } else { 3000 };
+        let steps = if run.sampling.steps > 0 { run.sampling.steps } else { 3000 };
         let end = (0..steps).try_for_each(|_| {
             thread::sleep(Duration::from_millis(10));
             run.check()
