@@ -32,8 +32,8 @@ pub fn load(model: &str, device: Device, precision: Precision) -> Result<Arc<dyn
             return Ok(Arc::new(DiffHarmony::load(folder, device, precision, parts)?));
         }
         let config = files::read_text(&folder.join(CONFIG))?;
-        let weights = Weights::open(&files::weights(folder, &[WEIGHTS])?, device, Kind::Float)?;
-        compact(&config, weights, device, precision)
+        let weights = files::weights(folder, &[WEIGHTS])?;
+        compact(&config, Weights::open(&weights, device, Kind::Float)?, device, precision)
     };
     load().with_context(|| format!("model folder {model}"))
 }
@@ -63,8 +63,8 @@ fn compact(config: &str, weights: Weights, device: Device, precision: Precision)
         "precision {precision} was asked for: compact is known to bear f32 alone"
     );
     let config: Config = serde_json::from_str(config).context(CONFIG)?;
-    let harmonizer = Compact::new(&weights.root(), config, device)?;
-    weights.finish()?;
+    let harmonizer = Compact::new(&weights.root(), config, device).context(WEIGHTS)?;
+    weights.finish().context(WEIGHTS)?;
     Ok(Arc::new(harmonizer))
 }
 
