@@ -5,7 +5,7 @@ mod shared;
 use gstharmonize::diffusion::{Method, Noise};
 use gstharmonize::engine::{Engine, Request};
 use gstharmonize::frame::Proxy;
-use gstharmonize::harmonizers::{self, Harmonizer, ModelSpec, Precision, Sampling};
+use gstharmonize::harmonizers::{self, Harmonizer, ModelSpec, Precision, Run, Sampling};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,8 @@ fn scene(b: i64, h: i64, w: i64) -> (Tensor, Tensor) {
 
 fn harmonize(model: &dyn Harmonizer, scene: &(Tensor, Tensor), seed: u64, method: Option<Method>) -> Tensor {
     let _guard = tch::no_grad_guard();
-    model.harmonize(&scene.0, &scene.1, &Noise::fixed(seed), Sampling { method, steps: 3 }).unwrap()
+    let noise = Noise::fixed(seed);
+    model.harmonize(&scene.0, &scene.1, &Run::new(&noise, Sampling { method, steps: 3 })).unwrap()
 }
 
 fn change(a: &Tensor, b: &Tensor) -> f64 {
@@ -247,4 +248,28 @@ fn the_tensor_that_is_missing_is_named_with_its_file() {
     fs::rename(&file, file.with_extension("bin")).unwrap();
     let message = error(copy.path());
     assert!(message.contains("is a pickle") && message.contains("harmonize model convert"), "{message}");
+}
+
+/// The process that a test starts of itself, to end in the middle of an inference.
+const ENDING: &str = "HARMONIZE_TEST_ENDING";
+
+#[test]
+fn a_process_may_end_during_an_inference() {
+    let Some(golden) = golden() else { return };
+    if std::env::var_os(ENDING).is_some() {
+        let spec =
+            ModelSpec { model: golden.to_str().unwrap().into(), device: "cpu".into(), precision: Precision::F32 };
+        let engine = Engine::load(&spec, 2).unwrap();
+        let proxy = Proxy { width: 512, height: 288, rgb: vec![0.5; 3 * 512 * 288], mask: vec![1.0; 512 * 288] };
+        let request = Request { sampling: Sampling { method: None, steps: 1000 }, seed: 3 };
+        let _pending = [engine.submit(proxy.clone(), request), engine.submit(proxy, request)];
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        std::process::exit(0);
+    }
+    for _ in 0..5 {
+        let mut test = std::process::Command::new(std::env::current_exe().unwrap());
+        test.args(["--exact", "a_process_may_end_during_an_inference"]).env(ENDING, "1");
+        let output = test.output().unwrap();
+        assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Brightens by `gain`; slow, panicking or not finite on demand.
@@ -13,9 +14,9 @@ impl Harmonizer for Fake {
         ProxyGrid { long_side: 16, multiple: 8 }
     }
 
-    fn harmonize(&self, composite: &Tensor, _mask: &Tensor, noise: &Noise, _sampling: Sampling) -> Result<Tensor> {
+    fn harmonize(&self, composite: &Tensor, _mask: &Tensor, run: &Run) -> Result<Tensor> {
         thread::sleep(self.takes);
-        assert!(!(self.panics_on_seed && *noise == Noise::fixed(13)), "unlucky");
+        assert!(!(self.panics_on_seed && *run.noise == Noise::fixed(13)), "unlucky");
         Ok(composite.f_mul_scalar(self.gain)?)
     }
 }
@@ -90,7 +91,7 @@ impl Harmonizer for Boundless {
         ProxyGrid { long_side: u32::MAX, multiple: 8 }
     }
 
-    fn harmonize(&self, composite: &Tensor, _mask: &Tensor, _noise: &Noise, _sampling: Sampling) -> Result<Tensor> {
+    fn harmonize(&self, composite: &Tensor, _mask: &Tensor, _run: &Run) -> Result<Tensor> {
         Ok(composite.shallow_clone())
     }
 }
@@ -101,4 +102,39 @@ fn a_worker_that_dies_while_it_warms_up_is_an_error_not_a_wait() {
     thread::spawn(move || send.send(Engine::new(Arc::new(Boundless), Device::Cpu, 1).map(drop)));
     let error = ended.recv_timeout(Duration::from_secs(20)).expect("still waiting").unwrap_err();
     assert!(format!("{error:#}").contains("warming up"), "{error:#}");
+}
+
+/// Goes on until it is cancelled, for half a minute at most; counts the runs that it has ended.
+struct Patient {
+    ended: Arc<AtomicUsize>,
+}
+
+impl Harmonizer for Patient {
+    fn grid(&self) -> ProxyGrid {
+        ProxyGrid { long_side: 16, multiple: 8 }
+    }
+
+    fn harmonize(&self, composite: &Tensor, _mask: &Tensor, run: &Run) -> Result<Tensor> {
+        let steps = if run.sampling.steps == 1 { 1 } else { 3000 };
+        let end = (0..steps).try_for_each(|_| {
+            thread::sleep(Duration::from_millis(10));
+            run.check()
+        });
+        self.ended.fetch_add(1, Ordering::SeqCst);
+        end.map(|()| composite.shallow_clone())
+    }
+}
+
+#[test]
+fn a_cancelled_inference_makes_way_for_the_next() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let engine = Engine::new(Arc::new(Patient { ended: ended.clone() }), Device::Cpu, 1).unwrap();
+    let long = engine.submit(proxy(0.2), REQUEST);
+    thread::sleep(Duration::from_millis(50));
+    long.cancel();
+    let start = Instant::now();
+    let quick = Request { sampling: Sampling { method: None, steps: 1 }, seed: 1 };
+    assert!(engine.submit(proxy(0.2), quick).wait().unwrap().is_ok());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(ended.load(Ordering::SeqCst), 3, "the warm-up, the cancelled run and the next");
 }
