@@ -17,7 +17,7 @@ pub const BUILT_IN: [(&str, &str, &[u8]); 1] = [(
 )];
 
 const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
+pub const WEIGHTS: &str = "model.safetensors";
 
 /// Loads a built-in model or a model folder. Every tensor's name, shape, kind and values are checked.
 pub fn load(model: &str, device: Device, precision: Precision) -> Result<Arc<dyn Harmonizer>> {

@@ -21,8 +21,8 @@ enum Source {
     New,
     /// Parameters come out of this map; what is left over is a mistake.
     Given(RefCell<BTreeMap<String, Tensor>>),
-    /// Every parameter has its shape and no memory: one zero, seen at every index.
-    Shapes,
+    /// Every parameter has its shape and no memory: one zero, seen at every index. Named as in the map where names differ.
+    Shapes(BTreeMap<String, Vec<i64>>),
 }
 
 /// A parameter, or another constant that a network computes once: read by any number of threads, written by none.
@@ -64,7 +64,12 @@ impl Weights {
 
     /// Parameters that have nothing but names and shapes, to know what a configuration asks for.
     pub fn shapes() -> Self {
-        Self { source: Source::Shapes, device: Device::Cpu, taken: RefCell::default() }
+        Self::shapes_of(BTreeMap::new())
+    }
+
+    /// The same for a file that holds `known` shapes: where a parameter goes by several names, the file's is asked for.
+    pub fn shapes_of(known: BTreeMap<String, Vec<i64>>) -> Self {
+        Self { source: Source::Shapes(known), device: Device::Cpu, taken: RefCell::default() }
     }
 
     /// Parameters by name, used as they are.
@@ -109,7 +114,7 @@ impl Weights {
                 );
                 channels_last(&tensor.f_to_device(self.device)?)?
             }
-            Source::Shapes => Tensor::f_zeros([1], (Kind::Float, self.device))?.f_expand(shape, false)?,
+            Source::Shapes(_) => Tensor::f_zeros([1], (Kind::Float, self.device))?.f_expand(shape, false)?,
             Source::New => {
                 let tensor = Tensor::f_empty(shape, (Kind::Float, self.device))?;
                 let tensor = match init {
@@ -160,7 +165,8 @@ impl Path<'_> {
     pub fn shape(&self, name: &str) -> Option<Vec<i64>> {
         match &self.weights.source {
             Source::Given(tensors) => tensors.borrow().get(&self.sub(name).prefix).map(Tensor::size),
-            Source::New | Source::Shapes => None,
+            Source::Shapes(known) => known.get(&self.sub(name).prefix).cloned(),
+            Source::New => None,
         }
     }
 
@@ -170,14 +176,16 @@ impl Path<'_> {
     }
 }
 
-/// A constant, 0 to 76, that older files of CLIP hold among the weights.
-const POSITION_IDS: &str = "embeddings.position_ids";
+/// Whether `name` is a constant, 0 to 76, that older files of CLIP hold among the weights.
+pub fn is_constant(name: &str) -> bool {
+    name.ends_with("embeddings.position_ids")
+}
 
 /// Reads a safetensors file's bytes into f32 tensors; refuses other than floating-point kinds and values that aren't finite.
 pub fn read_safetensors(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
     let file = SafeTensors::deserialize(bytes).context("not a whole safetensors file")?;
     file.iter()
-        .filter(|(name, _)| !name.ends_with(POSITION_IDS))
+        .filter(|(name, _)| !is_constant(name))
         .map(|(name, view)| {
             let kind = match view.dtype() {
                 Dtype::F32 => Kind::Float,

@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Lies in the folder that holds the `unet`.
 pub const FILE: &str = "null_text.safetensors";
-const KEY: &str = "null_text";
+pub const KEY: &str = "null_text";
 pub const TEXT_ENCODER: &str = "text_encoder";
 pub const WEIGHTS: [&str; 2] = ["model.safetensors", "model.fp16.safetensors"];
 /// The length that Stable Diffusion's tokenizers pad every prompt to.

@@ -1,6 +1,7 @@
 //! `harmonize model`: what a model folder holds, and making one of what was downloaded.
 
 mod convert;
+mod info;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -12,7 +13,8 @@ use clap::Subcommand;
     after_help = "\
 Examples:
   harmonize model convert DiffHarmony/checkpoints
-You should see a line for each file. models/diffharmony/README.md goes from download to first frame."
+  harmonize model info DiffHarmony/checkpoints
+You should see a line for each file, then one for each part of the model. models/diffharmony/README.md goes from download to first frame."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -21,11 +23,13 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    Info(info::Args),
     Convert(convert::Args),
 }
 
 pub fn run(args: &Args) -> Result<()> {
     match &args.command {
+        Command::Info(args) => info::run(args),
         Command::Convert(args) => convert::run(args),
     }
 }
