@@ -1,14 +1,11 @@
 //! What a model consists of and whether it would load: its configurations and the headers of its files, held against each
 //! other. The weights themselves stay unread.
 
-use super::compact::{self, Compact};
+use super::compact::Compact;
 use super::{diffharmony, files, load};
 use crate::nets::{self, Weights, weights};
-use anyhow::{Context, Result, ensure};
-use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors};
+use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::Path;
 use tch::{Device, Tensor};
 
@@ -49,25 +46,23 @@ impl Info {
 /// Looks at a built-in model or a model folder.
 pub fn info(model: &str) -> Result<Info> {
     if let Some((name, config, weights)) = load::BUILT_IN.iter().find(|(name, ..)| *name == model) {
-        let stored = Stored::read(weights);
-        return Ok(Info { setup: compact_setup(config), parts: vec![network(name, config, stored, new_compact)] });
+        let stored = weights::stored_within(weights).map(|tensors| (tensors, weights.len() as u64));
+        return Ok(compact(name, config, stored));
     }
     let folder = load::folder(model)?;
     if diffharmony::Folder::is_one(folder) {
         return Ok(diffharmony::info(folder));
     }
     let config = files::read_text(&folder.join(CONFIG))?;
-    let stored = files::weights(folder, &[load::WEIGHTS]).and_then(|file| Stored::open(&file));
-    Ok(Info { setup: compact_setup(&config), parts: vec![network("compact", &config, stored, new_compact)] })
+    Ok(compact("compact", &config, files::weights(folder, &[load::WEIGHTS]).and_then(|file| stored(&file))))
 }
 
-fn new_compact(p: &nets::Path, json: &str) -> Result<()> {
-    Compact::new(p, serde_json::from_str(json)?, Device::Cpu).map(drop)
-}
-
-fn compact_setup(json: &str) -> Result<String, String> {
-    let config: compact::Config = serde_json::from_str(json).map_err(|e| format!("config.json: {e}"))?;
-    Ok(format!("{} steps, {} px", config.steps, config.proxy_size))
+fn compact(name: &str, json: &str, stored: Result<Stored>) -> Info {
+    let part =
+        network(name, json, stored, |p, json| Compact::new(p, load::compact_config(json)?, Device::Cpu).map(drop));
+    let setup = load::compact_config(json).map_err(|e| format!("{CONFIG}: {e:#}"));
+    let setup = setup.map(|config| format!("{} steps, {} px", config.steps, config.proxy_size));
+    Info { parts: vec![part], setup }
 }
 
 /// The network in the folder `name`, its weights in the first of the files `weights`.
@@ -80,7 +75,7 @@ pub fn folder_part(
     let folder = parent.join(name);
     match files::read_text(&folder.join(CONFIG)) {
         Ok(config) => {
-            let stored = files::weights(&folder, weights).and_then(|file| Stored::open(&file));
+            let stored = files::weights(&folder, weights).and_then(|file| stored(&file));
             network(name, &config, stored, new)
         }
         Err(e) => Part { name: name.into(), problems: vec![format!("{e:#}")], ..Part::default() },
@@ -95,41 +90,44 @@ pub fn network(
     new: impl FnOnce(&nets::Path, &str) -> Result<()>,
 ) -> Part {
     let mut part = Part { name: name.into(), class: class(config), ..Part::default() };
-    let (stored, unread) = match stored {
+    let ((tensors, bytes), unread) = match stored {
         Ok(stored) => (stored, None),
-        Err(e) => (Stored::default(), Some(format!("{e:#}"))),
+        Err(e) => (Default::default(), Some(format!("{e:#}"))),
     };
-    let numel = |(shape, _): &(Vec<i64>, Dtype)| shape.iter().map(|d| *d as u64).product::<u64>();
-    part.parameters = stored.tensors.values().map(numel).sum();
-    part.tensors = stored.tensors.len();
-    part.kinds = stored.tensors.values().map(|(_, kind)| format!("{kind:?}")).collect();
-    part.bytes = stored.bytes;
-    let shapes = |(name, (shape, _)): (&String, &(Vec<i64>, Dtype))| (name.clone(), shape.clone());
-    let weights = Weights::shapes_of(stored.tensors.iter().map(shapes).collect());
+    part.parameters = tensors.values().map(|tensor| tensor.shape.iter().product::<i64>() as u64).sum();
+    part.tensors = tensors.len();
+    part.kinds = tensors.values().map(|tensor| format!("{:?}", tensor.dtype).to_uppercase()).collect();
+    part.bytes = bytes;
+    let weights =
+        Weights::shapes_of(tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape.clone())).collect());
     let made = new(&weights.root(), config).context(CONFIG).and_then(|()| weights.finish());
     match (unread, made) {
         (Some(unread), _) => part.problems.push(unread),
         (None, Err(e)) => part.problems.push(format!("{e:#}")),
-        (None, Ok(expected)) => part.problems = differences(&stored.tensors, &expected),
+        (None, Ok(expected)) => part.problems = differences(&tensors, &expected),
     }
     part
 }
 
+/// What a safetensors file holds, and its size in bytes.
+pub type Stored = (BTreeMap<String, weights::Stored>, u64);
+
+pub fn stored(file: &Path) -> Result<Stored> {
+    let tensors = weights::stored(file)?;
+    Ok((tensors, file.metadata()?.len()))
+}
+
 /// A sentence for each tensor that is not as the configuration asks for.
-fn differences(stored: &Header, expected: &BTreeMap<String, Tensor>) -> Vec<String> {
-    let missing =
-        expected.keys().filter(|name| !stored.contains_key(*name)).map(|name| format!("tensor {name} is missing"));
-    let wrong = stored.iter().filter_map(|(name, (shape, kind))| match expected.get(name).map(Tensor::size) {
+fn differences(stored: &BTreeMap<String, weights::Stored>, expected: &BTreeMap<String, Tensor>) -> Vec<String> {
+    let missing = expected.keys().filter(|name| !stored.contains_key(*name));
+    let wrong = stored.iter().filter_map(|(name, tensor)| match expected.get(name).map(Tensor::size) {
         None => Some(format!("the configuration has no place for tensor {name}")),
-        Some(asked) if asked != *shape => {
-            Some(format!("tensor {name} has shape {shape:?}, the configuration asks for {asked:?}"))
-        }
-        Some(_) if !matches!(kind, Dtype::F32 | Dtype::F16 | Dtype::BF16) => {
-            Some(format!("tensor {name} is of kind {kind:?}: weights are F32, F16 or BF16"))
+        Some(asked) if asked != tensor.shape => {
+            Some(format!("tensor {name} has shape {:?}, the configuration asks for {asked:?}", tensor.shape))
         }
         Some(_) => None,
     });
-    missing.chain(wrong).collect()
+    missing.map(|name| format!("tensor {name} is missing")).chain(wrong).collect()
 }
 
 /// What a configuration calls itself.
@@ -137,35 +135,4 @@ pub fn class(json: &str) -> String {
     let json: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
     let names = [&json["_class_name"], &json["class"], &json["architectures"][0], &json["model_type"]];
     names.into_iter().find_map(|name| name.as_str()).unwrap_or_default().to_owned()
-}
-
-/// Shapes and kinds by tensor.
-type Header = BTreeMap<String, (Vec<i64>, Dtype)>;
-
-/// What a safetensors file says it holds.
-#[derive(Debug, Default)]
-pub struct Stored {
-    tensors: Header,
-    bytes: u64,
-}
-
-impl Stored {
-    pub fn open(file: &Path) -> Result<Self> {
-        let open = || {
-            ensure!(file.metadata()?.is_file(), "it is not a regular file");
-            let opened = File::open(file)?;
-            // SAFETY: the header alone is read, and parsed as what anybody may have written.
-            Self::read(&unsafe { Mmap::map(&opened) }?)
-        };
-        open().with_context(|| file.display().to_string())
-    }
-
-    fn read(bytes: &[u8]) -> Result<Self> {
-        let file = SafeTensors::deserialize(bytes).context("not a whole safetensors file")?;
-        let tensors = file.iter().filter(|(name, _)| !weights::is_constant(name)).map(|(name, view)| {
-            let shape = view.shape().iter().map(|d| *d as i64).collect();
-            (name.to_owned(), (shape, view.dtype()))
-        });
-        Ok(Self { tensors: tensors.collect(), bytes: bytes.len() as u64 })
-    }
 }

@@ -7,6 +7,7 @@ pub mod files;
 mod info;
 mod load;
 
+pub use crate::nets::weights::Malformed;
 pub use device::device;
 pub use info::{Info, Part, info};
 pub use load::{BUILT_IN, load};

@@ -1,7 +1,7 @@
 //! The parts of a folder, for who wants to know whether they are whole.
 
 use super::super::files;
-use super::super::info::{self, Info, Part, Stored, folder_part};
+use super::super::info::{self, Info, Part, folder_part};
 use super::check::Configs;
 use super::folder::{self, Folder};
 use super::null_text;
@@ -65,7 +65,7 @@ pub fn info(folder: &Path) -> Info {
 fn text(base: &Path, channels: Option<i64>) -> Part {
     let file = base.join(null_text::FILE);
     if file.exists() {
-        let mut part = info::network("null text", "{}", Stored::open(&file), |p, _| {
+        let mut part = info::network("null text", "{}", info::stored(&file), |p, _| {
             let found = p.shape(null_text::KEY).and_then(|shape| shape.last().copied());
             let shape = [1, null_text::TOKENS, channels.or(found).unwrap_or(1)];
             p.get(null_text::KEY, &shape, Init::Const(0.0)).map(drop)
