@@ -145,7 +145,7 @@ fn what_asks_for_code_is_named_and_gets_none() {
 
 #[test]
 fn a_damaged_pickle_is_an_error() {
-    let cases: [(&[u8], &str); 22] = [
+    let cases: [(&[u8], &str); 23] = [
         (b"", "cut short"),
         (b"}", "cut short"),
         (b".", "empty stack"),
@@ -159,6 +159,7 @@ fn a_damaged_pickle_is_an_error() {
         (b"}Na.", "appends to what is no list"),
         (b"t.", "empty stack"),
         (b"(\x85.", "empty stack"),
+        (b"N(\x85t.", "empty stack"),
         (b"h\x07.", "recalls 7, which it never kept"),
         (b"j\xff\xff\xff\xff.", "recalls 4294967295, which it never kept"),
         (b"X\xff\xff\xff\xffa.", "cut short"),
@@ -268,6 +269,24 @@ fn archives_that_lie_are_refused() {
     assert!(add("m/byteorder", b"big").contains("big-endian"));
     assert!(change(&|zip| *zip = Zip::default()).contains("not one that torch.save wrote"));
     assert!(refused(&file(&pickle, &[])).contains("\"model/data/0\" is missing"));
+}
+
+/// As beyond 4 GiB: what doesn't fit 32 bits stands in a field of its own.
+#[test]
+fn numbers_of_64_bits_are_read_where_they_stand() {
+    let pickle = Pickle::new().state_dict(&[entry("a", "FloatStorage", 0, &[16], &[1])]).end();
+    let values = bytes(&counting(16, Kind::Float));
+    let mut zip = Zip::default();
+    zip.add("m/data.pkl", &pickle);
+    let (position, record) = (zip.bytes.len() as u64, zip.directory.len());
+    zip.add("m/data/0", &values);
+    let size = values.len() as u64;
+    zip.directory
+        .extend([&[1, 0, 24, 0][..], &size.to_le_bytes(), &size.to_le_bytes(), &position.to_le_bytes()].concat());
+    for (at, value) in [(20, &[0xff; 4][..]), (24, &[0xff; 4]), (30, &[28, 0]), (42, &[0xff; 4])] {
+        zip.directory[record + at..][..value.len()].copy_from_slice(value);
+    }
+    same(&converted(&zip.end()).1["a"], &counting(16, Kind::Float));
 }
 
 #[test]
