@@ -202,7 +202,7 @@ fn workers_share_one_model_and_agree() {
         let frame = |level: usize| {
             let ramp = |i: usize| 0.1 * level as f32 + 0.5 * (i % 96) as f32 / 96.0;
             let rgb = (0..3 * 96 * 54).map(ramp).collect();
-            Proxy { width: 96, height: 54, rgb, mask: vec![1.0; 96 * 54] }
+            Proxy { width: 96, height: 54, region: None, rgb, mask: vec![1.0; 96 * 54] }
         };
         let request = Request { sampling: Sampling { method: None, steps: 2 }, seed: 3 };
         let pending: Vec<_> = (0..4).map(|level| engine.submit(frame(level), request)).collect();
@@ -260,7 +260,8 @@ fn a_process_may_end_during_an_inference() {
         let spec =
             ModelSpec { model: golden.to_str().unwrap().into(), device: "cpu".into(), precision: Precision::F32 };
         let engine = Engine::load(&spec, 2).unwrap();
-        let proxy = Proxy { width: 512, height: 288, rgb: vec![0.5; 3 * 512 * 288], mask: vec![1.0; 512 * 288] };
+        let proxy =
+            Proxy { width: 512, height: 288, region: None, rgb: vec![0.5; 3 * 512 * 288], mask: vec![1.0; 512 * 288] };
         let request = Request { sampling: Sampling { method: None, steps: 1000 }, seed: 3 };
         let _pending = [engine.submit(proxy.clone(), request), engine.submit(proxy, request)];
         std::thread::sleep(std::time::Duration::from_millis(300));

@@ -9,7 +9,7 @@ mod pending;
 pub use pending::Pending;
 
 use crate::diffusion::Noise;
-use crate::frame::Proxy;
+use crate::frame::{Mask, Proxy, Region, View};
 use crate::harmonizers::{self, Harmonizer, ModelSpec, ProxyGrid, Run, Sampling};
 use crate::transfer::{self, Transfer};
 use anyhow::{Context, Result, bail, ensure};
@@ -80,9 +80,12 @@ impl Engine {
         Ok(Self { jobs: Mutex::new(jobs), grid, device })
     }
 
-    /// Width and height of the proxy for a frame; `long_side` 0 takes the model's own.
-    pub fn proxy_size(&self, width: usize, height: usize, long_side: u32) -> (usize, usize) {
-        self.grid.size(width, height, long_side)
+    /// What the model is to see of a frame with `mask`; `long_side` of the proxy 0 takes the model's own. Where the model
+    /// wants crops, the proxy has the same size for all of them, and no more pixels than its region.
+    pub fn view(&self, mask: &Mask, long_side: u32) -> View {
+        let (cols, rows) = self.grid.size(mask.width, mask.height, long_side);
+        let region = if self.grid.crop { Region::around(mask, cols.max(rows)) } else { None };
+        View { region, cols, rows }
     }
 
     /// The device it runs on: `cpu` or `cuda:N`.
@@ -112,7 +115,8 @@ impl Worker {
         tch::set_num_threads(1);
         let _no_grad = tch::no_grad_guard();
         let (width, height) = self.model.grid().size(16, 9, 0);
-        let grey = Proxy { width, height, rgb: vec![0.5; 3 * width * height], mask: vec![1.0; width * height] };
+        let (rgb, mask) = (vec![0.5; 3 * width * height], vec![1.0; width * height]);
+        let grey = Proxy { width, height, region: None, rgb, mask };
         let request = Request { sampling: Sampling { steps: 1, ..Default::default() }, seed: 0 };
         let result = self.infer(&grey, request, &|| false).map(|_| ());
         let failed = result.is_err();

@@ -25,6 +25,8 @@ pub struct ProxyGrid {
     pub long_side: u32,
     /// Both sides are multiples of this.
     pub multiple: u32,
+    /// Whether a small foreground is to be seen in a crop of the frame around it, because the model loses it in the whole.
+    pub crop: bool,
 }
 
 impl ProxyGrid {
@@ -141,7 +143,7 @@ mod tests {
 
     #[test]
     fn proxy_keeps_the_frame_s_shape_within_a_multiple() {
-        let grid = ProxyGrid { long_side: 64, multiple: 8 };
+        let grid = ProxyGrid { long_side: 64, multiple: 8, crop: false };
         assert_eq!(grid.size(1920, 1080, 0), (64, 40));
         assert_eq!(grid.size(1080, 1920, 0), (40, 64));
         assert_eq!(grid.size(256, 256, 0), (64, 64));

@@ -67,7 +67,7 @@ impl DiffHarmony {
 
 impl Harmonizer for DiffHarmony {
     fn grid(&self) -> ProxyGrid {
-        ProxyGrid { long_side: self.folder.config.size, multiple: 1 }
+        ProxyGrid { long_side: self.folder.config.size, multiple: 1, crop: self.folder.config.crop }
     }
 
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, run: &Run) -> Result<Tensor> {
