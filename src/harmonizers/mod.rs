@@ -4,10 +4,12 @@ pub mod compact;
 mod device;
 pub mod diffharmony;
 pub mod files;
+mod info;
 mod load;
 
 pub use crate::nets::weights::Malformed;
 pub use device::device;
+pub use info::{Info, Part, info};
 pub use load::{BUILT_IN, load};
 
 use crate::diffusion::{Method, Noise};

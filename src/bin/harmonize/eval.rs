@@ -1,6 +1,6 @@
 //! `harmonize eval`: how close a model comes to the truth on a data set.
 
-use crate::model::{self, ModelArgs};
+use crate::options::{self, ModelArgs};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use gstharmonize::eval::{self, Background, Report, Size, dataset, still};
@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> Result<()> {
     let engine = args.model.load(jobs)?;
     let settings = args.model.settings();
 
-    let bar = model::progress(subsets.iter().map(|subset| subset.triples.len() as u64).sum(), "harmonizing");
+    let bar = options::progress(subsets.iter().map(|subset| subset.triples.len() as u64).sum(), "harmonizing");
     let measured = eval::evaluate(
         &subsets,
         size,
