@@ -81,7 +81,7 @@ pub fn run(args: &Args) -> Result<()> {
     );
     bar.finish_and_clear();
 
-    let report = Report::new(&args.model.model, size, background, &subsets, &measured?);
+    let report = Report::new(&args.model.model, size, background, &subsets, &measured?)?;
     println!("{report}");
     if let Some(path) = &args.json {
         let json = serde_json::to_string_pretty(&report)?;
