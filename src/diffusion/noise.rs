@@ -50,6 +50,16 @@ impl Noise {
         Self { philox: Philox::new(seed) }
     }
 
+    /// Independent noise for draw `index` of one sampling; the first is this noise itself. Its key is a word of this one's
+    /// under a scene that no frame has.
+    pub fn draw(&self, index: u32) -> Self {
+        if index == 0 {
+            return *self;
+        }
+        let [low, high, ..] = self.philox.words([index, 0, 0, u32::MAX]);
+        Self { philox: Philox { key: [low, high] } }
+    }
+
     /// `channels` x `height` x `width` values, planar; a value depends on its place alone, not on the field's size.
     pub fn field(&self, channels: usize, height: usize, width: usize) -> Vec<f32> {
         let mut values = Vec::with_capacity(channels * height * width);

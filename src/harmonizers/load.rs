@@ -1,9 +1,10 @@
 //! From a model's name or folder and a device's name to a harmonizer, or to a sentence that says what doesn't fit.
 
 use super::compact::{Compact, Config};
-use super::{Harmonizer, Precision};
+use super::diffharmony::{self, DiffHarmony};
+use super::{Harmonizer, Precision, files};
 use crate::nets::Weights;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::sync::Arc;
 use tch::Device;
@@ -15,61 +16,53 @@ pub const BUILT_IN: [(&str, &str, &[u8]); 1] = [(
     include_bytes!("../../models/compact/model.safetensors"),
 )];
 
+const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
-const PICKLES: [&str; 5] = ["bin", "pt", "pth", "ckpt", "pkl"];
 
-/// Loads a built-in model or a folder with config.json and model.safetensors. Every tensor's name, shape, kind and values
-/// are checked.
+/// Loads a built-in model or a model folder. Every tensor's name, shape, kind and values are checked.
 pub fn load(model: &str, device: Device, precision: Precision) -> Result<Arc<dyn Harmonizer>> {
     if let Some((_, config, weights)) = BUILT_IN.iter().find(|(name, ..)| *name == model) {
-        return build(config, weights, device, precision).with_context(|| format!("built-in model {model}"));
+        return compact(config, weights, device, precision).with_context(|| format!("built-in model {model}"));
     }
-    let (config, weights) = read_folder(model)?;
-    build(&config, &weights, device, precision).with_context(|| format!("model folder {model}"))
+    let folder = folder(model)?;
+    let load = || -> Result<Arc<dyn Harmonizer>> {
+        if diffharmony::Folder::is_one(folder) {
+            let parts = diffharmony::Parts::ForVideo;
+            return Ok(Arc::new(DiffHarmony::load(folder, device, precision, parts)?));
+        }
+        let config = files::read_text(&folder.join(CONFIG))?;
+        let weights = files::weights(folder, &[WEIGHTS])?;
+        let weights = std::fs::read(&weights).with_context(|| format!("can't read {}", weights.display()))?;
+        compact(&config, &weights, device, precision)
+    };
+    load().with_context(|| format!("model folder {model}"))
 }
 
-fn read_folder(model: &str) -> Result<(String, Vec<u8>)> {
+/// The folder that is called `model`.
+pub fn folder(model: &str) -> Result<&Path> {
     let folder = Path::new(model);
     let names = BUILT_IN.map(|(name, ..)| name).join(", ");
-    ensure!(!is_pickle(folder), "{}", pickle(model));
+    ensure!(!files::is_pickle(folder), "{}", files::pickle(folder));
     ensure!(folder.exists(), "there is no model {model}: neither a built-in one ({names}) nor a folder");
-    ensure!(folder.is_dir(), "model {model} is a file: give the folder that holds config.json and {WEIGHTS}");
-    let config = folder.join("config.json");
-    let config = std::fs::read_to_string(&config).with_context(|| format!("can't read {}", config.display()))?;
-    let weights = folder.join(WEIGHTS);
-    if !weights.exists()
-        && let Some(file) = folder.read_dir()?.flatten().map(|entry| entry.path()).find(|path| is_pickle(path))
-    {
-        bail!(pickle(&file.display().to_string()));
-    }
-    let weights = std::fs::read(&weights).with_context(|| format!("can't read {}", weights.display()))?;
-    Ok((config, weights))
+    ensure!(folder.is_dir(), "model {model} is a file: give the folder that holds it");
+    Ok(folder)
 }
 
-fn is_pickle(path: &Path) -> bool {
-    path.extension().and_then(|e| e.to_str()).is_some_and(|e| PICKLES.contains(&e))
-}
-
-fn pickle(file: &str) -> String {
-    format!(
-        "{file} is a pickle, which can run code when it is loaded: convert it on a machine you trust with `python3 -c \
-         \"import sys, torch, safetensors.torch as s; s.save_file(torch.load(sys.argv[1], weights_only=True), sys.argv[2])\" \
-         {file} {WEIGHTS}` and give the folder that holds {WEIGHTS}"
-    )
-}
-
-fn build(config: &str, weights: &[u8], device: Device, precision: Precision) -> Result<Arc<dyn Harmonizer>> {
+fn compact(config: &str, weights: &[u8], device: Device, precision: Precision) -> Result<Arc<dyn Harmonizer>> {
     #[derive(serde::Deserialize)]
     struct Class {
         class: String,
     }
-    let class = serde_json::from_str::<Class>(config).context("config.json")?.class;
-    ensure!(class == "compact", "config.json asks for class {class:?}: this plugin knows compact");
+    let class = serde_json::from_str::<Class>(config).context(CONFIG)?.class;
+    ensure!(
+        class == "compact",
+        "{CONFIG} asks for class {class:?}: this plugin knows compact, and diffharmony by its folders unet and vae"
+    );
     ensure!(
         matches!(precision, Precision::Auto | Precision::F32),
         "precision {precision} was asked for: compact is known to bear f32 alone"
     );
-    let config: Config = serde_json::from_str(config).context("config.json")?;
+    let config: Config = serde_json::from_str(config).context(CONFIG)?;
     let weights = Weights::from_safetensors(weights, device).context(WEIGHTS)?;
     let harmonizer = Compact::new(&weights.root(), config, device).context(WEIGHTS)?;
     weights.finish().context(WEIGHTS)?;

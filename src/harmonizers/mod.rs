@@ -2,6 +2,8 @@
 
 pub mod compact;
 mod device;
+pub mod diffharmony;
+pub mod files;
 mod load;
 
 pub use device::device;

@@ -77,6 +77,14 @@ impl Weights {
         Ok(Self::given(read_safetensors(bytes)?, device))
     }
 
+    pub fn open(file: &std::path::Path, device: Device, kind: Kind) -> Result<Self> {
+        let mut tensors = read_safetensors(&std::fs::read(file)?)?;
+        for tensor in tensors.values_mut() {
+            *tensor = tensor.f_to_kind(kind)?;
+        }
+        Ok(Self::given(tensors, device))
+    }
+
     pub fn root(&self) -> Path<'_> {
         Path { weights: self, prefix: String::new() }
     }

@@ -1,0 +1,181 @@
+//! Where the parts of a DiffHarmony model lie: the released layout (`base/`, `refinement/`, `condition_vae/`) or a plain
+//! diffusers folder, and what the folder's own `config.json` says about their use.
+
+use super::super::files;
+use super::super::{Precision, Sampling};
+use crate::diffusion::{self, Method};
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use std::fmt::{self, Display};
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind};
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: [&str; 2] = ["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"];
+
+/// What makes a picture of latents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decoder {
+    /// Stable Diffusion's own autoencoder, followed by the refinement network where the folder has one: DiffHarmony.
+    Vae,
+    /// The Harmony-VAE: DiffHarmony++.
+    ConditionVae,
+    /// A small distilled decoder, for speed.
+    Taesd,
+}
+
+impl Display for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vae => "vae",
+            Self::ConditionVae => "condition_vae",
+            Self::Taesd => "taesd",
+        })
+    }
+}
+
+/// The `config.json` beside the parts. A folder as it was downloaded has none: everything has a default.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub class: String,
+    /// Long side in pixels at which the network works.
+    pub size: u32,
+    pub steps: u32,
+    /// For video; the original is `euler-ancestral`.
+    pub sampler: String,
+    /// None: the Harmony-VAE where the folder has one.
+    pub decoder: Option<Decoder>,
+    /// Whether small foregrounds are worked on in a crop around them.
+    pub crop: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { class: "diffharmony".into(), size: 512, steps: 5, sampler: "ddim".into(), decoder: None, crop: true }
+    }
+}
+
+/// One network: its configuration's text and its weights' file.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// What the folder calls it.
+    pub name: &'static str,
+    pub config: String,
+    pub weights: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+pub struct Folder {
+    pub config: Config,
+    pub method: Method,
+    pub decoder: Decoder,
+    /// Holds the `unet` and what else comes from Stable Diffusion.
+    pub base: PathBuf,
+    pub scheduler: diffusion::Config,
+    pub unet: Part,
+    pub vae: Part,
+    pub condition_vae: Option<Part>,
+    pub refinement: Option<Part>,
+    pub taesd: Option<Part>,
+}
+
+impl Folder {
+    /// Whether `folder` looks like one of these.
+    pub fn is_one(folder: &Path) -> bool {
+        base(folder).join("unet").is_dir()
+    }
+
+    /// Finds every part and reads the configurations; weights stay unread.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let base = base(folder);
+        let config = match folder.join(CONFIG) {
+            file if file.exists() => config(&file)?,
+            _ => Config::default(),
+        };
+        let method = config.sampler.parse().context(CONFIG)?;
+        let scheduler = base.join("scheduler").join("scheduler_config.json");
+        let scheduler = diffusion::Config::from_json(&files::read_text(&scheduler)?)
+            .with_context(|| scheduler.display().to_string())?;
+        let optional = |name| folder.join(name).is_dir().then(|| part(folder, name)).transpose();
+        let (condition_vae, taesd) = (optional("condition_vae")?, optional("taesd")?);
+        let decoder = config.decoder.unwrap_or(match condition_vae {
+            Some(_) => Decoder::ConditionVae,
+            None => Decoder::Vae,
+        });
+        let there = match decoder {
+            Decoder::Vae => true,
+            Decoder::ConditionVae => condition_vae.is_some(),
+            Decoder::Taesd => taesd.is_some(),
+        };
+        ensure!(there, "{CONFIG} asks for decoder {decoder}, and there is no folder {decoder}");
+        Ok(Self {
+            unet: part(&base, "unet")?,
+            vae: part(&base, "vae")?,
+            condition_vae,
+            refinement: optional("refinement")?,
+            taesd,
+            config,
+            method,
+            decoder,
+            base,
+            scheduler,
+        })
+    }
+
+    /// What is left open in `sampling`, as the folder's configuration has it.
+    pub fn sampling(&self, sampling: Sampling) -> (Method, usize) {
+        let steps = if sampling.steps == 0 { self.config.steps } else { sampling.steps };
+        (sampling.method.unwrap_or(self.method), steps as usize)
+    }
+}
+
+fn base(folder: &Path) -> PathBuf {
+    match folder.join("base") {
+        base if base.is_dir() => base,
+        _ => folder.to_owned(),
+    }
+}
+
+fn config(file: &Path) -> Result<Config> {
+    let read = || -> Result<Config> {
+        let config: Config = serde_json::from_str(&files::read_text(file)?)?;
+        let Config { class, size, steps, .. } = &config;
+        ensure!(class == "diffharmony", "class is {class:?}, and the folder's parts are those of diffharmony");
+        ensure!((64..=4096).contains(size), "size {size} is not within 64 to 4096");
+        ensure!((1..=1000).contains(steps), "steps {steps} is not within 1 to 1000");
+        Ok(config)
+    };
+    read().with_context(|| file.display().to_string())
+}
+
+fn part(parent: &Path, name: &'static str) -> Result<Part> {
+    let folder = parent.join(name);
+    Ok(Part { name, config: files::read_text(&folder.join(CONFIG))?, weights: files::weights(&folder, &WEIGHTS)? })
+}
+
+/// The kind that `precision` means on `device`.
+pub fn kind(precision: Precision, device: Device) -> Result<Kind> {
+    Ok(match precision {
+        Precision::F32 => Kind::Float,
+        Precision::Bf16 => Kind::BFloat16,
+        Precision::F16 => {
+            ensure!(
+                device != Device::Cpu,
+                "precision f16 is a thousand times slower than f32 on a CPU: take bf16 or f32"
+            );
+            Kind::Half
+        }
+        Precision::Auto if device != Device::Cpu || has_bf16() => Kind::BFloat16,
+        Precision::Auto => Kind::Float,
+    })
+}
+
+/// Whether this CPU multiplies bf16 itself; where it is emulated, f32 is faster.
+fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}

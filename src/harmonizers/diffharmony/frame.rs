@@ -1,0 +1,85 @@
+//! A proxy's way through DiffHarmony: padded to the network's multiple with its aspect kept, one deterministic pass, cropped.
+
+use super::super::{Harmonizer, ProxyGrid, Sampling};
+use super::{Condition, Decoder, DiffHarmony};
+use crate::diffusion::Noise;
+use anyhow::Result;
+use tch::{Kind, Tensor};
+
+/// The refinement network was trained at this long side, and at no other (research on its release: 256 x 256 alone).
+const REFINEMENT_SIZE: f64 = 256.0;
+
+impl DiffHarmony {
+    /// Both sides of what the network sees are multiples of this: its autoencoder's and its own halvings.
+    fn multiple(&self) -> Result<i64> {
+        let downscale = self.autoencoder(self.folder.decoder)?.config.downscale();
+        Ok(downscale << (self.unet.config.block_out_channels.len() - 1))
+    }
+
+    /// `composite` in 0..1 and a mask in {0, 1}, both padded, to the picture in 0..1.
+    fn pass(&self, composite: &Tensor, mask: &Tensor, noise: &Noise, sampling: Sampling) -> Result<Tensor> {
+        let composite = composite.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
+        let vae = self.autoencoder(self.folder.decoder)?;
+        let downscale = vae.config.downscale();
+        let posterior = vae.encode(&composite.f_to_kind(self.kind)?)?;
+        let condition = Condition {
+            latents: posterior.mean.f_mul_scalar(vae.config.scaling_factor)?,
+            // The nearest sample, which the network was trained with, loses what is thinner than a latent.
+            mask: mask.f_max_pool2d([downscale; 2], [downscale; 2], [0; 2], [1; 2], false)?,
+        };
+        let (method, steps) = self.folder.sampling(sampling);
+        let sampler = self.sampler(method, steps)?;
+        let mut draws = self.draws(noise);
+        let start = draws(&condition.latents.size())?;
+        let latents = self.denoise(&start, &condition, &*sampler, &mut draws)?;
+        self.decode(&latents, &composite, mask, self.folder.decoder, None)
+    }
+
+    /// Draw after draw of `noise`, the same for each member of a batch.
+    fn draws(&self, noise: &Noise) -> impl FnMut(&[i64]) -> Result<Tensor> + use<> {
+        let (noise, device, mut next) = (*noise, self.device, 0);
+        move |shape| {
+            let [b, c, h, w] = *shape else { anyhow::bail!("a draw of latents has four sides, not {shape:?}") };
+            let field = noise.draw(next).field(c as usize, h as usize, w as usize);
+            next += 1;
+            let field = Tensor::f_from_slice(&field)?.f_view([1, c, h, w])?;
+            Ok(field.f_to_device(device)?.f_expand([b, c, h, w], false)?)
+        }
+    }
+
+    /// What the refinement network would change at its own size, scaled back to the picture's.
+    fn refined(&self, harmonized: Tensor, mask: &Tensor, composite: &Tensor) -> Result<Tensor> {
+        if self.refinement.is_none() || self.folder.decoder != Decoder::Vae {
+            return Ok(harmonized);
+        }
+        let (_, _, h, w) = harmonized.size4()?;
+        let scale = REFINEMENT_SIZE / h.max(w) as f64;
+        // Whole multiples of the three halvings in the network.
+        let side = |length: i64| ((length as f64 * scale / 8.0).round() as i64).max(1) * 8;
+        let size = [side(h), side(w)];
+        let reduce = |x: &Tensor| x.f_internal_upsample_bilinear2d_aa(size, false, None, None);
+        let small = reduce(&harmonized)?.f_clamp(0.0, 1.0)?;
+        let refined = self.refine(&small, &reduce(mask)?.f_ge(0.5)?.f_to_kind(Kind::Float)?, &reduce(composite)?)?;
+        let change = refined.f_sub(&small)?.f_upsample_bilinear2d([h, w], false, None, None)?;
+        Ok(harmonized.f_add(&change)?.f_clamp(0.0, 1.0)?)
+    }
+}
+
+impl Harmonizer for DiffHarmony {
+    fn grid(&self) -> ProxyGrid {
+        ProxyGrid { long_side: self.folder.config.size, multiple: 1 }
+    }
+
+    fn harmonize(&self, composite: &Tensor, mask: &Tensor, noise: &Noise, sampling: Sampling) -> Result<Tensor> {
+        let (_, _, h, w) = composite.size4()?;
+        let multiple = self.multiple()?;
+        let padding = |length: i64| (-length).rem_euclid(multiple);
+        let (right, below) = (padding(w), padding(h));
+        let pad = |x: &Tensor| x.f_replication_pad2d([0, right, 0, below]);
+        let binary = mask.f_ge(0.5)?.f_to_kind(Kind::Float)?;
+        let (padded, padded_mask) = (pad(composite)?, pad(&binary)?);
+        let picture = self.pass(&padded, &padded_mask, noise, sampling)?;
+        let picture = self.refined(picture, &padded_mask, &padded)?.f_narrow(2, 0, h)?.f_narrow(3, 0, w)?;
+        Ok(composite.f_lerp_tensor(&picture, mask)?)
+    }
+}

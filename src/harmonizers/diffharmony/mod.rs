@@ -1,0 +1,242 @@
+//! `diffharmony`: Stable Diffusion adapted to harmonization (DiffHarmony, Zhou et al., ICMR 2024), with its refinement network
+//! or with the Harmony-VAE of DiffHarmony++ (ACM MM 2024).
+//!
+//! The network denoises latents z, seeing at each step [z, mask, the composite's latents]; its text is the empty prompt, a
+//! constant. Two ways through it: `original`, square and random as published, and that of a stream of frames, which keeps the
+//! aspect and takes the posterior's mode, so that nothing but the given noise is random.
+
+mod check;
+mod folder;
+mod frame;
+pub mod null_text;
+
+pub use folder::{Config, Decoder, Folder, Part};
+
+use super::{Precision, Sampling};
+use crate::diffusion::{self, Method, Sampler, Spacing};
+use crate::nets::taesd::{Taesd, TaesdConfig};
+use crate::nets::unet_2d::{UNet2DConfig, UNet2DModel};
+use crate::nets::unet_2d_condition::{TextContext, UNet2DConditionConfig, UNet2DConditionModel};
+use crate::nets::vae::{Vae, VaeConfig};
+use crate::nets::{self, Weights};
+use anyhow::{Context, Result};
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// Which of a folder's networks to load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parts {
+    /// What the folder's decoder needs.
+    ForVideo,
+    /// Every decoder, and the refinement.
+    All,
+}
+
+/// Standard normal draws of a shape, one after the other.
+pub type Draws<'a> = dyn FnMut(&[i64]) -> Result<Tensor> + 'a;
+
+/// The networks of one folder, on one device in one kind.
+#[derive(Debug)]
+pub struct DiffHarmony {
+    folder: Folder,
+    device: Device,
+    kind: Kind,
+    unet: UNet2DConditionModel,
+    text: TextContext,
+    vae: Option<Vae>,
+    condition_vae: Option<Vae>,
+    taesd: Option<Taesd>,
+    refinement: Option<UNet2DModel>,
+}
+
+/// Composite and mask as the network sees them.
+#[derive(Debug)]
+pub struct Condition {
+    /// The composite's latents, scaled: B x latent channels x h x w.
+    pub latents: Tensor,
+    /// B x 1 x h x w in {0, 1}.
+    pub mask: Tensor,
+}
+
+impl DiffHarmony {
+    /// Loads `folder`; errors name the part and the tensor that doesn't fit.
+    pub fn load(folder: &Path, device: Device, precision: Precision, parts: Parts) -> Result<Self> {
+        let folder = Folder::open(folder)?;
+        let kind = folder::kind(precision, device)?;
+        let _no_grad = tch::no_grad_guard();
+        let unet = UNet2DConditionConfig::parse(&folder.unet.config).context("unet/config.json")?;
+        // The text encoder comes first: its memory is free again before the large network's is taken.
+        let text = null_text::read_or_compute(&folder.base, unet.cross_attention_dim)?;
+        let load = Loader { device, kind };
+        let unet = load.network(&folder.unet, |p, _| UNet2DConditionModel::new(p, unet))?;
+        let text = unet.text_context(&text.f_to_device(device)?.f_to_kind(kind)?)?;
+        let wanted = |decoder| parts == Parts::All || folder.decoder == decoder;
+        let vae = |p: &nets::Path, json: &str| Vae::new(p, VaeConfig::parse(json)?);
+        let encodes = wanted(Decoder::Vae) || wanted(Decoder::Taesd);
+        let optional = |part: &Option<Part>, decoder| part.clone().filter(|_| wanted(decoder));
+        let model = Self {
+            vae: encodes.then(|| load.network(&folder.vae, vae)).transpose()?,
+            condition_vae: load.optional(optional(&folder.condition_vae, Decoder::ConditionVae), vae)?,
+            taesd: load.optional(optional(&folder.taesd, Decoder::Taesd), |p, json| {
+                Taesd::new(p, TaesdConfig::parse(json)?)
+            })?,
+            refinement: load.optional(optional(&folder.refinement, Decoder::Vae), |p, json| {
+                UNet2DModel::new(p, UNet2DConfig::parse(json)?)
+            })?,
+            folder,
+            device,
+            kind,
+            unet,
+            text,
+        };
+        check::fits(&model)?;
+        Ok(model)
+    }
+
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// The decoders that are loaded, in the order in which they were published.
+    pub fn decoders(&self) -> Vec<Decoder> {
+        let there = [
+            (Decoder::Vae, self.vae.is_some()),
+            (Decoder::ConditionVae, self.condition_vae.is_some()),
+            (Decoder::Taesd, self.vae.is_some() && self.taesd.is_some()),
+        ];
+        there.into_iter().filter(|(_, there)| *there).map(|(decoder, _)| decoder).collect()
+    }
+
+    /// What encodes the composite for `decoder`: the Harmony-VAE has an encoder of its own.
+    fn autoencoder(&self, decoder: Decoder) -> Result<&Vae> {
+        let vae = if decoder == Decoder::ConditionVae { &self.condition_vae } else { &self.vae };
+        vae.as_ref().with_context(|| format!("what decoder {decoder} needs is not loaded"))
+    }
+
+    pub fn has_refinement(&self) -> bool {
+        self.refinement.is_some()
+    }
+
+    /// The network's sampler with its timesteps spread as each was meant to: Euler's from end to end, DDIM's from the noisiest
+    /// on, LCM's as distilled. What `scheduler_config.json` says was for another pipeline.
+    fn sampler(&self, method: Method, steps: usize) -> Result<Box<dyn Sampler>> {
+        let spacing = match method {
+            Method::EulerAncestral | Method::Euler => Some(Spacing::Linspace),
+            Method::Ddim => Some(Spacing::Trailing),
+            Method::Lcm => None,
+        };
+        method.sampler(&diffusion::Config { spacing, ..self.folder.scheduler.clone() }, steps)
+    }
+
+    /// From noise to latents, scaled. Samplers that add noise take a draw at every step, as the original does.
+    fn denoise(
+        &self,
+        start: &Tensor,
+        condition: &Condition,
+        sampler: &dyn Sampler,
+        draws: &mut Draws,
+    ) -> Result<Tensor> {
+        let condition = Tensor::f_cat(&[&condition.mask, &condition.latents], 1)?.f_to_kind(self.kind)?;
+        let random = sampler.takes_draw(0);
+        let mut z = start.f_mul_scalar(sampler.init_noise_sigma())?;
+        for (i, &t) in sampler.timesteps().iter().enumerate() {
+            let emb = self.unet.time_embedding(&[t], self.kind, self.device)?;
+            let scaled = z.f_mul_scalar(sampler.input_scale(i))?.f_to_kind(self.kind)?;
+            let output = self.unet.forward(&Tensor::f_cat(&[&scaled, &condition], 1)?, &emb, &self.text)?;
+            let draw = random.then(|| draws(&z.size())).transpose()?;
+            z = sampler.step(i, &output, &z, draw.as_ref())?;
+        }
+        Ok(z)
+    }
+
+    /// The published pipeline: `composite` B x 3 x H x W in -1..1 and `mask` B x 1 x H x W in {0, 1}, sides multiples of 64, to
+    /// the picture in 0..1. Euler ancestral (`steps` 0 takes the model's own number), every posterior sampled. `draws` is asked
+    /// for the first latents, the composite's posterior, one a step and, by the Harmony-VAE, for its own posterior.
+    pub fn original(
+        &self,
+        composite: &Tensor,
+        mask: &Tensor,
+        steps: u32,
+        decoder: Decoder,
+        draws: &mut Draws,
+    ) -> Result<Tensor> {
+        let (method, steps) = self.folder.sampling(Sampling { method: Some(Method::EulerAncestral), steps });
+        let sampler = self.sampler(method, steps)?;
+        let vae = self.autoencoder(decoder)?;
+        let downscale = vae.config.downscale();
+        let (b, _, h, w) = composite.size4()?;
+        let start = draws(&[b, vae.config.latent_channels, h / downscale, w / downscale])?;
+        let posterior = vae.encode(&composite.f_to_kind(self.kind)?)?;
+        let latents = posterior.sample(&draws(&start.size())?.f_to_kind(self.kind)?)?;
+        let condition = Condition {
+            latents: latents.f_mul_scalar(vae.config.scaling_factor)?,
+            mask: mask.f_upsample_nearest2d([h / downscale, w / downscale], None, None)?,
+        };
+        let latents = self.denoise(&start, &condition, &*sampler, draws)?;
+        self.decode(&latents, composite, mask, decoder, Some(draws))
+    }
+
+    /// Scaled latents to a picture in 0..1; `composite` and `mask` as `original` has them. Without `draws` the Harmony-VAE takes
+    /// its posterior's mode.
+    fn decode(
+        &self,
+        latents: &Tensor,
+        composite: &Tensor,
+        mask: &Tensor,
+        decoder: Decoder,
+        draws: Option<&mut Draws>,
+    ) -> Result<Tensor> {
+        let vae = self.autoencoder(decoder)?;
+        let z = latents.f_div_scalar(vae.config.scaling_factor)?.f_to_kind(self.kind)?;
+        let picture = match (decoder, &self.taesd) {
+            (Decoder::Vae, _) => vae.decode(&z)?,
+            (Decoder::Taesd, taesd) => {
+                let taesd = taesd.as_ref().context("taesd is not loaded")?;
+                taesd.decode(&latents.f_to_kind(self.kind)?)?
+            }
+            (Decoder::ConditionVae, _) => {
+                let condition = vae.condition(&composite.f_to_kind(self.kind)?, &mask.f_to_kind(self.kind)?)?;
+                let posterior = &condition.posterior;
+                let z_condition = match draws {
+                    None => posterior.mean.shallow_clone(),
+                    Some(draws) => posterior.sample(&draws(&latents.size())?.f_to_kind(self.kind)?)?,
+                };
+                vae.decode_conditioned(&z, &condition, &z_condition)?
+            }
+        };
+        Ok(picture.f_to_kind(Kind::Float)?.f_mul_scalar(0.5)?.f_add_scalar(0.5)?.f_clamp(0.0, 1.0)?)
+    }
+
+    /// `harmonized` and `composite` B x 3 x h x w in 0..1 and `mask` B x 1 x h x w, at the refinement's own size, to the refined
+    /// picture in 0..1.
+    pub fn refine(&self, harmonized: &Tensor, mask: &Tensor, composite: &Tensor) -> Result<Tensor> {
+        let refinement = self.refinement.as_ref().context("the folder has no refinement, or it is not loaded")?;
+        let signed = |x: &Tensor| x.f_mul_scalar(2.0)?.f_sub_scalar(1.0);
+        let input = Tensor::f_cat(&[&signed(harmonized)?, mask, &signed(composite)?], 1)?;
+        let input = input.f_narrow(1, 0, refinement.config.in_channels)?.f_to_kind(self.kind)?;
+        let picture = refinement.forward(&input)?.f_to_kind(Kind::Float)?;
+        Ok(picture.f_clamp(-1.0, 1.0)?.f_mul_scalar(0.5)?.f_add_scalar(0.5)?)
+    }
+}
+
+struct Loader {
+    device: Device,
+    kind: Kind,
+}
+
+impl Loader {
+    fn network<N>(&self, part: &Part, new: impl FnOnce(&nets::Path, &str) -> Result<N>) -> Result<N> {
+        let load = || {
+            let weights = Weights::open(&part.weights, self.device, self.kind)?;
+            let network = new(&weights.root(), &part.config)?;
+            weights.finish()?;
+            Ok(network)
+        };
+        let network: Result<N> = load();
+        network.with_context(|| part.weights.display().to_string())
+    }
+
+    fn optional<N>(&self, part: Option<Part>, new: impl FnOnce(&nets::Path, &str) -> Result<N>) -> Result<Option<N>> {
+        part.map(|part| self.network(&part, new)).transpose()
+    }
+}
