@@ -54,8 +54,7 @@ impl Stages for Plain {
     }
 
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, _seed: u64) -> Result<Vec<Tensor>> {
-        let unit = (composite + 1.0) / 2.0;
-        Ok(vec![&unit * 0.9 + mask * 0.05 + 0.013, unit * 0.8 + 0.1])
+        Ok(vec![composite * 0.9 + mask * 0.05 + 0.013, composite * 0.8 + 0.1])
     }
 
     fn has_refinement(&self) -> bool {
@@ -63,7 +62,7 @@ impl Stages for Plain {
     }
 
     fn refine(&self, harmonized: &Tensor, mask: &Tensor, composite: &Tensor) -> Result<Tensor> {
-        Ok(harmonized * 0.7 + composite * 0.2 + mask * 0.1)
+        Ok(harmonized * 0.7 + composite * 0.2 + mask * 0.05 + 0.05)
     }
 }
 

@@ -1,8 +1,9 @@
 //! How well a harmonizer does on pictures whose truth is known: data sets, metrics, and the report of a run.
 //!
-//! Knows neither models nor GStreamer: [`evaluate`] measures whatever function it is given, [`reference`] whatever stages.
+//! [`evaluate`] measures whatever function it is given, [`reference`] whatever stages.
 
 pub mod dataset;
+pub mod diffharmony;
 pub mod metrics;
 pub mod reference;
 pub mod reference_report;

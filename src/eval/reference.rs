@@ -18,18 +18,17 @@ use tch::{Kind, Tensor};
 /// Side of the pictures that are refined and measured.
 pub const SIDE: u32 = 256;
 
-/// What a published harmonizer is made of. Tensors are f32 on the CPU, NCHW, a batch of one; pictures that go in are -1..1,
-/// masks 0 or 1.
+/// What a published harmonizer is made of. Tensors are f32 on the CPU, NCHW, a batch of one; pictures are 0..1, masks 0 or 1.
 pub trait Stages: Sync {
     /// The ways in which latents become a picture, by the names that their results go under.
     fn decoders(&self) -> Vec<&'static str>;
 
-    /// 1 x 3 x S x S in 0..1 for each of `decoders`. All noise is drawn from `seed`.
+    /// A picture of the composite's size for each of `decoders`. All noise is drawn from `seed`.
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, seed: u64) -> Result<Vec<Tensor>>;
 
     fn has_refinement(&self) -> bool;
 
-    /// A harmonized picture at 256 x 256 and what it was made of to the corrected picture in -1..1.
+    /// A harmonized picture at 256 x 256 and what it was made of to the corrected picture.
     fn refine(&self, harmonized: &Tensor, mask: &Tensor, composite: &Tensor) -> Result<Tensor>;
 }
 
@@ -128,10 +127,10 @@ impl Refinement<'_> {
     fn run(&self, harmonized: &Tensor) -> Result<RgbImage> {
         let side = i64::from(SIDE);
         let small = harmonized.f_internal_upsample_bilinear2d_aa([side, side], false, None, None)?;
-        let signed = small.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?.f_clamp(-1.0, 1.0)?;
-        let refined = self.stages.refine(&signed, &self.mask, &self.composite).context("refinement")?;
-        ensure!(refined.size() == signed.size(), "refinement answered with shape {:?}", refined.size());
-        picture(&refined.f_clamp(-1.0, 1.0)?.f_add_scalar(1.0)?.f_mul_scalar(0.5)?)
+        let small = small.f_clamp(0.0, 1.0)?;
+        let refined = self.stages.refine(&small, &self.mask, &self.composite).context("refinement")?;
+        ensure!(refined.size() == small.size(), "refinement answered with shape {:?}", refined.size());
+        picture(&refined)
     }
 }
 
@@ -146,10 +145,9 @@ fn picture_seed(seed: u64, triple: &Triple) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// 1 x 3 x h x w in -1..1.
+/// 1 x 3 x h x w in 0..1.
 fn tensor(picture: &RgbImage) -> Result<Tensor> {
-    let unit = planes(picture, picture.dimensions(), 3)?;
-    Ok(unit.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?)
+    planes(picture, picture.dimensions(), 3)
 }
 
 /// 1 x 1 x h x w of 0 and 1.

@@ -7,7 +7,7 @@ pub mod files;
 mod load;
 
 pub use device::device;
-pub use load::{BUILT_IN, load};
+pub use load::{BUILT_IN, folder, load};
 
 use crate::diffusion::{Method, Noise};
 use anyhow::{Result, bail};
