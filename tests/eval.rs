@@ -345,6 +345,51 @@ fn reads_diffharmony_s_own_list() {
     assert!(refused().contains("test.jsonl: the list is empty"), "{}", refused());
 }
 
+/// Four subsets, each with lists for training beside the one for testing, and lists of all beside the folders.
+#[test]
+fn reads_iharmony4_as_it_is_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let mut lists = String::new();
+    for (name, id, side) in [
+        ("HAdobe5k", "a0001", 3000),
+        ("HCOCO", "c100220", 640),
+        ("HFlickr", "f800", 1024),
+        ("Hday2night", "d1000", 512),
+    ] {
+        let subset = root.join(name);
+        write_subset(&subset, name, &[(&format!("{id}_117600_1"), 50)]);
+        let (width, height) = (side, side * 2 / 3);
+        let inside = |x: u32| x < width / 2;
+        let save = |picture: RgbImage, path: &str| {
+            picture.save_with_format(subset.join(path), image::ImageFormat::Jpeg).unwrap();
+        };
+        let grey = |x: u32| Rgb([if inside(x) { 110 } else { 100 }; 3]);
+        save(RgbImage::from_fn(width, height, |x, _| grey(x)), &format!("composite_images/{id}_117600_1.jpg"));
+        save(RgbImage::from_pixel(width, height, Rgb([100; 3])), &format!("real_images/{id}.jpg"));
+        // HAdobe5k's masks are RGB.
+        let mask = GrayImage::from_fn(width, height, |x, _| Luma([if inside(x) { 255 } else { 0 }]));
+        let mask = image::DynamicImage::from(mask);
+        let mask = if name == "HAdobe5k" { mask.into_rgb8().into() } else { mask };
+        mask.save(subset.join(format!("masks/{id}_117600.png"))).unwrap();
+        fs::write(subset.join(format!("{name}_train.txt")), "b1_1_1.jpg\n").unwrap();
+        lists += &format!("{name}/composite_images/{id}_117600_1.jpg\n");
+    }
+    fs::write(root.join("IHD_test.txt"), lists).unwrap();
+    fs::write(root.join("IHD_train.txt"), "HCOCO/composite_images/c1_1_1.jpg\n").unwrap();
+
+    let subsets = dataset::subsets(root).unwrap();
+    let names: Vec<&str> = subsets.iter().map(|subset| subset.name.as_str()).collect();
+    assert_eq!(names, ["HAdobe5k", "HCOCO", "HFlickr", "Hday2night"]);
+    for size in [Size::Square256, Size::Native] {
+        for measured in eval::evaluate(&subsets, size, Background::Real, 2, halve, || {}).unwrap() {
+            let Measured { composite, harmonized, foreground, .. } = measured[0].unwrap();
+            assert!((foreground - 0.5).abs() < 1e-3, "{foreground}");
+            assert!((composite.fmse - 100.0).abs() < 2.0 && (harmonized.fmse - 25.0).abs() < 1.0, "{composite:?}");
+        }
+    }
+}
+
 #[test]
 fn untouched_composites_of_the_validation_sets() {
     let Some(root) = shared::folder("data/val") else { return };
