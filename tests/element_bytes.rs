@@ -5,6 +5,7 @@ mod common;
 use common::*;
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
+use gstharmonize::frame::Region;
 use std::sync::Arc;
 
 const FORMATS: [VideoFormat; 15] = [
@@ -93,8 +94,8 @@ impl Layout {
     }
 }
 
-/// Harmonizes one frame of `layout` with `mask`; which bytes have changed.
-fn changes(layout: &Layout, mask: impl Fn(usize, usize) -> u8) -> Vec<bool> {
+/// Harmonizes one frame of `layout` with `mask`, seen in `region`; which bytes have changed.
+fn changes(layout: &Layout, region: Option<Region>, mask: impl Fn(usize, usize) -> u8) -> Vec<bool> {
     let (width, height) = (layout.info.width() as usize, layout.info.height() as usize);
     let stride = width.next_multiple_of(4);
     let mut samples = vec![0; stride * height];
@@ -103,7 +104,7 @@ fn changes(layout: &Layout, mask: impl Fn(usize, usize) -> u8) -> Vec<bool> {
             samples[y * stride + x] = mask(x, y);
         }
     }
-    let element = element(&Arc::default());
+    let element = element(&Arc::new(Fake { region, ..Fake::default() }));
     element.set_property_from_str("mask-range", "full");
     let sent = layout.buffer();
     let mask = format!("video/x-raw,format=GRAY8,width={width},height={height},framerate=25/1");
@@ -116,8 +117,12 @@ fn changes(layout: &Layout, mask: impl Fn(usize, usize) -> u8) -> Vec<bool> {
 }
 
 fn check(layout: Layout, mask: impl Fn(usize, usize) -> u8 + Copy) {
+    check_in(None, layout, mask);
+}
+
+fn check_in(region: Option<Region>, layout: Layout, mask: impl Fn(usize, usize) -> u8 + Copy) {
     let may = layout.foreground(mask);
-    let did = changes(&layout, mask);
+    let did = changes(&layout, region, mask);
     let what =
         format!("{} {}x{} {:?}", layout.info.format(), layout.info.width(), layout.info.height(), layout.strides);
     for (i, (&may, &did)) in may.iter().zip(&did).enumerate() {
@@ -137,6 +142,13 @@ fn blob(x: usize, y: usize) -> u8 {
 fn only_the_foregrounds_colour_samples_change() {
     for format in FORMATS {
         check(Layout::new(format, 16, 10), blob);
+    }
+}
+
+#[test]
+fn a_crop_changes_the_foreground_alone_beyond_its_border_too() {
+    for format in FORMATS {
+        check_in(Some(Region { x: 5, y: 3, width: 4, height: 3 }), Layout::new(format, 16, 10), blob);
     }
 }
 

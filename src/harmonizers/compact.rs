@@ -5,8 +5,8 @@
 //! affine maps and a residual. Its features see the picture at half the proxy's size; statistics of foreground and
 //! background (moments, histograms, pooled features) reach every block through the embedding.
 
-use super::{Harmonizer, ProxyGrid, Sampling};
-use crate::diffusion::{self, Method, Noise, Prediction, Schedule, Spacing};
+use super::{Harmonizer, ProxyGrid, Run};
+use crate::diffusion::{self, Method, Prediction, Schedule, Spacing};
 use crate::nets::weights::channels_last;
 use crate::nets::{Conv2d, Init, Linear, Path, ResnetBlock, SelfAttention, embeddings};
 use anyhow::{Result, ensure};
@@ -244,10 +244,11 @@ fn upsample(x: &Tensor) -> Result<Tensor> {
 
 impl Harmonizer for Compact {
     fn grid(&self) -> ProxyGrid {
-        ProxyGrid { long_side: self.config.proxy_size, multiple: MULTIPLE }
+        ProxyGrid { long_side: self.config.proxy_size, multiple: MULTIPLE, crop: false }
     }
 
-    fn harmonize(&self, composite: &Tensor, mask: &Tensor, noise: &Noise, sampling: Sampling) -> Result<Tensor> {
+    fn harmonize(&self, composite: &Tensor, mask: &Tensor, run: &Run) -> Result<Tensor> {
+        let Run { noise, sampling, .. } = *run;
         let Config { schedule, train_timesteps, residual_scale, .. } = self.config;
         let steps = if sampling.steps == 0 { self.config.steps } else { sampling.steps } as usize;
         let trained = diffusion::Config {
@@ -263,6 +264,7 @@ impl Harmonizer for Compact {
         let mut x = field.f_to_device(self.device)?.f_expand([b, 3, h, w], false)?;
         let mut change = x.f_zeros_like()?;
         for (i, &t) in ddim.timesteps().iter().enumerate() {
+            run.check()?;
             change = self.forward(&x, composite, mask, &vec![t; b as usize], Kind::Float)?.f_mul(mask)?;
             x = ddim.step(i, &change.f_mul_scalar(residual_scale)?, &x, None)?;
         }

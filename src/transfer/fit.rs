@@ -57,7 +57,7 @@ pub fn fit(proxy: &Proxy, harmonized: &[f32]) -> Transfer {
             maps.push(std::array::from_fn(|i| map[i / 4][i % 4] as f32));
         }
     }
-    Transfer { cols, rows, maps }
+    Transfer { cols, rows, region: proxy.region, maps }
 }
 
 fn add(sum: &mut Moments, more: &Moments) {

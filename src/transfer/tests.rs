@@ -1,5 +1,5 @@
 use super::*;
-use crate::frame::{Colour, Format, Mask, Matrix, Picture, PictureMut, Plane, PlaneMut, Proxy, apply, proxy};
+use crate::frame::{Colour, Format, Mask, Matrix, Picture, PictureMut, Plane, PlaneMut, Proxy, View, apply, proxy};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ fn scattered(width: usize, height: usize, mask: impl Fn(usize, usize) -> f32) ->
             (state >> 40) as f32 / (1 << 24) as f32
         })
         .collect();
-    Proxy { width, height, rgb, mask: (0..n).map(|i| mask(i % width, i / width)).collect() }
+    Proxy { width, height, region: None, rgb, mask: (0..n).map(|i| mask(i % width, i / width)).collect() }
 }
 
 fn pixel(p: &Proxy, rgb: &[f32], i: usize) -> [f32; 3] {
@@ -172,7 +172,7 @@ fn lift(composite: &[u8], real: &[u8], mask: &Mask) -> Vec<u8> {
         planes[0] = Plane { data, stride };
         let picture = Picture { format, colour, width, height, planes };
         let long = width.max(height);
-        proxy(&picture, mask, (64 * width).div_ceil(long), (64 * height).div_ceil(long))
+        proxy(&picture, mask, View::whole((64 * width).div_ceil(long), (64 * height).div_ceil(long)))
     };
     let transfer = fit(&of(composite), &of(real).rgb);
     let mut out = composite.to_vec();

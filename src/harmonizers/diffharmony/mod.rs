@@ -128,18 +128,21 @@ impl DiffHarmony {
         method.sampler(&diffusion::Config { spacing, ..self.folder.scheduler.clone() }, steps)
     }
 
-    /// From noise to latents, scaled. Samplers that add noise take a draw at every step, as the original does.
+    /// From noise to latents, scaled. Samplers that add noise take a draw at every step, as the original does. `check` is
+    /// asked before each step, and its error ends the run.
     fn denoise(
         &self,
         start: &Tensor,
         condition: &Condition,
         sampler: &dyn Sampler,
         draws: &mut Draws,
+        check: &dyn Fn() -> Result<()>,
     ) -> Result<Tensor> {
         let condition = Tensor::f_cat(&[&condition.mask, &condition.latents], 1)?.f_to_kind(self.kind)?;
         let random = sampler.takes_draw(0);
         let mut z = start.f_mul_scalar(sampler.init_noise_sigma())?;
         for (i, &t) in sampler.timesteps().iter().enumerate() {
+            check()?;
             let emb = self.unet.time_embedding(&[t], self.kind, self.device)?;
             let scaled = z.f_mul_scalar(sampler.input_scale(i))?.f_to_kind(self.kind)?;
             let output = self.unet.forward(&Tensor::f_cat(&[&scaled, &condition], 1)?, &emb, &self.text)?;
@@ -172,7 +175,7 @@ impl DiffHarmony {
             latents: latents.f_mul_scalar(vae.config.scaling_factor)?,
             mask: mask.f_upsample_nearest2d([h / downscale, w / downscale], None, None)?,
         };
-        let latents = self.denoise(&start, &condition, &*sampler, draws)?;
+        let latents = self.denoise(&start, &condition, &*sampler, draws, &|| Ok(()))?;
         self.decode(&latents, composite, mask, decoder, Some(draws))
     }
 
