@@ -10,7 +10,7 @@ mod load;
 pub use crate::nets::weights::Malformed;
 pub use device::device;
 pub use info::{Info, Part, info};
-pub use load::{BUILT_IN, load};
+pub use load::{BUILT_IN, folder, load};
 
 use crate::diffusion::{Method, Noise};
 use anyhow::{Result, bail, ensure};
