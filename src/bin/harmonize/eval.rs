@@ -1,6 +1,6 @@
 //! `harmonize eval`: how close a model comes to the truth on a data set.
 
-use crate::model::{self, ModelArgs};
+use crate::options::{self, ModelArgs};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use gstharmonize::eval::dataset::{self, Subset};
@@ -142,7 +142,7 @@ fn reference(args: &Args, subsets: &[Subset]) -> Result<()> {
 }
 
 fn progress(subsets: &[Subset]) -> ProgressBar {
-    model::progress(subsets.iter().map(|subset| subset.triples.len() as u64).sum(), "harmonizing")
+    options::progress(subsets.iter().map(|subset| subset.triples.len() as u64).sum(), "harmonizing")
 }
 
 fn print(report: &(impl Display + Serialize), args: &Args) -> Result<()> {
