@@ -55,17 +55,18 @@ const REPLACEMENTS: [&str; 9] =
     ["nothing", "empty", "folder", "dangling link", "loop", "/dev/zero", "FIFO", "zeros", "noise"];
 
 /// Puts at `file`, where there is nothing yet, what is left of the file or folder `good` when it is spoilt in the `number`th
-/// way; after the last comes the first, with other numbers in it.
-pub fn spoil(file: &Path, good: &Path, number: usize, random: &mut Random) -> String {
+/// way; after the last comes the first, with other numbers in it. What a model can do without is never just missing.
+pub fn spoil(file: &Path, good: &Path, needed: bool, number: usize, random: &mut Random) -> String {
     let edits: &[Edit] = match good.extension().and_then(|extension| extension.to_str()) {
         Some("json") => &CONFIGURATION,
         Some("safetensors") => &WEIGHTS,
         _ => &[],
     };
-    let way = number % (edits.len() + REPLACEMENTS.len());
+    let replacements = &REPLACEMENTS[if needed { 0 } else { 1 }..];
+    let way = number % (edits.len() + replacements.len());
     match edits.get(way) {
         Some(edit) => edit(file, &fs::read(good).unwrap(), random),
-        None => replace(file, REPLACEMENTS[way - edits.len()], random),
+        None => replace(file, replacements[way - edits.len()], random),
     }
 }
 
