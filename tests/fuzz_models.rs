@@ -30,7 +30,7 @@ const SLACK: u64 = 16 << 20;
 
 const DIFFUSERS: [&str; 2] = ["config.json", "diffusion_pytorch_model.safetensors"];
 
-/// A good model folder, and which of its files are read when it is loaded.
+/// A good model folder, and the files and folders that are read when it is loaded.
 struct Model {
     root: PathBuf,
     files: Vec<PathBuf>,
@@ -41,9 +41,15 @@ impl Model {
     fn new(root: &Path, parts: &[(&str, &[&str])]) -> Self {
         let file =
             |(part, names): &(&str, &[&str])| names.iter().map(|name| Path::new(part).join(name)).collect::<Vec<_>>();
-        let folders =
-            parts.iter().map(|(part, _)| PathBuf::from(part)).filter(|part| part.starts_with("base")).collect();
+        let folders = parts.iter().map(|(part, _)| PathBuf::from(part)).filter(|part| part != Path::new("")).collect();
         Self { root: root.into(), files: parts.iter().flat_map(file).collect(), folders }
+    }
+
+    /// What can be spoilt, which the plain autoencoder can't where the Harmony-VAE decodes: it isn't read.
+    fn places(&self) -> Vec<&Path> {
+        let idle = self.files.iter().any(|file| file.starts_with("condition_vae")).then_some("base/vae");
+        let all = self.files.iter().chain(&self.folders).map(PathBuf::as_path);
+        all.filter(|place| idle.is_none_or(|idle| !place.starts_with(idle))).collect()
     }
 
     /// Links to the files but for `without`.
@@ -78,24 +84,18 @@ fn good(folder: &Path) -> Vec<Model> {
     good
 }
 
-/// The `number`th corrupted folder; returns what is wrong with it.
+/// The `number`th corrupted folder: each file and folder of each model in turn; returns what is wrong with it.
 fn corrupted(models: &[Model], number: usize, folder: &Path) -> String {
     let mut random = Random(number as u64);
     let model = &models[number % models.len()];
-    // The Harmony-VAE decodes instead of the plain one, which is then not read.
-    let read =
-        |file: &&PathBuf| !(model.files.iter().any(|f| f.starts_with("condition_vae")) && file.starts_with("base/vae"));
-    if !model.folders.is_empty() && random.below(20) == 0 {
-        let folders: Vec<_> = model.folders.iter().filter(read).collect();
-        let part = *random.pick(&folders);
-        model.link(folder, part);
-        return format!("{}: {}", part.display(), corrupt::replace(&folder.join(part), &mut random));
-    }
-    let files: Vec<_> = model.files.iter().filter(read).collect();
-    let file = *random.pick(&files);
-    model.link(folder, file);
-    let good = fs::read(model.root.join(file)).unwrap();
-    format!("{}: {}", file.display(), corrupt::spoil(&folder.join(file), &good, &mut random))
+    let places = model.places();
+    let (round, place) = (number / models.len() / places.len(), number / models.len() % places.len());
+    let place = places[place];
+    model.link(folder, place);
+    // The decoder's own network and the refinement, which the released layout has beside `base`.
+    let needed = place.extension().is_some() || place.starts_with("base");
+    let how = corrupt::spoil(&folder.join(place), &model.root.join(place), needed, round, &mut random);
+    format!("{}: {how}", place.display())
 }
 
 fn load(folder: &Path) -> anyhow::Result<()> {
@@ -109,6 +109,7 @@ fn fault(folder: &Path) -> Option<String> {
         Ok(Ok(())) => Some("loads".into()),
         Ok(Err(error)) => {
             let error = format!("{error:#}");
+
             let lacks = error.contains("alloc") || !error.contains(folder.to_str().unwrap()) || error.len() > 20_000;
             lacks.then(|| format!("is refused with {error:.2000}"))
         }

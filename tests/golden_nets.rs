@@ -214,6 +214,7 @@ fn hyper_parameters_that_are_not_honoured_are_named() {
     refused("base/unet", &unet, "down_block_types", vec!["DownBlock2D"].into());
     refused("base/unet", &unet, "downsample_padding", 2.into());
     refused("base/unet", &unet, "layers_per_block", (1i64 << 60).into());
+    refused("base/unet", &unet, "layers_per_block", 129.into());
     refused("base/unet", &unet, "of_the_future", 0.into());
     let vae = |json: &str| VaeConfig::parse(json).map(drop);
     refused("base/vae", &vae, "use_quant_conv", false.into());

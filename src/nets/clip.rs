@@ -47,7 +47,7 @@ impl ClipConfig {
             vocab_size: c.count("vocab_size", 49408)?,
             hidden_size: c.count("hidden_size", 512)?,
             intermediate_size: c.count("intermediate_size", 2048)?,
-            num_hidden_layers: c.count("num_hidden_layers", 12)?,
+            num_hidden_layers: c.layers("num_hidden_layers", 12)?,
             num_attention_heads: c.count("num_attention_heads", 8)?,
             max_position_embeddings: c.count("max_position_embeddings", 77)?,
             layer_norm_eps: c.number("layer_norm_eps", 1e-5)?,

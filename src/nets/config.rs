@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 /// Larger counts are mistakes: no network here has 10^5 channels, and products of what passes can't overflow.
 const MAX_COUNT: i64 = 65536;
 const MAX_BLOCKS: usize = 16;
+/// Layers cost time and memory even where nobody has weights for them.
+const MAX_LAYERS: i64 = 128;
 
 /// The hyper-parameters nobody has asked for yet.
 #[derive(Debug)]
@@ -41,6 +43,13 @@ impl Config {
             Some(value) => count(key, &value),
             None => default.into().ok_or_else(|| anyhow!("{key} is missing")),
         }
+    }
+
+    /// Layers in a row: an integer from 1 to 128.
+    pub fn layers(&mut self, key: &str, default: i64) -> Result<i64> {
+        let layers = self.count(key, default)?;
+        ensure!(layers <= MAX_LAYERS, "{key} holds {layers}: expected an integer from 1 to {MAX_LAYERS}");
+        Ok(layers)
     }
 
     pub fn counts(&mut self, key: &str) -> Result<Vec<i64>> {

@@ -38,7 +38,7 @@ impl VaeConfig {
             in_channels: c.count("in_channels", 3)?,
             out_channels: c.count("out_channels", 3)?,
             latent_channels: c.count("latent_channels", 4)?,
-            layers_per_block: c.count("layers_per_block", 1)?,
+            layers_per_block: c.layers("layers_per_block", 1)?,
             norm_num_groups: c.count("norm_num_groups", 32)?,
             scaling_factor: c.number("scaling_factor", 0.18215)?,
             additional_in_channels: conditional.then(|| c.count("additional_in_channels", 1)).transpose()?,

@@ -27,35 +27,47 @@ impl Random {
     }
 }
 
-/// A way: spoils `file`, which holds `good`, and says how.
-type Way = fn(file: &Path, good: &[u8], random: &mut Random) -> String;
+/// Spoils `good`, writes it to `file` and says how.
+type Edit = fn(file: &Path, good: &[u8], random: &mut Random) -> String;
 
-/// Spoils the weights or the configuration `good` and writes them to `file`, which isn't there yet.
-pub fn spoil(file: &Path, good: &[u8], random: &mut Random) -> String {
-    let ways: &[Way] = match file.extension().is_some_and(|extension| extension == "json") {
-        true => &[cut, replaced, config_value, config_value, config_value, config_key, bomb],
-        false => &[
-            cut,
-            longer,
-            replaced,
-            pickled,
-            header_length,
-            header_flipped,
-            header_flipped,
-            offsets,
-            offsets,
-            shape,
-            shape,
-            dtype,
-            duplicate,
-            renamed,
-            not_finite,
-            not_finite,
-            nested,
-            sparse,
-        ],
+const WEIGHTS: [Edit; 17] = [
+    cut,
+    longer,
+    pickled,
+    header_length,
+    header_flipped,
+    header_flipped,
+    offsets,
+    offsets,
+    shape,
+    shape,
+    dtype,
+    duplicate,
+    renamed,
+    not_finite,
+    not_finite,
+    nested,
+    sparse,
+];
+const CONFIGURATION: [Edit; 10] =
+    [cut, config_value, config_value, config_value, config_value, config_value, config_key, config_key, bomb, bomb];
+const REPLACEMENTS: [&str; 9] =
+    ["nothing", "empty", "folder", "dangling link", "loop", "/dev/zero", "FIFO", "zeros", "noise"];
+
+/// Puts at `file`, where there is nothing yet, what is left of the file or folder `good` when it is spoilt in the `number`th
+/// way; after the last comes the first, with other numbers in it. What a model can do without is never just missing.
+pub fn spoil(file: &Path, good: &Path, needed: bool, number: usize, random: &mut Random) -> String {
+    let edits: &[Edit] = match good.extension().and_then(|extension| extension.to_str()) {
+        Some("json") => &CONFIGURATION,
+        Some("safetensors") => &WEIGHTS,
+        _ => &[],
     };
-    random.pick(ways)(file, good, random)
+    let replacements = &REPLACEMENTS[if needed { 0 } else { 1 }..];
+    let way = number % (edits.len() + replacements.len());
+    match edits.get(way) {
+        Some(edit) => edit(file, &fs::read(good).unwrap(), random),
+        None => replace(file, replacements[way - edits.len()], random),
+    }
 }
 
 fn cut(file: &Path, good: &[u8], random: &mut Random) -> String {
@@ -71,14 +83,8 @@ fn longer(file: &Path, good: &[u8], random: &mut Random) -> String {
     format!("{more} bytes longer")
 }
 
-fn replaced(file: &Path, _: &[u8], random: &mut Random) -> String {
-    replace(file, random)
-}
-
-/// Puts something else than a file or folder of the right kind at `file`.
-pub fn replace(file: &Path, random: &mut Random) -> String {
-    let what =
-        *random.pick(&["nothing", "empty", "folder", "dangling link", "loop", "/dev/zero", "FIFO", "zeros", "noise"]);
+/// Something else than a file or a folder of the right kind.
+fn replace(file: &Path, what: &str, random: &mut Random) -> String {
     match what {
         "nothing" => (),
         "empty" => fs::write(file, "").unwrap(),

@@ -106,7 +106,8 @@ impl Folder {
         let scheduler = base.join("scheduler").join("scheduler_config.json");
         let scheduler = diffusion::Config::from_json(&files::read_text(&scheduler)?)
             .with_context(|| scheduler.display().to_string())?;
-        let optional = |name| folder.join(name).is_dir().then(|| part(folder, name)).transpose();
+        // A link to nowhere is a mistake, not a part that isn't there.
+        let optional = |name| folder.join(name).symlink_metadata().is_ok().then(|| part(folder, name)).transpose();
         let (condition_vae, taesd) = (optional("condition_vae")?, optional("taesd")?);
         let decoder = config.decoder.unwrap_or(match condition_vae {
             Some(_) => Decoder::ConditionVae,
