@@ -37,8 +37,7 @@ impl Golden {
 
     /// The network of the folder `part`, its every tensor used.
     fn build<N>(&self, part: &str, file: &str, new: impl Fn(&Path) -> Result<N>) -> N {
-        let bytes = std::fs::read(self.folder.join(part).join(file)).unwrap();
-        let weights = Weights::from_safetensors(&bytes, Device::Cpu).unwrap();
+        let weights = Weights::open(&self.folder.join(part).join(file), Device::Cpu, Kind::Float).unwrap();
         let network = new(&weights.root()).unwrap();
         weights.finish().unwrap();
         network

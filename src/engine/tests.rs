@@ -106,35 +106,6 @@ fn a_worker_that_dies_while_it_warms_up_is_an_error_not_a_wait() {
     assert!(format!("{error:#}").contains("warming up"), "{error:#}");
 }
 
-/// A mask that is full on 10 x 6 pixels from (x, y) on.
-fn small_foreground(x: usize, y: usize) -> Mask {
-    let (width, height) = (160, 90);
-    let inside = |i: &usize| (x..x + 10).contains(&(i % width)) && (y..y + 6).contains(&(i / width));
-    Mask { width, height, data: (0..width * height).map(|i| if inside(&i) { 255 } else { 0 }).collect() }
-}
-
-#[test]
-fn a_model_that_wants_crops_sees_small_foregrounds_in_one() {
-    let engine = |crop| {
-        let model = Fake { gain: 1.5, crop, takes: Duration::ZERO, panics_on_seed: false };
-        Engine::new(Arc::new(model), Device::Cpu, 1).unwrap()
-    };
-    let mask = small_foreground(140, 80);
-    assert_eq!(engine(false).view(&mask, 0), View::whole(16, 8));
-    let engine = engine(true);
-    let view = engine.view(&mask, 0);
-    assert_eq!(view, View { region: Some(Region { x: 136, y: 78, width: 20, height: 12 }), cols: 16, rows: 8 });
-    assert_eq!(engine.view(&mask, 64).region.map(|region| region.width), Some(80), "no magnification");
-    assert_eq!(engine.view(&mask, 88), View::whole(88, 48));
-    let filled = Mask { data: vec![255; 160 * 90], ..mask.clone() };
-    assert_eq!(engine.view(&filled, 0), View::whole(16, 8));
-
-    // Through the engine, and back to its place on the frame.
-    let seen = Proxy { region: view.region, ..proxy(0.2) };
-    let transfer = engine.submit(seen, REQUEST).wait().unwrap().unwrap();
-    assert_eq!((transfer.region, transfer.cols, transfer.rows), (view.region, 16, 8));
-}
-
 /// Goes on until it is cancelled, for half a minute at most; counts the runs that it has ended.
 struct Patient {
     ended: Arc<AtomicUsize>,
@@ -168,4 +139,33 @@ fn a_cancelled_inference_makes_way_for_the_next() {
     assert!(engine.submit(proxy(0.2), quick).wait().unwrap().is_ok());
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert_eq!(ended.load(Ordering::SeqCst), 3, "the warm-up, the cancelled run and the next");
+}
+
+/// A mask that is full on 10 x 6 pixels from (x, y) on.
+fn small_foreground(x: usize, y: usize) -> Mask {
+    let (width, height) = (160, 90);
+    let inside = |i: &usize| (x..x + 10).contains(&(i % width)) && (y..y + 6).contains(&(i / width));
+    Mask { width, height, data: (0..width * height).map(|i| if inside(&i) { 255 } else { 0 }).collect() }
+}
+
+#[test]
+fn a_model_that_wants_crops_sees_small_foregrounds_in_one() {
+    let engine = |crop| {
+        let model = Fake { gain: 1.5, crop, takes: Duration::ZERO, panics_on_seed: false };
+        Engine::new(Arc::new(model), Device::Cpu, 1).unwrap()
+    };
+    let mask = small_foreground(140, 80);
+    assert_eq!(engine(false).view(&mask, 0), View::whole(16, 8));
+    let engine = engine(true);
+    let view = engine.view(&mask, 0);
+    assert_eq!(view, View { region: Some(Region { x: 136, y: 78, width: 20, height: 12 }), cols: 16, rows: 8 });
+    assert_eq!(engine.view(&mask, 64).region.map(|region| region.width), Some(80), "no magnification");
+    assert_eq!(engine.view(&mask, 88), View::whole(88, 48));
+    let filled = Mask { data: vec![255; 160 * 90], ..mask.clone() };
+    assert_eq!(engine.view(&filled, 0), View::whole(16, 8));
+
+    // Through the engine, and back to its place on the frame.
+    let seen = Proxy { region: view.region, ..proxy(0.2) };
+    let transfer = engine.submit(seen, REQUEST).wait().unwrap().unwrap();
+    assert_eq!((transfer.region, transfer.cols, transfer.rows), (view.region, 16, 8));
 }

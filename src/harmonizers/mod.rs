@@ -6,6 +6,7 @@ pub mod diffharmony;
 pub mod files;
 mod load;
 
+pub use crate::nets::weights::Malformed;
 pub use device::device;
 pub use load::{BUILT_IN, load};
 

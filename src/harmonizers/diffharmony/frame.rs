@@ -1,7 +1,7 @@
 //! A proxy's way through DiffHarmony: padded to the network's multiple with its aspect kept, one deterministic pass, cropped.
 
 use super::super::{Harmonizer, ProxyGrid, Run};
-use super::{Condition, Config, Decoder, DiffHarmony};
+use super::{Condition, Decoder, DiffHarmony};
 use crate::diffusion::Noise;
 use anyhow::Result;
 use tch::{Kind, Tensor};
@@ -67,8 +67,7 @@ impl DiffHarmony {
 
 impl Harmonizer for DiffHarmony {
     fn grid(&self) -> ProxyGrid {
-        let Config { size: long_side, crop, .. } = self.folder.config;
-        ProxyGrid { long_side, multiple: 1, crop }
+        ProxyGrid { long_side: self.folder.config.size, multiple: 1, crop: self.folder.config.crop }
     }
 
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, run: &Run) -> Result<Tensor> {
