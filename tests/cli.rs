@@ -42,7 +42,7 @@ fn help_teaches_every_command() {
         String::from_utf8(output.stdout).unwrap()
     };
     let overview = text(&["--help"]);
-    for command in ["image", "video", "eval", "bench", "train"] {
+    for command in ["image", "video", "eval", "bench", "train", "model"] {
         assert!(overview.contains(&format!("\n  {command} ")), "{overview}");
         let help = text(&[command, "--help"]);
         assert!(help.contains("Examples:") && help.contains(&format!("harmonize {command} ")), "{help}");

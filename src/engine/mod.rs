@@ -156,7 +156,7 @@ impl Worker {
         let harmonized = harmonized.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?;
         let harmonized = Vec::<f32>::try_from(&harmonized)?;
         ensure!(harmonized.iter().all(|v| v.is_finite()), "the model answered with values that are not finite");
-        Ok(transfer::fit(proxy, &harmonized))
+        Ok(transfer::fit(proxy, &harmonized, self.model.grid().cell as usize))
     }
 }
 

@@ -244,7 +244,7 @@ fn upsample(x: &Tensor) -> Result<Tensor> {
 
 impl Harmonizer for Compact {
     fn grid(&self) -> ProxyGrid {
-        ProxyGrid { long_side: self.config.proxy_size, multiple: MULTIPLE, crop: false }
+        ProxyGrid { long_side: self.config.proxy_size, multiple: MULTIPLE, cell: 1, crop: false }
     }
 
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, run: &Run) -> Result<Tensor> {

@@ -17,7 +17,7 @@ pub const BUILT_IN: [(&str, &str, &[u8]); 1] = [(
 )];
 
 const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
+pub const WEIGHTS: &str = "model.safetensors";
 
 /// Loads a built-in model or a model folder. Every tensor's name, shape, kind and values are checked.
 pub fn load(model: &str, device: Device, precision: Precision) -> Result<Arc<dyn Harmonizer>> {
@@ -49,23 +49,28 @@ pub fn folder(model: &str) -> Result<&Path> {
 }
 
 fn compact(config: &str, weights: Weights, device: Device, precision: Precision) -> Result<Arc<dyn Harmonizer>> {
-    #[derive(serde::Deserialize)]
-    struct Class {
-        class: String,
-    }
-    let class = serde_json::from_str::<Class>(config).context(CONFIG)?.class;
-    ensure!(
-        class == "compact",
-        "{CONFIG} asks for class {class:?}: this plugin knows compact, and diffharmony by its folders unet and vae"
-    );
+    let config = compact_config(config).context(CONFIG)?;
     ensure!(
         matches!(precision, Precision::Auto | Precision::F32),
         "precision {precision} was asked for: compact is known to bear f32 alone"
     );
-    let config: Config = serde_json::from_str(config).context(CONFIG)?;
     let harmonizer = Compact::new(&weights.root(), config, device).context(WEIGHTS)?;
     weights.finish().context(WEIGHTS)?;
     Ok(Arc::new(harmonizer))
+}
+
+/// The configuration of a folder that is none of diffharmony's.
+pub fn compact_config(json: &str) -> Result<Config> {
+    #[derive(serde::Deserialize)]
+    struct Class {
+        class: String,
+    }
+    let class = serde_json::from_str::<Class>(json)?.class;
+    ensure!(
+        class == "compact",
+        "it asks for class {class:?}: this plugin knows compact, and diffharmony by its folders unet and vae"
+    );
+    Ok(serde_json::from_str(json)?)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
 const CONFIG: &str = "config.json";
-const WEIGHTS: [&str; 2] = ["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"];
+pub const WEIGHTS: [&str; 2] = ["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"];
 
 /// What makes a picture of latents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -84,12 +84,20 @@ pub struct Folder {
 impl Folder {
     /// Whether `folder` looks like one of these.
     pub fn is_one(folder: &Path) -> bool {
-        base(folder).join("unet").is_dir()
+        Self::base(folder).join("unet").is_dir()
+    }
+
+    /// Where in `folder` the `unet` lies, if it is one of these.
+    pub fn base(folder: &Path) -> PathBuf {
+        match folder.join("base") {
+            base if base.is_dir() => base,
+            _ => folder.to_owned(),
+        }
     }
 
     /// Finds every part and reads the configurations; weights stay unread.
     pub fn open(folder: &Path) -> Result<Self> {
-        let base = base(folder);
+        let base = Self::base(folder);
         let config = match folder.join(CONFIG) {
             file if file.exists() => config(&file)?,
             _ => Config::default(),
@@ -128,13 +136,6 @@ impl Folder {
     pub fn sampling(&self, sampling: Sampling) -> (Method, usize) {
         let steps = if sampling.steps == 0 { self.config.steps } else { sampling.steps };
         (sampling.method.unwrap_or(self.method), steps as usize)
-    }
-}
-
-fn base(folder: &Path) -> PathBuf {
-    match folder.join("base") {
-        base if base.is_dir() => base,
-        _ => folder.to_owned(),
     }
 }
 

@@ -8,7 +8,10 @@
 mod check;
 mod folder;
 mod frame;
+mod info;
 pub mod null_text;
+
+pub(super) use info::info;
 
 pub use folder::{Config, Decoder, Folder, Part};
 
@@ -89,8 +92,18 @@ impl DiffHarmony {
             unet,
             text,
         };
-        check::fits(&model)?;
+        model.configs().fit()?;
         Ok(model)
+    }
+
+    fn configs(&self) -> check::Configs {
+        check::Configs {
+            unet: Some(self.unet.config.clone()),
+            vae: self.vae.as_ref().map(|vae| vae.config.clone()),
+            condition_vae: self.condition_vae.as_ref().map(|vae| vae.config.clone()),
+            taesd: self.taesd.as_ref().map(|taesd| taesd.config.clone()),
+            refinement: self.refinement.as_ref().map(|refinement| refinement.config.clone()),
+        }
     }
 
     pub fn folder(&self) -> &Folder {
@@ -236,7 +249,7 @@ impl Loader {
             Ok(network)
         };
         let network: Result<N> = load();
-        network.with_context(|| part.weights.display().to_string())
+        network.with_context(|| part.name)
     }
 
     fn optional<N>(&self, part: Option<Part>, new: impl FnOnce(&nets::Path, &str) -> Result<N>) -> Result<Option<N>> {

@@ -4,8 +4,9 @@ mod file;
 mod header;
 mod values;
 
-pub use header::Malformed;
+pub use header::{Dtype, Malformed, Stored};
 
+use super::config::few;
 use anyhow::{Context, Result, anyhow, ensure};
 use file::File;
 use std::cell::RefCell;
@@ -30,8 +31,8 @@ enum Source {
     Given(RefCell<BTreeMap<String, Tensor>>),
     /// The same of a file, each copied out of it in `kind` when it is asked for.
     File { file: RefCell<File>, kind: Kind },
-    /// Every parameter has its shape and no memory: one zero, seen at every index.
-    Shapes,
+    /// Every parameter has its shape and no memory: one zero, seen at every index. Named as in the map where names differ.
+    Shapes(BTreeMap<String, Vec<i64>>),
 }
 
 /// A parameter, or another constant that a network computes once: read by any number of threads, written by none.
@@ -75,7 +76,12 @@ impl Weights {
 
     /// Parameters that have nothing but names and shapes, to know what a configuration asks for.
     pub fn shapes() -> Self {
-        Self::from(Source::Shapes, Device::Cpu)
+        Self::shapes_of(BTreeMap::new())
+    }
+
+    /// The same for a file that holds the `known` shapes: where a parameter goes by several names, the file's is asked for.
+    pub fn shapes_of(known: BTreeMap<String, Vec<i64>>) -> Self {
+        Self::from(Source::Shapes(known), Device::Cpu)
     }
 
     /// Parameters by name, used as they are.
@@ -107,16 +113,13 @@ impl Weights {
     /// The parameters that were made here, new or as shapes; those that were given or read belong to the network alone. An error
     /// names what the network has no place for.
     pub fn finish(self) -> Result<BTreeMap<String, Tensor>> {
-        let surplus: Vec<_> = match &self.source {
+        let surplus = match &self.source {
             Source::Given(tensors) => tensors.borrow().keys().cloned().collect(),
             Source::File { file, .. } => file.borrow().left.keys().cloned().collect(),
-            Source::New | Source::Shapes => Vec::new(),
+            Source::New | Source::Shapes(_) => Vec::new(),
         };
         if !surplus.is_empty() {
-            let more = surplus.len().saturating_sub(NAMED);
-            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-            let names = surplus[..surplus.len().min(NAMED)].join(", ");
-            return Err(self.blame(anyhow!("tensors that the configuration has no place for: {names}{more}")));
+            return Err(self.blame(anyhow!("tensors that the configuration has no place for: {}", few(&surplus))));
         }
         Ok(self.made.into_inner())
     }
@@ -141,16 +144,13 @@ impl Weights {
                 fits(&name, &stored.shape, shape)?;
                 return Ok(file.copy(&name, &stored, *kind)?.f_to_device(self.device)?);
             }
-            Source::Shapes => Tensor::f_zeros([1], (Kind::Float, self.device))?.f_expand(shape, false)?,
+            Source::Shapes(_) => Tensor::f_zeros([1], (Kind::Float, self.device))?.f_expand(shape, false)?,
             Source::New => new(shape, init, self.device)?,
         };
         self.made.borrow_mut().insert(name, tensor.shallow_clone());
         Ok(tensor)
     }
 }
-
-/// Surplus tensors that an error names.
-const NAMED: usize = 16;
 
 fn missing(name: &str) -> anyhow::Error {
     anyhow!("tensor {name} is missing")
@@ -207,7 +207,8 @@ impl Path<'_> {
         match &self.weights.source {
             Source::Given(tensors) => tensors.borrow().get(&self.sub(name).prefix).map(Tensor::size),
             Source::File { file, .. } => file.borrow().left.get(&self.sub(name).prefix).map(|t| t.shape.clone()),
-            Source::New | Source::Shapes => None,
+            Source::Shapes(known) => known.get(&self.sub(name).prefix).cloned(),
+            Source::New => None,
         }
     }
 
@@ -216,6 +217,17 @@ impl Path<'_> {
         let parameter = self.weights.get(self.sub(name).prefix, shape, init);
         parameter.map(Param).map_err(|e| self.weights.blame(e))
     }
+}
+
+/// What a safetensors file holds, by its header alone. Errors name the file.
+pub fn stored(path: &std::path::Path) -> Result<BTreeMap<String, Stored>> {
+    let file = File::open(path).with_context(|| format!("can't read {}", path.display()))?;
+    Ok(file.left)
+}
+
+/// The same of one inside the plugin.
+pub fn stored_within(bytes: &'static [u8]) -> Result<BTreeMap<String, Stored>> {
+    Ok(File::within(bytes)?.left)
 }
 
 /// Every tensor of a safetensors file in f32, on the CPU. Errors name the file and the tensor.
