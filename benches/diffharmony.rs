@@ -25,21 +25,15 @@ struct Model {
     kind: Kind,
 }
 
-fn weights(folder: &Path, kind: Kind) -> Result<Weights> {
-    let tensors = Tensor::read_safetensors(folder.join(WEIGHTS))?;
-    let tensors = tensors.into_iter().map(|(name, t)| Ok((name, t.f_to_kind(kind)?))).collect::<Result<_>>()?;
-    Ok(Weights::given(tensors, Device::Cpu))
-}
-
 impl Model {
     fn load(folder: &Path, kind: Kind) -> Result<Self> {
         let read = |name: &str| std::fs::read_to_string(folder.join(name)).with_context(|| name.to_owned());
         let config = UNet2DConditionConfig::parse(&read("base/unet/config.json")?)?;
-        let unet_weights = weights(&folder.join("base/unet"), kind)?;
+        let unet_weights = Weights::open(&folder.join("base/unet").join(WEIGHTS), Device::Cpu, kind)?;
         let unet = UNet2DConditionModel::new(&unet_weights.root(), config)?;
         unet_weights.finish()?;
         let config = VaeConfig::parse(&read("base/vae/config.json")?)?;
-        let vae_weights = weights(&folder.join("base/vae"), kind)?;
+        let vae_weights = Weights::open(&folder.join("base/vae").join(WEIGHTS), Device::Cpu, kind)?;
         let vae = Vae::new(&vae_weights.root(), config)?;
         vae_weights.finish()?;
         let schedule = Config::from_json(&read("base/scheduler/scheduler_config.json")?)?;

@@ -3,6 +3,7 @@
 //! `elements` is all that knows GStreamer; it uses `engine`, which ties together `frame` (raw pictures), `transfer`
 //! (colour maps) and `harmonizers` (diffusion models, built from `nets` and `diffusion`). Nothing points back.
 
+pub mod convert;
 pub mod diffusion;
 pub mod elements;
 pub mod engine;

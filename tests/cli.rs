@@ -42,7 +42,7 @@ fn help_teaches_every_command() {
         String::from_utf8(output.stdout).unwrap()
     };
     let overview = text(&["--help"]);
-    for command in ["image", "video", "eval", "bench", "train"] {
+    for command in ["image", "video", "eval", "bench", "train", "model"] {
         assert!(overview.contains(&format!("\n  {command} ")), "{overview}");
         let help = text(&[command, "--help"]);
         assert!(help.contains("Examples:") && help.contains(&format!("harmonize {command} ")), "{help}");
@@ -76,11 +76,14 @@ fn arguments_out_of_range_are_refused() {
         assert_eq!(output.status.code(), Some(2), "{strength}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("--strength"), "{strength}");
     }
-    for option in ["--steps=1001", "--proxy-size=4097"] {
+    for option in ["--steps=1001", "--proxy-size=4097", "--sampler=heun", "--precision=f64"] {
         let output = harmonize(folder.path(), &["video", "--composite=a", "--mask=b", "-o", "c.mp4", option]);
         assert_eq!(output.status.code(), Some(2), "{option}");
         assert!(String::from_utf8_lossy(&output.stderr).contains(&option[..7]), "{option}");
     }
+    let args = ["image", "composite.png", "mask.png", "-o", "out.png", "--device=cpu", "--precision=f16"];
+    let sentence = refused(folder.path(), &args);
+    assert!(sentence.contains("precision f16") && sentence.contains("compact"), "{sentence}");
 }
 
 #[test]
@@ -107,6 +110,9 @@ fn image_changes_the_foreground_alone() {
     run("half.png", &["--strength", "0.5"]);
     run("none.png", &["--strength", "0"]);
     run("seed.png", &["--seed", "7"]);
+    run("f32.png", &["--precision", "f32", "--sampler", "ddim", "--steps", "1"]);
+    run("ddim.png", &["--steps", "3"]);
+    run("euler.png", &["--steps", "3", "--sampler", "euler"]);
     let open = |name: &str| image::open(path(name)).unwrap().into_rgb8();
     let (composite, whole) = (open("composite.png"), open("whole.png"));
     let mask = image::open(path("mask.png")).unwrap().into_luma8();
@@ -119,6 +125,8 @@ fn image_changes_the_foreground_alone() {
     assert!(all > 1000 && half > all / 3 && half < all * 2 / 3, "half {half} of {all}");
     assert_eq!(open("none.png"), composite);
     assert_eq!(open("again.png"), whole);
+    assert_eq!(open("f32.png"), whole, "the model's own choices");
+    assert_ne!(open("euler.png"), open("ddim.png"));
     assert_ne!(open("seed.png"), whole);
 
     let sheet = open("sheet.png");

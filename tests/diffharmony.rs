@@ -4,8 +4,9 @@ mod shared;
 
 use gstharmonize::diffusion::{Method, Noise};
 use gstharmonize::engine::{Engine, Request};
-use gstharmonize::frame::Proxy;
-use gstharmonize::harmonizers::{self, Harmonizer, ModelSpec, Precision, Sampling};
+use gstharmonize::eval::still;
+use gstharmonize::frame::{Mask, Proxy, Region};
+use gstharmonize::harmonizers::{self, Harmonizer, ModelSpec, Precision, Run, Sampling};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -53,7 +54,8 @@ fn scene(b: i64, h: i64, w: i64) -> (Tensor, Tensor) {
 
 fn harmonize(model: &dyn Harmonizer, scene: &(Tensor, Tensor), seed: u64, method: Option<Method>) -> Tensor {
     let _guard = tch::no_grad_guard();
-    model.harmonize(&scene.0, &scene.1, &Noise::fixed(seed), Sampling { method, steps: 3 }).unwrap()
+    let noise = Noise::fixed(seed);
+    model.harmonize(&scene.0, &scene.1, &Run::new(&noise, Sampling { method, steps: 3 })).unwrap()
 }
 
 fn change(a: &Tensor, b: &Tensor) -> f64 {
@@ -201,7 +203,7 @@ fn workers_share_one_model_and_agree() {
         let frame = |level: usize| {
             let ramp = |i: usize| 0.1 * level as f32 + 0.5 * (i % 96) as f32 / 96.0;
             let rgb = (0..3 * 96 * 54).map(ramp).collect();
-            Proxy { width: 96, height: 54, rgb, mask: vec![1.0; 96 * 54] }
+            Proxy { width: 96, height: 54, region: None, rgb, mask: vec![1.0; 96 * 54] }
         };
         let request = Request { sampling: Sampling { method: None, steps: 2 }, seed: 3 };
         let pending: Vec<_> = (0..4).map(|level| engine.submit(frame(level), request)).collect();
@@ -210,6 +212,44 @@ fn workers_share_one_model_and_agree() {
     let one = run(1);
     assert!(one == run(2));
     assert!(one[0] != one[1]);
+}
+
+fn engine(model: &Path) -> Engine {
+    let model = model.to_str().unwrap().into();
+    Engine::load(&ModelSpec { model, device: "cpu".into(), precision: Precision::F32 }, 1).unwrap()
+}
+
+/// A photograph of 640 x 360 whose foreground is 40 x 20 of its pixels.
+#[test]
+fn a_small_foreground_is_worked_on_in_a_crop() {
+    let Some(golden) = golden() else { return };
+    let parts = parts(&golden, &["base", "condition_vae"]);
+    let [cropping, whole] = ["{}", r#"{"crop": false}"#].map(|config| engine(folder(&parts, Some(config)).path()));
+    let inside = |x: u32, y: u32| (500..540).contains(&x) && (100..120).contains(&y);
+    let (width, height) = (640, 360);
+    let mask = image::GrayImage::from_fn(width, height, |x, y| image::Luma([if inside(x, y) { 255 } else { 0 }]));
+    let samples = Mask { width: 640, height: 360, data: mask.to_vec() };
+    assert_eq!(cropping.view(&samples, 64).region, Some(Region { x: 480, y: 90, width: 80, height: 45 }));
+    assert_eq!(whole.view(&samples, 64).region, None);
+
+    let composite = image::RgbImage::from_fn(width, height, |x, y| {
+        image::Rgb([(x * 7 % 200) as u8, (y * 5 % 180) as u8, ((x + y) * 3 % 220) as u8])
+    });
+    let sampling = Sampling { method: None, steps: 2 };
+    let settings = still::Settings { request: Request { sampling, seed: 3 }, proxy_size: 64, strength: 1.0 };
+    let harmonized = still::harmonize(&cropping, &composite, &mask, settings).unwrap();
+    let changed = |x: u32, y: u32| harmonized.get_pixel(x, y) != composite.get_pixel(x, y);
+    assert!(composite.enumerate_pixels().all(|(x, y, _)| inside(x, y) || !changed(x, y)));
+    assert!(composite.enumerate_pixels().filter(|(x, y, _)| changed(*x, *y)).count() > 40 * 20 / 2);
+    assert!(still::harmonize(&whole, &composite, &mask, settings).unwrap() != harmonized);
+}
+
+#[test]
+fn a_folder_may_choose_any_sampler_for_its_own() {
+    let Some(golden) = golden() else { return };
+    for method in Method::ALL {
+        engine(folder(&parts(&golden, &["base"]), Some(&format!(r#"{{"sampler": "{method}"}}"#))).path());
+    }
 }
 
 #[test]
@@ -247,4 +287,29 @@ fn the_tensor_that_is_missing_is_named_with_its_file() {
     fs::rename(&file, file.with_extension("bin")).unwrap();
     let message = error(copy.path());
     assert!(message.contains("is a pickle") && message.contains("harmonize model convert"), "{message}");
+}
+
+/// The process that a test starts of itself, to end in the middle of an inference.
+const ENDING: &str = "HARMONIZE_TEST_ENDING";
+
+#[test]
+fn a_process_may_end_during_an_inference() {
+    let Some(golden) = golden() else { return };
+    if std::env::var_os(ENDING).is_some() {
+        let spec =
+            ModelSpec { model: golden.to_str().unwrap().into(), device: "cpu".into(), precision: Precision::F32 };
+        let engine = Engine::load(&spec, 2).unwrap();
+        let proxy =
+            Proxy { width: 512, height: 288, region: None, rgb: vec![0.5; 3 * 512 * 288], mask: vec![1.0; 512 * 288] };
+        let request = Request { sampling: Sampling { method: None, steps: 1000 }, seed: 3 };
+        let _pending = [engine.submit(proxy.clone(), request), engine.submit(proxy, request)];
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        std::process::exit(0);
+    }
+    for _ in 0..5 {
+        let mut test = std::process::Command::new(std::env::current_exe().unwrap());
+        test.args(["--exact", "a_process_may_end_during_an_inference"]).env(ENDING, "1");
+        let output = test.output().unwrap();
+        assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
 }

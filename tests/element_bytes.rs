@@ -5,6 +5,8 @@ mod common;
 use common::*;
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
+use gstharmonize::frame::{Colour, Format, Mask, Matrix, PictureMut, PlaneMut, Region, apply};
+use gstharmonize::transfer::Transfer;
 use std::sync::Arc;
 
 const FORMATS: [VideoFormat; 15] = [
@@ -93,8 +95,8 @@ impl Layout {
     }
 }
 
-/// Harmonizes one frame of `layout` with `mask`; which bytes have changed.
-fn changes(layout: &Layout, mask: impl Fn(usize, usize) -> u8) -> Vec<bool> {
+/// Harmonizes one frame of `layout` with `mask`, seen in `region`; which bytes have changed.
+fn changes(layout: &Layout, region: Option<Region>, mask: impl Fn(usize, usize) -> u8) -> Vec<bool> {
     let (width, height) = (layout.info.width() as usize, layout.info.height() as usize);
     let stride = width.next_multiple_of(4);
     let mut samples = vec![0; stride * height];
@@ -103,7 +105,7 @@ fn changes(layout: &Layout, mask: impl Fn(usize, usize) -> u8) -> Vec<bool> {
             samples[y * stride + x] = mask(x, y);
         }
     }
-    let element = element(&Arc::default());
+    let element = element(&Arc::new(Fake { region, ..Fake::default() }));
     element.set_property_from_str("mask-range", "full");
     let sent = layout.buffer();
     let mask = format!("video/x-raw,format=GRAY8,width={width},height={height},framerate=25/1");
@@ -116,8 +118,12 @@ fn changes(layout: &Layout, mask: impl Fn(usize, usize) -> u8) -> Vec<bool> {
 }
 
 fn check(layout: Layout, mask: impl Fn(usize, usize) -> u8 + Copy) {
+    check_in(None, layout, mask);
+}
+
+fn check_in(region: Option<Region>, layout: Layout, mask: impl Fn(usize, usize) -> u8 + Copy) {
     let may = layout.foreground(mask);
-    let did = changes(&layout, mask);
+    let did = changes(&layout, region, mask);
     let what =
         format!("{} {}x{} {:?}", layout.info.format(), layout.info.width(), layout.info.height(), layout.strides);
     for (i, (&may, &did)) in may.iter().zip(&did).enumerate() {
@@ -138,6 +144,38 @@ fn only_the_foregrounds_colour_samples_change() {
     for format in FORMATS {
         check(Layout::new(format, 16, 10), blob);
     }
+}
+
+#[test]
+fn a_crop_changes_the_foreground_alone_beyond_its_border_too() {
+    for format in FORMATS {
+        check_in(Some(Region { x: 5, y: 3, width: 4, height: 3 }), Layout::new(format, 16, 10), blob);
+    }
+}
+
+#[test]
+fn a_crop_s_transfer_is_applied_where_the_crop_was() {
+    const CAPS: &str = "video/x-raw,format=RGBA,width=16,height=10,framerate=25/1";
+    let sent: Vec<u8> = (0..160).flat_map(|i| [90, 80 + i as u8, 70, blob(i % 16, i / 16)]).collect();
+    let region = Some(Region { x: 4, y: 2, width: 8, height: 5 });
+    let by = |region| {
+        let element = element(&Arc::new(Fake { region, ..Fake::default() }));
+        bytes(&run(&element, Stream::new(CAPS, frames(25, 1, &sent)), None).0[0])
+    };
+    let mut expected = sent.clone();
+    let mask = Mask { width: 16, height: 10, data: sent.iter().skip(3).step_by(4).copied().collect() };
+    let mut planes: [PlaneMut; 4] = Default::default();
+    planes[0] = PlaneMut { data: &mut expected, stride: 64 };
+    let mut picture = PictureMut {
+        format: Format::Rgba,
+        colour: Colour { matrix: Matrix::Bt709, full_range: true },
+        width: 16,
+        height: 10,
+        planes,
+    };
+    apply(&mut picture, &mask, &Transfer { region, ..transfer() }, 1.0);
+    assert_eq!(by(region), expected);
+    assert_ne!(by(None), expected);
 }
 
 #[test]

@@ -37,8 +37,7 @@ impl Golden {
 
     /// The network of the folder `part`, its every tensor used.
     fn build<N>(&self, part: &str, file: &str, new: impl Fn(&Path) -> Result<N>) -> N {
-        let bytes = std::fs::read(self.folder.join(part).join(file)).unwrap();
-        let weights = Weights::from_safetensors(&bytes, Device::Cpu).unwrap();
+        let weights = Weights::open(&self.folder.join(part).join(file), Device::Cpu, Kind::Float).unwrap();
         let network = new(&weights.root()).unwrap();
         weights.finish().unwrap();
         network
@@ -129,6 +128,31 @@ fn harmony_vae_decodes_as_the_reference_does() {
 }
 
 #[test]
+fn tiles_decode_nearly_as_the_whole_does() {
+    let Some(golden) = Golden::open("diffharmony-tiny") else { return };
+    let _guard = tch::no_grad_guard();
+    let [whole, tiled] = [vae(&golden, "condition_vae"), vae(&golden, "condition_vae").tiled(40, 12).unwrap()];
+    // The reference's latents and frame, twice as large each way.
+    let grown = |x: &Tensor| Tensor::cat(&[x, &x.flip([2])], 2);
+    let grown = |key| grown(&Tensor::cat(&[golden.get(key), &golden.get(key).flip([3])], 3));
+    let condition = whole.condition(&grown("composite"), &grown("mask")).unwrap();
+    let (z, mean) = (&grown("vae.z"), &condition.posterior.mean);
+    let pictures = |vae: &Vae| [vae.decode(z), vae.decode_conditioned(z, &condition, mean)].map(Result::unwrap);
+    for (what, (whole, tiled)) in
+        ["decode", "decode_conditioned"].iter().zip(pictures(&whole).iter().zip(&pictures(&tiled)))
+    {
+        let difference = tiled - whole;
+        let off = (difference.norm() / whole.norm()).double_value(&[]);
+        // Where tiles meet the difference must not jump: it is as smooth as the picture.
+        let roughness = |x: &Tensor| x.diff::<Tensor>(1, -1, None, None).abs().max().double_value(&[]);
+        eprintln!("{what}: {off} {} {}", roughness(&difference), roughness(whole));
+        assert!(off > 1e-6, "{what} was not tiled");
+        assert!(off < 0.2, "{what} is off by {off}");
+        assert!(roughness(&difference) < 0.3 * roughness(whole), "{what} has seams");
+    }
+}
+
+#[test]
 fn null_text_is_the_reference_s() {
     let Some(golden) = Golden::open("diffharmony-tiny") else { return };
     let _guard = tch::no_grad_guard();
@@ -215,6 +239,7 @@ fn hyper_parameters_that_are_not_honoured_are_named() {
     refused("base/unet", &unet, "down_block_types", vec!["DownBlock2D"].into());
     refused("base/unet", &unet, "downsample_padding", 2.into());
     refused("base/unet", &unet, "layers_per_block", (1i64 << 60).into());
+    refused("base/unet", &unet, "layers_per_block", 129.into());
     refused("base/unet", &unet, "of_the_future", 0.into());
     let vae = |json: &str| VaeConfig::parse(json).map(drop);
     refused("base/vae", &vae, "use_quant_conv", false.into());

@@ -3,13 +3,14 @@
 //! Every worker runs torch on one thread (libgomp's spinning barriers are ruinous beside other work) and without gradients.
 //! A waiting caller can always be released by `Pending::cancel`, whatever inference is doing.
 
+mod exit;
 mod pending;
 
 pub use pending::Pending;
 
 use crate::diffusion::Noise;
-use crate::frame::Proxy;
-use crate::harmonizers::{self, Harmonizer, ModelSpec, ProxyGrid, Sampling};
+use crate::frame::{Mask, Proxy, Region, View};
+use crate::harmonizers::{self, Harmonizer, ModelSpec, ProxyGrid, Run, Sampling};
 use crate::transfer::{self, Transfer};
 use anyhow::{Context, Result, bail, ensure};
 use pending::Promise;
@@ -45,6 +46,8 @@ impl Engine {
     /// Loads what `spec` asks for, once for all `workers`, and runs each of them once so that the first frame costs what every
     /// frame costs.
     pub fn load(spec: &ModelSpec, workers: usize) -> Result<Self> {
+        let _busy = exit::Busy::new().context("the process is ending")?;
+        exit::hold();
         let device = harmonizers::device(&spec.device)?;
         Self::new(harmonizers::load(&spec.model, device, spec.precision)?, device, workers)
     }
@@ -69,6 +72,7 @@ impl Engine {
         for _ in 0..workers {
             warmed.recv().context("an inference thread ended while it was warming up")?.context("warm-up")?;
         }
+        exit::hold();
         let device = match device {
             Device::Cuda(index) => format!("cuda:{index}"),
             _ => "cpu".to_owned(),
@@ -76,9 +80,12 @@ impl Engine {
         Ok(Self { jobs: Mutex::new(jobs), grid, device })
     }
 
-    /// Width and height of the proxy for a frame; `long_side` 0 takes the model's own.
-    pub fn proxy_size(&self, width: usize, height: usize, long_side: u32) -> (usize, usize) {
-        self.grid.size(width, height, long_side)
+    /// What the model is to see of a frame with `mask`; `long_side` of the proxy 0 takes the model's own. Where the model
+    /// wants crops, the proxy has the same size for all of them, and no more pixels than its region.
+    pub fn view(&self, mask: &Mask, long_side: u32) -> View {
+        let (cols, rows) = self.grid.size(mask.width, mask.height, long_side);
+        let region = if self.grid.crop { Region::around(mask, cols.max(rows)) } else { None };
+        View { region, cols, rows }
     }
 
     /// The device it runs on: `cpu` or `cuda:N`.
@@ -108,9 +115,11 @@ impl Worker {
         tch::set_num_threads(1);
         let _no_grad = tch::no_grad_guard();
         let (width, height) = self.model.grid().size(16, 9, 0);
-        let grey = Proxy { width, height, rgb: vec![0.5; 3 * width * height], mask: vec![1.0; width * height] };
-        let result =
-            self.infer(&grey, Request { sampling: Sampling { steps: 1, ..Default::default() }, seed: 0 }).map(|_| ());
+        let (rgb, mask) = (vec![0.5; 3 * width * height], vec![1.0; width * height]);
+        let grey = Proxy { width, height, region: None, rgb, mask };
+        // The fewest steps that every sampler can take.
+        let request = Request { sampling: Sampling { steps: 2, ..Default::default() }, seed: 0 };
+        let result = self.infer(&grey, request, &|| false).map(|_| ());
         let failed = result.is_err();
         if warm.send(result).is_err() || failed {
             return;
@@ -119,33 +128,35 @@ impl Worker {
             let job = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(Job { proxy, request, promise }) = job else { return };
             if !promise.is_cancelled() {
-                promise.keep(self.infer(&proxy, request));
+                let transfer = self.infer(&proxy, request, &|| promise.is_cancelled() || exit::is_exiting());
+                promise.keep(transfer);
             }
         }
     }
 
     /// A panic in a model is this frame's error, not the end of the thread.
-    fn infer(&self, proxy: &Proxy, request: Request) -> Result<Transfer> {
-        catch_unwind(AssertUnwindSafe(|| self.transfer(proxy, request))).unwrap_or_else(|panic| {
+    fn infer(&self, proxy: &Proxy, request: Request, is_cancelled: &dyn Fn() -> bool) -> Result<Transfer> {
+        let _busy = exit::Busy::new().context("the process is ending")?;
+        catch_unwind(AssertUnwindSafe(|| self.transfer(proxy, request, is_cancelled))).unwrap_or_else(|panic| {
             let what = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
             bail!("inference panicked: {}", what.unwrap_or("no message"))
         })
     }
 
-    fn transfer(&self, proxy: &Proxy, request: Request) -> Result<Transfer> {
+    fn transfer(&self, proxy: &Proxy, request: Request, is_cancelled: &dyn Fn() -> bool) -> Result<Transfer> {
         let (h, w) = (proxy.height as i64, proxy.width as i64);
         let tensor = |values: &[f32], channels: i64| -> Result<Tensor> {
             Ok(Tensor::f_from_slice(values)?.f_view([1, channels, h, w])?.f_to_device(self.device)?)
         };
         let (composite, mask) = (tensor(&proxy.rgb, 3)?, tensor(&proxy.mask, 1)?);
         let noise = Noise::fixed(request.seed);
-        let harmonized =
-            self.model.harmonize(&composite, &mask, &noise, request.sampling).context("inference failed")?;
+        let run = Run { noise: &noise, sampling: request.sampling, is_cancelled };
+        let harmonized = self.model.harmonize(&composite, &mask, &run).context("inference failed")?;
         ensure!(harmonized.size() == composite.size(), "the model answered with shape {:?}", harmonized.size());
         let harmonized = harmonized.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?;
         let harmonized = Vec::<f32>::try_from(&harmonized)?;
         ensure!(harmonized.iter().all(|v| v.is_finite()), "the model answered with values that are not finite");
-        Ok(transfer::fit(proxy, &harmonized))
+        Ok(transfer::fit(proxy, &harmonized, self.model.grid().cell as usize))
     }
 }
 

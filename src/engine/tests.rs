@@ -1,32 +1,35 @@
 use super::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Brightens by `gain`; slow, panicking or not finite on demand.
 struct Fake {
     gain: f64,
+    crop: bool,
     takes: Duration,
     panics_on_seed: bool,
 }
 
 impl Harmonizer for Fake {
     fn grid(&self) -> ProxyGrid {
-        ProxyGrid { long_side: 16, multiple: 8 }
+        ProxyGrid { long_side: 16, multiple: 8, cell: 1, crop: self.crop }
     }
 
-    fn harmonize(&self, composite: &Tensor, _mask: &Tensor, noise: &Noise, _sampling: Sampling) -> Result<Tensor> {
+    fn harmonize(&self, composite: &Tensor, _mask: &Tensor, run: &Run) -> Result<Tensor> {
         thread::sleep(self.takes);
-        assert!(!(self.panics_on_seed && *noise == Noise::fixed(13)), "unlucky");
+        assert!(!(self.panics_on_seed && *run.noise == Noise::fixed(13)), "unlucky");
         Ok(composite.f_mul_scalar(self.gain)?)
     }
 }
 
 fn fake(gain: f64, takes: Duration) -> Arc<dyn Harmonizer> {
-    Arc::new(Fake { gain, takes, panics_on_seed: true })
+    Arc::new(Fake { gain, crop: false, takes, panics_on_seed: true })
 }
 
 fn proxy(level: f32) -> Proxy {
     let ramp = |i: usize| level + 0.3 * (i % 16) as f32 / 16.0;
-    Proxy { width: 16, height: 8, rgb: (0..3 * 128).map(ramp).collect(), mask: vec![1.0; 128] }
+    let rgb = (0..3 * 128).map(ramp).collect();
+    Proxy { width: 16, height: 8, region: None, rgb, mask: vec![1.0; 128] }
 }
 
 const REQUEST: Request = Request { sampling: Sampling { method: None, steps: 0 }, seed: 1 };
@@ -87,10 +90,10 @@ struct Boundless;
 
 impl Harmonizer for Boundless {
     fn grid(&self) -> ProxyGrid {
-        ProxyGrid { long_side: u32::MAX, multiple: 8 }
+        ProxyGrid { long_side: u32::MAX, multiple: 8, cell: 1, crop: false }
     }
 
-    fn harmonize(&self, composite: &Tensor, _mask: &Tensor, _noise: &Noise, _sampling: Sampling) -> Result<Tensor> {
+    fn harmonize(&self, composite: &Tensor, _mask: &Tensor, _run: &Run) -> Result<Tensor> {
         Ok(composite.shallow_clone())
     }
 }
@@ -101,4 +104,68 @@ fn a_worker_that_dies_while_it_warms_up_is_an_error_not_a_wait() {
     thread::spawn(move || send.send(Engine::new(Arc::new(Boundless), Device::Cpu, 1).map(drop)));
     let error = ended.recv_timeout(Duration::from_secs(20)).expect("still waiting").unwrap_err();
     assert!(format!("{error:#}").contains("warming up"), "{error:#}");
+}
+
+/// A mask that is full on 10 x 6 pixels from (x, y) on.
+fn small_foreground(x: usize, y: usize) -> Mask {
+    let (width, height) = (160, 90);
+    let inside = |i: &usize| (x..x + 10).contains(&(i % width)) && (y..y + 6).contains(&(i / width));
+    Mask { width, height, data: (0..width * height).map(|i| if inside(&i) { 255 } else { 0 }).collect() }
+}
+
+#[test]
+fn a_model_that_wants_crops_sees_small_foregrounds_in_one() {
+    let engine = |crop| {
+        let model = Fake { gain: 1.5, crop, takes: Duration::ZERO, panics_on_seed: false };
+        Engine::new(Arc::new(model), Device::Cpu, 1).unwrap()
+    };
+    let mask = small_foreground(140, 80);
+    assert_eq!(engine(false).view(&mask, 0), View::whole(16, 8));
+    let engine = engine(true);
+    let view = engine.view(&mask, 0);
+    assert_eq!(view, View { region: Some(Region { x: 136, y: 78, width: 20, height: 12 }), cols: 16, rows: 8 });
+    assert_eq!(engine.view(&mask, 64).region.map(|region| region.width), Some(80), "no magnification");
+    assert_eq!(engine.view(&mask, 88), View::whole(88, 48));
+    let filled = Mask { data: vec![255; 160 * 90], ..mask.clone() };
+    assert_eq!(engine.view(&filled, 0), View::whole(16, 8));
+
+    // Through the engine, and back to its place on the frame.
+    let seen = Proxy { region: view.region, ..proxy(0.2) };
+    let transfer = engine.submit(seen, REQUEST).wait().unwrap().unwrap();
+    assert_eq!((transfer.region, transfer.cols, transfer.rows), (view.region, 16, 8));
+}
+
+/// Goes on until it is cancelled, for half a minute at most; counts the runs that it has ended.
+struct Patient {
+    ended: Arc<AtomicUsize>,
+}
+
+impl Harmonizer for Patient {
+    fn grid(&self) -> ProxyGrid {
+        ProxyGrid { long_side: 16, multiple: 8, cell: 1, crop: false }
+    }
+
+    fn harmonize(&self, composite: &Tensor, _mask: &Tensor, run: &Run) -> Result<Tensor> {
+        let steps = if run.sampling.steps > 0 { run.sampling.steps } else { 3000 };
+        let end = (0..steps).try_for_each(|_| {
+            thread::sleep(Duration::from_millis(10));
+            run.check()
+        });
+        self.ended.fetch_add(1, Ordering::SeqCst);
+        end.map(|()| composite.shallow_clone())
+    }
+}
+
+#[test]
+fn a_cancelled_inference_makes_way_for_the_next() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let engine = Engine::new(Arc::new(Patient { ended: ended.clone() }), Device::Cpu, 1).unwrap();
+    let long = engine.submit(proxy(0.2), REQUEST);
+    thread::sleep(Duration::from_millis(50));
+    long.cancel();
+    let start = Instant::now();
+    let quick = Request { sampling: Sampling { method: None, steps: 1 }, seed: 1 };
+    assert!(engine.submit(proxy(0.2), quick).wait().unwrap().is_ok());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(ended.load(Ordering::SeqCst), 3, "the warm-up, the cancelled run and the next");
 }

@@ -40,8 +40,8 @@ pub fn harmonize(engine: &Engine, composite: &RgbImage, mask: &GrayImage, settin
             PlaneMut::default(),
         ],
     };
-    let (cols, rows) = engine.proxy_size(width, height, settings.proxy_size);
-    let proxy = proxy(&picture.as_picture(), &mask, cols, rows);
+    let view = engine.view(&mask, settings.proxy_size);
+    let proxy = proxy(&picture.as_picture(), &mask, view);
     let pending = engine.submit(proxy, settings.request);
     let transfer = pending.wait().ok_or_else(|| anyhow!("the inference was cancelled"))??;
     apply(&mut picture, &mask, &transfer, settings.strength);

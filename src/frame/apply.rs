@@ -5,8 +5,7 @@
 //! a mask or a difference of zero leaves a sample as it is, whatever its value.
 
 use super::colour::compose;
-use super::{Mask, Packed, PictureMut, PlaneMut};
-use crate::frame::{Colour, Format};
+use super::{Colour, Format, Mask, Packed, PictureMut, PlaneMut, Region};
 use crate::simd::vectorized;
 use crate::transfer::Transfer;
 use std::ops::Range;
@@ -29,7 +28,7 @@ pub fn apply(picture: &mut PictureMut, mask: &Mask, transfer: &Transfer, strengt
         return;
     }
     let (format, colour) = (picture.format, picture.colour);
-    let maps = Maps::new(transfer, format, colour, strength);
+    let maps = Maps::new(transfer, Region::whole(w, h), format, colour, strength);
     let limits = colour.limits(format);
     let [first, second, third, _] = &mut picture.planes;
     match format.packed() {
@@ -42,14 +41,14 @@ pub fn apply(picture: &mut PictureMut, mask: &Mask, transfer: &Transfer, strengt
 
 fn apply_packed(plane: &mut PlaneMut, packed: Packed, mask: &Mask, maps: &Maps, limits: [[f32; 2]; 3]) {
     let w = mask.width;
-    let across = Axis::new(w, maps.cols, |x| (x as f64 + 0.5) / w as f64);
+    let across = maps.across(w, |x| x as f64 + 0.5);
     let mut line = maps.line();
     let (mut c, mut o, mut m) = ([[0.0; BLOCK + LANES]; 3], [[0.0; BLOCK + LANES]; 3], [0.0; BLOCK + LANES]);
     for (y, mask_row) in mask.data.chunks_exact(w).enumerate() {
         let mut fresh = false;
         for x in foreground(mask_row, mask_row, 1) {
             if !fresh {
-                maps.interpolate((y as f64 + 0.5) / mask.height as f64, &mut line);
+                maps.interpolate(y as f64 + 0.5, &mut line);
                 fresh = true;
             }
             let row = &mut plane.row_mut(y, w * packed.bytes)[x.start * packed.bytes..x.end * packed.bytes];
@@ -65,12 +64,12 @@ fn apply_packed(plane: &mut PlaneMut, packed: Packed, mask: &Mask, maps: &Maps, 
 
 fn apply_luma(plane: &mut PlaneMut, mask: &Mask, maps: &Maps, limits: [f32; 2]) {
     let w = mask.width;
-    let across = Axis::new(w, maps.cols, |x| (x as f64 + 0.5) / w as f64);
+    let across = maps.across(w, |x| x as f64 + 0.5);
     let mut line = maps.line();
     let (mut c, mut o, mut m) = ([[128.0; BLOCK + LANES]; 3], [0.0; BLOCK + LANES], [0.0; BLOCK + LANES]);
     for (y, mask_row) in mask.data.chunks_exact(w).enumerate() {
         for x in foreground(mask_row, mask_row, 1) {
-            maps.interpolate((y as f64 + 0.5) / mask.height as f64, &mut line);
+            maps.interpolate(y as f64 + 0.5, &mut line);
             let row = &mut plane.row_mut(y, w)[x.clone()];
             widen(&mask_row[x.clone()], &mut m);
             widen(row, &mut c[0]);
@@ -111,8 +110,8 @@ impl Chroma<'_, '_> {
 fn apply_420(luma: &mut PlaneMut, mut chroma: Chroma, mask: &Mask, maps: &Maps, limits: [[f32; 2]; 3]) {
     let (w, h) = (mask.width, mask.height);
     let half = w.div_ceil(2);
-    let across = Axis::new(w, maps.cols, |x| (x as f64 + 0.5) / w as f64);
-    let across_chroma = Axis::new(half, maps.cols, |x| (2 * x + 1) as f64 / w as f64);
+    let across = maps.across(w, |x| x as f64 + 0.5);
+    let across_chroma = maps.across(half, |x| (2 * x + 1) as f64);
     let mut lines = [maps.line(), maps.line(), maps.line()];
     const NONE: Samples = [0.0; BLOCK + LANES];
     // Luma, Cb and Cr at luma's rate for each of the two rows, the same at chroma's rate, their masks, and the result.
@@ -126,7 +125,7 @@ fn apply_420(luma: &mut PlaneMut, mut chroma: Chroma, mask: &Mask, maps: &Maps, 
         for x in foreground(mask_rows[0], mask_rows[1], 2) {
             if !fresh {
                 for (line, y) in lines.iter_mut().zip([ys[0] as f64 + 0.5, ys[1] as f64 + 0.5, (2 * cy + 1) as f64]) {
-                    maps.interpolate(y / h as f64, line);
+                    maps.interpolate(y, line);
                 }
                 fresh = true;
             }
@@ -176,11 +175,13 @@ fn foreground<'a>(a: &'a [u8], b: &'a [u8], step: usize) -> impl Iterator<Item =
 struct Maps {
     cols: usize,
     rows: usize,
+    /// What the grid lies over.
+    region: Region,
     maps: Vec<[f32; 12]>,
 }
 
 impl Maps {
-    fn new(transfer: &Transfer, format: Format, colour: Colour, strength: f32) -> Self {
+    fn new(transfer: &Transfer, frame: Region, format: Format, colour: Colour, strength: f32) -> Self {
         let (inner, outer) = (colour.rgb_of(format), colour.of_rgb(format));
         let difference = |map: &[f32; 12]| {
             let rows = [0, 4, 8].map(|i| [0, 1, 2, 3].map(|j| f64::from(map[i + j])));
@@ -195,24 +196,31 @@ impl Maps {
             // No colour map needs a gain of a million; beyond, sums might overflow.
             if flat.iter().all(|x| x.abs() < 1e6) { flat } else { [0.0; 12] }
         };
-        Self { cols: transfer.cols, rows: transfer.rows, maps: transfer.maps.iter().map(difference).collect() }
+        let Transfer { cols, rows, region, .. } = *transfer;
+        Self { cols, rows, region: region.unwrap_or(frame), maps: transfer.maps.iter().map(difference).collect() }
     }
 
     fn line(&self) -> Vec<[f32; 12]> {
         vec![[0.0; 12]; self.cols]
     }
 
-    /// The maps at height `v`, 0 the top border and 1 the bottom one.
-    fn interpolate(&self, v: f64, line: &mut [[f32; 12]]) {
-        let (row, f) = cell(v, self.rows);
+    /// Where the samples of a row lie between the centres of cells; `x` tells their centres in pixels of the frame.
+    fn across(&self, samples: usize, x: impl Fn(usize) -> f64) -> Axis {
+        let Region { x: left, width, .. } = self.region;
+        Axis::new(samples, self.cols, |sample| (x(sample) - left as f64) / width as f64)
+    }
+
+    /// The maps `y` pixels below the frame's upper edge.
+    fn interpolate(&self, y: f64, line: &mut [[f32; 12]]) {
+        let (row, f) = cell((y - self.region.y as f64) / self.region.height as f64, self.rows);
         let below = (row + 1).min(self.rows - 1);
         let of = |row: usize| &self.maps[row * self.cols..][..self.cols];
         mix(of(row), of(below), f, line);
     }
 }
 
-/// The cell whose centre lies before `u` (0..1 along an axis of `cells`), and how far on the way to the next one `u`
-/// is.
+/// The cell whose centre lies before `u` (0..1 along an axis of `cells`, held beyond), and how far on the way to the next
+/// one `u` is.
 fn cell(u: f64, cells: usize) -> (usize, f32) {
     let at = (u * cells as f64 - 0.5).clamp(0.0, (cells - 1) as f64);
     let first = (at as usize).min(cells.saturating_sub(2));

@@ -1,6 +1,6 @@
 //! The mask at the composite's size: one byte a pixel, 0 background, 255 foreground.
 
-use super::{Format, Picture, Plane};
+use super::{Format, Picture, Plane, Region};
 use crate::simd::vectorized;
 use anyhow::{Result, ensure};
 
@@ -116,6 +116,27 @@ impl Mask {
     /// Whether no sample belongs to the foreground.
     pub fn is_empty(&self) -> bool {
         self.data.iter().all(|&m| m == 0)
+    }
+
+    /// The smallest region that holds every sample of at least an eighth; `None` without one. What is fainter is the noise
+    /// of a coded mask, or a change that hardly shows.
+    pub fn bounds(&self) -> Option<Region> {
+        const LEAST: u8 = 32;
+        if self.data.is_empty() || !self.covers(self.width, self.height) {
+            return None;
+        }
+        let mut columns = vec![0; self.width];
+        let (mut top, mut bottom) = (None, 0);
+        for (y, row) in self.data.chunks_exact(self.width).enumerate() {
+            if highest(row) >= LEAST {
+                raise(&mut columns, row);
+                top.get_or_insert(y);
+                bottom = y + 1;
+            }
+        }
+        let (x, y) = (columns.iter().position(|&m| m >= LEAST)?, top?);
+        let right = columns.iter().rposition(|&m| m >= LEAST)? + 1;
+        Some(Region { x, y, width: right - x, height: bottom - y })
     }
 
     /// Whether this is a mask for a `width` x `height` picture.
@@ -247,6 +268,20 @@ impl Levels {
         }
         if self.invert != 0 {
             line.iter_mut().for_each(|m| *m ^= 255);
+        }
+    }
+}
+
+vectorized! {
+    fn highest(row: &[u8]) -> u8 {
+        row.iter().fold(0, |highest, &m| highest.max(m))
+    }
+}
+
+vectorized! {
+    fn raise(columns: &mut [u8], row: &[u8]) {
+        for (c, &m) in columns.iter_mut().zip(row) {
+            *c = m.max(*c);
         }
     }
 }

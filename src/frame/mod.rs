@@ -8,6 +8,7 @@ pub mod apply;
 mod colour;
 pub mod mask;
 pub mod proxy;
+pub mod region;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use anyhow::{Result, ensure};
 pub use apply::apply;
 pub use mask::{Mask, MaskChannel, MaskRange, MaskSettings};
 pub use proxy::{Proxy, proxy};
+pub use region::{Region, View};
 
 /// Memory layouts, named as GStreamer names them (bytes in memory order).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -118,6 +120,11 @@ impl<'a> Plane<'a> {
     pub(crate) fn row(&self, y: usize, bytes: usize) -> &'a [u8] {
         let start = y * self.stride;
         self.data.get(start..start + bytes).unwrap_or_default()
+    }
+
+    /// The plane from byte `x` of row `y` on.
+    pub(crate) fn offset(&self, x: usize, y: usize) -> Self {
+        Self { data: self.data.get(y * self.stride + x..).unwrap_or_default(), stride: self.stride }
     }
 }
 

@@ -1,34 +1,37 @@
 //! The proxy: the small picture that a harmonizer sees.
 
 use super::colour::Affine;
-use super::{Format, Mask, Picture, Plane};
+use super::{Format, Mask, Picture, Plane, Region, View};
 use crate::simd::vectorized;
 
-/// Box-filtered composite and mask. `rgb` is 3 x height x width (planar), sRGB in 0..1; `mask` is height x width in
+/// Box-filtered composite and mask of the whole frame, or of a region of it. `rgb` is 3 x height x width (planar), sRGB in 0..1; `mask` is height x width in
 /// 0..1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proxy {
     pub width: usize,
     pub height: usize,
+    /// What it shows, in pixels of the frame; `None` is the whole frame.
+    pub region: Option<Region>,
     pub rgb: Vec<f32>,
     pub mask: Vec<f32>,
 }
 
-/// Averages `picture` and `mask` (of the same size) over the cells of a `width` x `height` grid. Borders of cells cut
-/// through samples, so the grid may have any size, also a larger one than the picture. Y'CbCr is averaged first, each
-/// plane at its own rate, and then turned into RGB.
-pub fn proxy(picture: &Picture, mask: &Mask, width: usize, height: usize) -> Proxy {
+/// Averages what `view` shows of `picture` and `mask` (of the same size) over the cells of its grid. Borders of cells
+/// cut through samples, so the grid may have any size, also a larger one than the picture, and its region begin at any
+/// pixel. Y'CbCr is averaged first, each plane at its own rate, and then turned into RGB. A region that reaches beyond
+/// the picture gives a proxy without a foreground.
+pub fn proxy(picture: &Picture, mask: &Mask, view: View) -> Proxy {
+    let View { region, cols: width, rows: height } = view;
     let n = width * height;
-    let mut small = Proxy { width, height, rgb: vec![0.0; 3 * n], mask: vec![0.0; n] };
-    if n == 0 || picture.check().is_err() || !mask.covers(picture.width, picture.height) {
+    let mut small = Proxy { width, height, region, rgb: vec![0.0; 3 * n], mask: vec![0.0; n] };
+    let Picture { format, colour, planes, .. } = *picture;
+    let region = region.unwrap_or(Region::whole(picture.width, picture.height));
+    let usable = picture.check().is_ok() && mask.covers(picture.width, picture.height);
+    if n == 0 || !usable || !region.is_within(picture.width, picture.height) {
         return small;
     }
-    let Picture { format, colour, width: w, height: h, planes } = *picture;
-    let whole = |plane, samples| Cells::new(plane, samples, (w, h), (w, h), (width, height));
-    // Chroma of an odd size ends in half a sample: the grid spans w/2 x h/2 of the ceil(w/2) x ceil(h/2).
-    let halved = |plane, samples| {
-        Cells::new(plane, samples, (w.div_ceil(2), h.div_ceil(2)), (w, h), (width, height)).at_half_rate()
-    };
+    let whole = |plane, samples| Cells::new(plane, samples, region, 1, (width, height));
+    let halved = |plane, samples| Cells::new(plane, samples, region, 2, (width, height));
 
     let a = colour.rgb_of(format);
     let Proxy { rgb, .. } = &mut small;
@@ -49,7 +52,7 @@ pub fn proxy(picture: &Picture, mask: &Mask, width: usize, height: usize) -> Pro
             }
         }
     }
-    small.mask = whole(Plane { data: &mask.data, stride: w }, 1).average();
+    small.mask = whole(Plane { data: &mask.data, stride: mask.width }, 1).average();
     small.mask.iter_mut().for_each(|m| *m = (*m / 255.0).min(1.0));
     small
 }
@@ -66,31 +69,39 @@ fn convert(a: &Affine, rgb: &mut [f32], code: impl Fn(usize, usize) -> f32) {
     }
 }
 
-/// A grid of cells over a plane whose pixels have `samples` interleaved bytes.
+/// A grid of cells over the pixels of a plane that a region touches, each of `samples` interleaved bytes.
 struct Cells<'a> {
+    /// Begins with the first of these pixels.
     plane: Plane<'a>,
     samples: usize,
     size: (usize, usize),
     cells: (usize, usize),
+    /// How much of the first pixel lies before the region.
+    start: (f64, f64),
     /// Size of a cell in pixels of the plane.
     pitch: (f64, f64),
 }
 
 impl<'a> Cells<'a> {
-    fn new(
-        plane: Plane<'a>,
-        samples: usize,
-        size: (usize, usize),
-        span: (usize, usize),
-        cells: (usize, usize),
-    ) -> Self {
-        let pitch = (span.0 as f64 / cells.0 as f64, span.1 as f64 / cells.1 as f64);
-        Self { plane, samples, size, cells, pitch }
-    }
-
-    fn at_half_rate(mut self) -> Self {
-        self.pitch = (self.pitch.0 / 2.0, self.pitch.1 / 2.0);
-        self
+    /// The plane has a pixel for `rate` of the frame's along each axis. Where the region begins or ends within one, the
+    /// grid has its part of it: so does chroma's at the edge of a frame of odd size.
+    fn new(plane: Plane<'a>, samples: usize, region: Region, rate: usize, cells: (usize, usize)) -> Self {
+        let axis = |from: usize, length: usize, cells: usize| {
+            let first = from / rate;
+            let size = (from + length).div_ceil(rate) - first;
+            let (start, pitch) = ((from % rate) as f64 / rate as f64, length as f64 / cells as f64 / rate as f64);
+            (first, size, start, pitch)
+        };
+        let across = axis(region.x, region.width, cells.0);
+        let down = axis(region.y, region.height, cells.1);
+        Self {
+            plane: plane.offset(across.0 * samples, down.0),
+            samples,
+            size: (across.1, down.1),
+            cells,
+            start: (across.2, down.2),
+            pitch: (across.3, down.3),
+        }
     }
 
     /// Mean of each cell, `samples` values a cell. The plane is read once, row by row: whole rows of a cell are summed
@@ -102,7 +113,7 @@ impl<'a> Cells<'a> {
         for (cy, line) in means.chunks_exact_mut(self.cells.0 * self.samples).enumerate() {
             sums.fill(0.0);
             let mut pending = 0;
-            let rows = Span::new(cy, self.pitch.1, self.size.1);
+            let rows = Span::new(cy, self.start.1, self.pitch.1, self.size.1);
             for y in rows.first..rows.end {
                 let row = self.plane.row(y, bytes);
                 let weight = rows.weight(y);
@@ -139,7 +150,7 @@ impl<'a> Cells<'a> {
         let (columns, _) = sums.as_chunks::<N>();
         let (cells, _) = line.as_chunks_mut::<N>();
         for (cx, cell) in cells.iter_mut().enumerate() {
-            let span = Span::new(cx, self.pitch.0, self.size.0);
+            let span = Span::new(cx, self.start.0, self.pitch.0, self.size.0);
             let mut total = columns[span.first].map(|c| c * span.weight(span.first));
             if let Some(last) = span.last() {
                 for column in &columns[span.first + 1..last] {
@@ -162,10 +173,11 @@ struct Span {
 }
 
 impl Span {
-    fn new(cell: usize, pitch: f64, samples: usize) -> Self {
+    fn new(cell: usize, start: f64, pitch: f64, samples: usize) -> Self {
         // A border within rounding of a sample's edge is on it.
         let snap = |x: f64| if (x - x.round()).abs() < 1e-6 { x.round() } else { x };
-        let (from, to) = (snap(cell as f64 * pitch), snap((cell + 1) as f64 * pitch).min(samples as f64));
+        let border = |cell: usize| snap(start + cell as f64 * pitch);
+        let (from, to) = (border(cell), border(cell + 1).min(samples as f64));
         Self { from, to, first: from as usize, end: (to.ceil() as usize).min(samples) }
     }
 

@@ -7,7 +7,7 @@ use crate::nets::Weights;
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::sync::Arc;
-use tch::Device;
+use tch::{Device, Kind};
 
 /// Models inside the plugin file: name, configuration, weights.
 pub const BUILT_IN: [(&str, &str, &[u8]); 1] = [(
@@ -17,12 +17,13 @@ pub const BUILT_IN: [(&str, &str, &[u8]); 1] = [(
 )];
 
 const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
+pub const WEIGHTS: &str = "model.safetensors";
 
 /// Loads a built-in model or a model folder. Every tensor's name, shape, kind and values are checked.
 pub fn load(model: &str, device: Device, precision: Precision) -> Result<Arc<dyn Harmonizer>> {
     if let Some((_, config, weights)) = BUILT_IN.iter().find(|(name, ..)| *name == model) {
-        return compact(config, weights, device, precision).with_context(|| format!("built-in model {model}"));
+        let load = || compact(config, Weights::from_safetensors(weights, device, Kind::Float)?, device, precision);
+        return load().with_context(|| format!("built-in model {model}"));
     }
     let folder = folder(model)?;
     let load = || -> Result<Arc<dyn Harmonizer>> {
@@ -32,8 +33,7 @@ pub fn load(model: &str, device: Device, precision: Precision) -> Result<Arc<dyn
         }
         let config = files::read_text(&folder.join(CONFIG))?;
         let weights = files::weights(folder, &[WEIGHTS])?;
-        let weights = std::fs::read(&weights).with_context(|| format!("can't read {}", weights.display()))?;
-        compact(&config, &weights, device, precision)
+        compact(&config, Weights::open(&weights, device, Kind::Float)?, device, precision)
     };
     load().with_context(|| format!("model folder {model}"))
 }
@@ -48,25 +48,29 @@ pub fn folder(model: &str) -> Result<&Path> {
     Ok(folder)
 }
 
-fn compact(config: &str, weights: &[u8], device: Device, precision: Precision) -> Result<Arc<dyn Harmonizer>> {
-    #[derive(serde::Deserialize)]
-    struct Class {
-        class: String,
-    }
-    let class = serde_json::from_str::<Class>(config).context(CONFIG)?.class;
-    ensure!(
-        class == "compact",
-        "{CONFIG} asks for class {class:?}: this plugin knows compact, and diffharmony by its folders unet and vae"
-    );
+fn compact(config: &str, weights: Weights, device: Device, precision: Precision) -> Result<Arc<dyn Harmonizer>> {
+    let config = compact_config(config).context(CONFIG)?;
     ensure!(
         matches!(precision, Precision::Auto | Precision::F32),
         "precision {precision} was asked for: compact is known to bear f32 alone"
     );
-    let config: Config = serde_json::from_str(config).context(CONFIG)?;
-    let weights = Weights::from_safetensors(weights, device).context(WEIGHTS)?;
     let harmonizer = Compact::new(&weights.root(), config, device).context(WEIGHTS)?;
     weights.finish().context(WEIGHTS)?;
     Ok(Arc::new(harmonizer))
+}
+
+/// The configuration of a folder that is none of diffharmony's.
+pub fn compact_config(json: &str) -> Result<Config> {
+    #[derive(serde::Deserialize)]
+    struct Class {
+        class: String,
+    }
+    let class = serde_json::from_str::<Class>(json)?.class;
+    ensure!(
+        class == "compact",
+        "it asks for class {class:?}: this plugin knows compact, and diffharmony by its folders unet and vae"
+    );
+    Ok(serde_json::from_str(json)?)
 }
 
 #[cfg(test)]

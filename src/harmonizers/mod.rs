@@ -4,13 +4,16 @@ pub mod compact;
 mod device;
 pub mod diffharmony;
 pub mod files;
+mod info;
 mod load;
 
+pub use crate::nets::weights::Malformed;
 pub use device::device;
-pub use load::{BUILT_IN, load};
+pub use info::{Info, Part, info};
+pub use load::{BUILT_IN, folder, load};
 
 use crate::diffusion::{Method, Noise};
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use std::fmt::{self, Display};
 use std::str::FromStr;
 use tch::Tensor;
@@ -22,6 +25,11 @@ pub struct ProxyGrid {
     pub long_side: u32,
     /// Both sides are multiples of this.
     pub multiple: u32,
+    /// Sides of the cells of proxy pixels that a colour map each is fitted to, which divide `multiple`: 1 where every pixel of
+    /// the answer counts, more where it is right on average alone.
+    pub cell: u32,
+    /// Whether a small foreground is to be seen in a crop of the frame around it, because the model loses it in the whole.
+    pub crop: bool,
 }
 
 impl ProxyGrid {
@@ -42,8 +50,29 @@ pub trait Harmonizer: Send + Sync {
     fn grid(&self) -> ProxyGrid;
 
     /// `composite` is B x 3 x h x w, sRGB in 0..1; `mask` B x 1 x h x w in 0..1; h and w fit `grid`. Returns the harmonized
-    /// proxy like `composite`, blended where the mask is partial. No randomness but `noise`.
-    fn harmonize(&self, composite: &Tensor, mask: &Tensor, noise: &Noise, sampling: Sampling) -> Result<Tensor>;
+    /// proxy like `composite`, blended where the mask is partial. No randomness but the run's noise.
+    fn harmonize(&self, composite: &Tensor, mask: &Tensor, run: &Run) -> Result<Tensor>;
+}
+
+/// What an answer depends on besides composite and mask.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    pub noise: &'a Noise,
+    pub sampling: Sampling,
+    /// Asked between two steps: whether nobody waits for the answer any more. The answer is an error then.
+    pub is_cancelled: &'a dyn Fn() -> bool,
+}
+
+impl<'a> Run<'a> {
+    /// One that runs to its end.
+    pub fn new(noise: &'a Noise, sampling: Sampling) -> Self {
+        Self { noise, sampling, is_cancelled: &|| false }
+    }
+
+    pub fn check(&self) -> Result<()> {
+        ensure!(!(self.is_cancelled)(), "cancelled");
+        Ok(())
+    }
 }
 
 /// How a harmonizer samples; what is left open is the model's own.
@@ -117,7 +146,7 @@ mod tests {
 
     #[test]
     fn proxy_keeps_the_frame_s_shape_within_a_multiple() {
-        let grid = ProxyGrid { long_side: 64, multiple: 8 };
+        let grid = ProxyGrid { long_side: 64, multiple: 8, cell: 1, crop: false };
         assert_eq!(grid.size(1920, 1080, 0), (64, 40));
         assert_eq!(grid.size(1080, 1920, 0), (40, 64));
         assert_eq!(grid.size(256, 256, 0), (64, 64));

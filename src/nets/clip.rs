@@ -2,6 +2,7 @@
 //!
 //! Harmonization has no prompt, so all that is ever asked for is the encoding of the empty one, a constant.
 
+use super::config::shown;
 use super::{Attention, Config, Init, LayerNorm, Linear, Param, Path};
 use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
@@ -38,13 +39,15 @@ impl ClipConfig {
         let activation = match activation.as_str() {
             Some("quick_gelu") => Activation::QuickGelu,
             Some("gelu") => Activation::Gelu,
-            _ => anyhow::bail!("hidden_act is {activation}, which is not supported: only quick_gelu and gelu"),
+            _ => {
+                anyhow::bail!("hidden_act is {}, which is not supported: only quick_gelu and gelu", shown(&activation))
+            }
         };
         let config = Self {
             vocab_size: c.count("vocab_size", 49408)?,
             hidden_size: c.count("hidden_size", 512)?,
             intermediate_size: c.count("intermediate_size", 2048)?,
-            num_hidden_layers: c.count("num_hidden_layers", 12)?,
+            num_hidden_layers: c.layers("num_hidden_layers", 12)?,
             num_attention_heads: c.count("num_attention_heads", 8)?,
             max_position_embeddings: c.count("max_position_embeddings", 77)?,
             layer_norm_eps: c.number("layer_norm_eps", 1e-5)?,

@@ -2,7 +2,7 @@
 
 use super::layers::{Extras, silu};
 use super::{Conv2d, GroupNorm, Init, Linear, Path};
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use tch::Tensor;
 
 /// What a network's group normalizations share.
@@ -62,22 +62,38 @@ impl ResnetBlock {
         })
     }
 
-    /// `x` is B x C x h x w, `emb` B x E after its activation; only a block without an embedding does without.
-    pub fn forward<'a>(&self, x: &Tensor, emb: impl Into<Option<&'a Tensor>>) -> Result<Tensor> {
-        let emb = emb.into().context("the block needs an embedding");
-        let first = |shift| self.conv1.forward_activated(&self.norm1, x, Extras { shift, residual: None });
-        let shortcut = self.shortcut.as_ref().map(|shortcut| shortcut.forward(x)).transpose()?;
-        let residual = Some(shortcut.as_ref().unwrap_or(x));
-        let h = match &self.modulation {
-            Modulation::None => first(None)?,
-            Modulation::Shift(projection) => first(Some(&projection.forward(emb?)?))?,
-            Modulation::ScaleShift(projection) => {
-                let h = self.norm2.forward(&first(None)?)?;
-                let emb = projection.forward(emb?)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?.f_chunk(2, 1)?;
-                let h = silu(h.f_mul(&emb[0].f_add_scalar(1.0)?)?.f_add(&emb[1])?)?;
-                return self.conv2.forward_with(&h, Extras { shift: None, residual });
-            }
+    /// What `emb` (B x E, after its activation) adds after the first convolution, B x C, in a block where that is all it does.
+    pub fn shift(&self, emb: &Tensor) -> Result<Option<Tensor>> {
+        match &self.modulation {
+            Modulation::Shift(projection) => Ok(Some(projection.forward(emb)?)),
+            Modulation::None | Modulation::ScaleShift(_) => Ok(None),
+        }
+    }
+
+    /// `x` is B x C x h x w, `emb` B x E after its activation.
+    pub fn forward(&self, x: &Tensor, emb: &Tensor) -> Result<Tensor> {
+        let Modulation::ScaleShift(projection) = &self.modulation else {
+            return self.forward_shifted(x, self.shift(emb)?.as_ref());
         };
-        self.conv2.forward_activated(&self.norm2, &h, Extras { shift: None, residual })
+        let h = self.norm2.forward(&self.conv1.forward_activated(&self.norm1, x, Extras::default())?)?;
+        let emb = projection.forward(emb)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?.f_chunk(2, 1)?;
+        let h = silu(h.f_mul(&emb[0].f_add_scalar(1.0)?)?.f_add(&emb[1])?)?;
+        self.conv2.forward_with(&h, Extras { shift: None, residual: Some(&self.shortcut(x)?) })
+    }
+
+    /// As `forward`, with what `shift` gave for the embedding.
+    pub fn forward_shifted(&self, x: &Tensor, shift: Option<&Tensor>) -> Result<Tensor> {
+        let fits = match &self.modulation {
+            Modulation::None => shift.is_none(),
+            Modulation::Shift(_) => shift.is_some(),
+            Modulation::ScaleShift(_) => false,
+        };
+        ensure!(fits, "the embedding is another network's");
+        let h = self.conv1.forward_activated(&self.norm1, x, Extras { shift, residual: None })?;
+        self.conv2.forward_activated(&self.norm2, &h, Extras { shift: None, residual: Some(&self.shortcut(x)?) })
+    }
+
+    fn shortcut(&self, x: &Tensor) -> Result<Tensor> {
+        self.shortcut.as_ref().map_or_else(|| Ok(x.shallow_clone()), |shortcut| shortcut.forward(x))
     }
 }

@@ -5,7 +5,7 @@ use super::blocks::{BlockConfig, Conditioning, DownBlock, Ending, MidBlock, MidC
 use super::layers::Extras;
 use super::transformer::TransformerConfig;
 use super::weights::channels_last;
-use super::{Conv2d, GroupNorm, Init, KeysValues, Path};
+use super::{Conv2d, GroupNorm, Init, KeysValues, Param, Path};
 use anyhow::{Result, ensure};
 use tch::Tensor;
 
@@ -78,6 +78,15 @@ impl UNet {
         self.down.iter().try_for_each(|block| block.keys_values(text, &mut all))?;
         self.mid.keys_values(text, &mut all)?;
         self.up.iter().try_for_each(|block| block.keys_values(text, &mut all))?;
+        Ok(all)
+    }
+
+    /// What the time embedding `emb` (B x E, after its activation) adds in every residual block, in the order of `forward`.
+    pub fn shifts(&self, emb: &Tensor) -> Result<Vec<Param>> {
+        let mut all = Vec::new();
+        self.down.iter().try_for_each(|block| block.shifts(emb, &mut all))?;
+        self.mid.shifts(emb, &mut all)?;
+        self.up.iter().try_for_each(|block| block.shifts(emb, &mut all))?;
         Ok(all)
     }
 

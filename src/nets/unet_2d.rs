@@ -42,7 +42,7 @@ impl UNet2DConfig {
         let config = Self {
             in_channels: c.count("in_channels", 3)?,
             out_channels: c.count("out_channels", 3)?,
-            layers_per_block: c.count("layers_per_block", 2)?,
+            layers_per_block: c.layers("layers_per_block", 2)?,
             add_attention: c.flag("add_attention", true)?,
             attention_head_dim: c.count_per_block("attention_head_dim", 1)?.map(|dim| dim[0]),
             input_residual: c.flag("input_residual", false)?,

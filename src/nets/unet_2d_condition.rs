@@ -1,10 +1,11 @@
 //! `UNet2DConditionModel`: the U-Net of Stable Diffusion 1 and 2, conditioned on a timestep and a text.
 
 use super::blocks::{BlockConfig, Conditioning, Ending, MidConfig};
+use super::config::shown;
 use super::embeddings::{self, TimestepEmbedding};
 use super::transformer::TransformerConfig;
 use super::unet::{UNet, UNetConfig};
-use super::{Config, KeysValues, Norm, Path};
+use super::{Config, KeysValues, Norm, Param, Path};
 use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};
 
@@ -48,7 +49,7 @@ impl UNet2DConditionConfig {
             None => 1,
             Some(value) => match value.as_i64() {
                 Some(padding @ (0 | 1)) => padding,
-                _ => anyhow::bail!("downsample_padding is {value}, which is not supported: only 0 and 1"),
+                _ => anyhow::bail!("downsample_padding is {}, which is not supported: only 0 and 1", shown(&value)),
             },
         };
         let config = Self {
@@ -56,8 +57,8 @@ impl UNet2DConditionConfig {
             out_channels: c.count("out_channels", 4)?,
             down_attends: down.iter().map(|&kind| kind == 1).collect(),
             up_attends: up.iter().map(|&kind| kind == 1).collect(),
-            layers_per_block: c.count("layers_per_block", 2)?,
-            transformer_layers: c.count("transformer_layers_per_block", 1)?,
+            layers_per_block: c.layers("layers_per_block", 2)?,
+            transformer_layers: c.layers("transformer_layers_per_block", 1)?,
             heads,
             cross_attention_dim: c.count("cross_attention_dim", 1280)?,
             use_linear_projection: c.flag("use_linear_projection", false)?,
@@ -130,6 +131,10 @@ fn refuse_variants(c: &mut Config) -> Result<()> {
 #[derive(Debug)]
 pub struct TextContext(Vec<KeysValues>);
 
+/// Timesteps as this network's residual blocks see them, computed once for all frames.
+#[derive(Debug)]
+pub struct TimeContext(Vec<Param>);
+
 #[derive(Debug)]
 pub struct UNet2DConditionModel {
     pub config: UNet2DConditionConfig,
@@ -172,15 +177,16 @@ impl UNet2DConditionModel {
         Ok(TextContext(self.unet.keys_values(text)?))
     }
 
-    /// The embedding of timesteps, which may be fractional: B x time_embedding_dim, after its activation, in `kind`.
-    pub fn time_embedding(&self, timesteps: &[f64], kind: Kind, device: Device) -> Result<Tensor> {
+    /// The embedding of timesteps, which may be fractional, one for each member of a batch or one for all; in `kind`.
+    pub fn time_embedding(&self, timesteps: &[f64], kind: Kind, device: Device) -> Result<TimeContext> {
         let sinusoids = embeddings::timestep(timesteps, self.config.block_out_channels[0], device)?;
-        Ok(self.time_embedding.forward(&sinusoids.f_to_kind(kind)?)?.f_silu()?)
+        let emb = self.time_embedding.forward(&sinusoids.f_to_kind(kind)?)?.f_silu()?;
+        Ok(TimeContext(self.unet.shifts(&emb)?))
     }
 
-    /// `x` is B x in_channels x h x w, `emb` one row for each member of the batch or one for all, from `time_embedding`.
+    /// `x` is B x in_channels x h x w, `time` from `time_embedding`, `text` from `text_context`.
     /// Returns the predicted noise, or whatever the network was trained to predict, B x out_channels x h x w.
-    pub fn forward(&self, x: &Tensor, emb: &Tensor, text: &TextContext) -> Result<Tensor> {
-        self.unet.forward(x, Conditioning { emb: Some(emb), text: text.0.iter() })
+    pub fn forward(&self, x: &Tensor, time: &TimeContext, text: &TextContext) -> Result<Tensor> {
+        self.unet.forward(x, Conditioning { shifts: time.0.iter(), text: text.0.iter() })
     }
 }

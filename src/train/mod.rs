@@ -11,7 +11,7 @@ mod synth;
 mod workers;
 
 use crate::harmonizers::compact::{Compact, Config};
-use crate::nets::{Weights, weights::read_safetensors};
+use crate::nets::{Weights, weights};
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use optimizer::AdamW;
@@ -192,8 +192,7 @@ fn resume(out: &Path, adam: &mut AdamW) -> Result<Vec<plot::Row>> {
         return Ok(Vec::new());
     }
     let context = || format!("can't resume from {}", checkpoint.display());
-    adam.resume(&read_safetensors(&std::fs::read(&checkpoint).with_context(context)?).with_context(context)?)
-        .with_context(context)?;
+    adam.resume(&weights::read(&checkpoint)?).with_context(context)?;
     serde_json::from_slice(&std::fs::read(out.join("log.json")).with_context(context)?).with_context(context)
 }
 

@@ -1,6 +1,6 @@
 //! What training composites are made of: photographs with label maps, object-shaped masks, measured illuminants and looks.
 
-use crate::nets::weights::read_safetensors;
+use crate::nets::weights;
 use anyhow::{Context, Result, ensure};
 use image::imageops::{FilterType, thumbnail};
 use std::path::{Path, PathBuf};
@@ -112,13 +112,9 @@ fn shape(file: &Path) -> Result<Shape> {
 }
 
 fn values(file: &Path, name: &str) -> Result<(Vec<i64>, Vec<f32>)> {
-    let read = || {
-        let mut tensors = read_safetensors(&std::fs::read(file)?)?;
-        let tensor = tensors.remove(name).with_context(|| format!("tensor {name} is missing"))?;
-        Ok((tensor.size(), Vec::try_from(&tensor.f_flatten(0, -1)?)?))
-    };
-    let values: Result<_> = read();
-    values.with_context(|| format!("can't read {}", file.display()))
+    let mut tensors = weights::read(file)?;
+    let tensor = tensors.remove(name).with_context(|| format!("{} holds no tensor {name}", file.display()))?;
+    Ok((tensor.size(), Vec::try_from(&tensor.f_flatten(0, -1)?)?))
 }
 
 fn polynomials(file: &Path, name: &str) -> Result<Vec<Polynomial>> {

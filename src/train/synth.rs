@@ -3,7 +3,7 @@
 use super::photos::{Data, Photo, Shape};
 use super::random::Random;
 use super::recolour::{Recolour, Smooth};
-use crate::frame::{Colour, Format, Mask, Matrix, Picture, Plane, Proxy, proxy};
+use crate::frame::{Colour, Format, Mask, Matrix, Picture, Plane, Proxy, View, proxy};
 
 /// Shares of the picture that a foreground may cover.
 const FOREGROUND: std::ops::Range<f64> = 0.012..0.7;
@@ -138,7 +138,7 @@ fn small(photo: &Photo, crop: &Crop, mask: &Mask, width: usize, height: usize) -
         height: crop.height,
         planes: [plane, Plane::default(), Plane::default(), Plane::default()],
     };
-    proxy(&picture, mask, width, height)
+    proxy(&picture, mask, View::whole(width, height))
 }
 
 fn flip(proxy: &mut Proxy) {

@@ -1,9 +1,11 @@
-//! The transfer: how the foreground's colours are to change, as a grid of affine colour maps over the frame.
+//! The transfer: how the foreground's colours are to change, as a grid of affine colour maps over the frame or a region
+//! of it.
 
 pub mod fit;
 #[cfg(test)]
 mod tests;
 
+use crate::frame::Region;
 pub use fit::fit;
 
 /// `maps[row * cols + col]` is a row-major 3x4 matrix acting on (r, g, b, 1), sRGB in 0..1, valid at the centre of its
@@ -12,16 +14,26 @@ pub use fit::fit;
 pub struct Transfer {
     pub cols: usize,
     pub rows: usize,
+    /// What the grid lies over, in pixels of the frame; `None` is the whole frame, of any size.
+    pub region: Option<Region>,
     pub maps: Vec<[f32; 12]>,
 }
 
 impl Transfer {
     pub fn identity() -> Self {
-        Self { cols: 1, rows: 1, maps: vec![[1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]] }
+        Self {
+            cols: 1,
+            rows: 1,
+            region: None,
+            maps: vec![[1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]],
+        }
     }
 
     /// Whether there is a map for each cell.
     pub(crate) fn is_complete(&self) -> bool {
-        self.cols > 0 && self.rows > 0 && self.cols.checked_mul(self.rows) == Some(self.maps.len())
+        self.region.is_none_or(|region| region.width > 0 && region.height > 0)
+            && self.cols > 0
+            && self.rows > 0
+            && self.cols.checked_mul(self.rows) == Some(self.maps.len())
     }
 }

@@ -6,7 +6,7 @@ use gst::prelude::*;
 use gst_check::Harness;
 use gstharmonize::elements::harmonize::{Harmonize, Infer, Job};
 use gstharmonize::engine::Request;
-use gstharmonize::frame::Proxy;
+use gstharmonize::frame::{Mask, Proxy, Region, View};
 use gstharmonize::harmonizers::compact::{Compact, Config};
 use gstharmonize::nets::Weights;
 use gstharmonize::transfer::Transfer;
@@ -29,6 +29,8 @@ pub fn init() {
 pub struct Fake {
     pub delay: Duration,
     pub fails: Option<&'static str>,
+    /// What it sees of every frame; `None` is the whole.
+    pub region: Option<Region>,
     pub submitted: AtomicUsize,
 }
 
@@ -45,7 +47,8 @@ impl Fake {
 /// Moves every colour far enough to be seen in every format, and differently across the picture.
 pub fn transfer() -> Transfer {
     let map = |gain: f32, lift: f32| [gain, 0.1, 0.0, lift, 0.0, gain, 0.1, lift / 2.0, 0.1, 0.0, gain, -lift / 3.0];
-    Transfer { cols: 2, rows: 2, maps: vec![map(0.5, 0.3), map(0.6, 0.2), map(0.4, 0.35), map(0.5, 0.25)] }
+    let maps = vec![map(0.5, 0.3), map(0.6, 0.2), map(0.4, 0.35), map(0.5, 0.25)];
+    Transfer { cols: 2, rows: 2, region: None, maps }
 }
 
 struct FakeJob {
@@ -56,10 +59,11 @@ struct FakeJob {
 }
 
 impl Infer for Fake {
-    fn proxy_size(&self, _width: usize, _height: usize, long_side: u32) -> (usize, usize) {
+    fn view(&self, _mask: &Mask, long_side: u32) -> View {
+        let region = self.region;
         match long_side {
-            0 => (8, 6),
-            side => (side as usize, side as usize),
+            0 => View { region, cols: 8, rows: 6 },
+            side => View { region, cols: side as usize, rows: side as usize },
         }
     }
 
@@ -70,7 +74,8 @@ impl Infer for Fake {
     fn submit(&self, proxy: Proxy, _request: Request) -> Arc<dyn Job> {
         self.submitted.fetch_add(1, Ordering::SeqCst);
         assert!(proxy.mask.iter().any(|&m| m > 0.0), "an empty mask needs no inference");
-        let result = self.fails.map_or(Ok(transfer()), |why| Err(anyhow::anyhow!(why)));
+        let transfer = Transfer { region: proxy.region, ..transfer() };
+        let result = self.fails.map_or(Ok(transfer), |why| Err(anyhow::anyhow!(why)));
         Arc::new(FakeJob {
             due: Instant::now() + self.delay,
             result: Mutex::new(Some(result)),

@@ -4,7 +4,7 @@ mod element;
 mod scene;
 mod stages;
 
-use crate::model::ModelArgs;
+use crate::options::ModelArgs;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use indicatif::ProgressBar;

@@ -1,6 +1,6 @@
 //! `harmonize image`: one photograph.
 
-use crate::model::ModelArgs;
+use crate::options::ModelArgs;
 use ::image::{GrayImage, RgbImage, imageops};
 use anyhow::{Context, Result, ensure};
 use gstharmonize::eval::still;

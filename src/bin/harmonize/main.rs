@@ -1,4 +1,4 @@
-//! The command line `harmonize`: pictures, films, figures and measurements, without writing a pipeline.
+//! The command line `harmonize`: pictures, films, figures, measurements and models, without writing a pipeline.
 //!
 //! Every command ends in one sentence on stderr and exit code 1 when something fails.
 
@@ -7,6 +7,7 @@ mod clip;
 mod eval;
 mod image;
 mod model;
+mod options;
 mod video;
 
 use anyhow::Result;
@@ -46,6 +47,7 @@ enum Command {
     /// Train the model `compact` on a folder of photographs
     #[command(after_help = TRAIN_EXAMPLES)]
     Train(gstharmonize::train::Args),
+    Model(model::Args),
 }
 
 fn main() -> ExitCode {
@@ -65,5 +67,6 @@ fn run(command: Command) -> Result<()> {
         Command::Eval(args) => eval::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Train(args) => gstharmonize::train::run(&args),
+        Command::Model(args) => model::run(&args),
     }
 }

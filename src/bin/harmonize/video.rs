@@ -4,7 +4,7 @@
 //! the decoder to the muxer beside it.
 
 use crate::clip::Clip;
-use crate::model::{self, ModelArgs};
+use crate::options::{self, ModelArgs};
 use anyhow::{Context, Result, bail, ensure};
 use gst::prelude::*;
 use indicatif::ProgressBar;
@@ -303,7 +303,7 @@ fn link_sound(pipeline: &gst::Pipeline, pad: &gst::Pad, encode: bool) -> Result<
 /// Runs to the end, and returns how many frames came out of `harmonize`. The bar counts to `expected`.
 fn play(pipeline: &gst::Pipeline, harmonize: &gst::Element, expected: u64) -> Result<u64> {
     let frames = count(&harmonize.static_pad("src").context("harmonize without src")?);
-    let bar = model::progress(expected, "harmonizing");
+    let bar = options::progress(expected, "harmonizing");
     let bus = pipeline.bus().context("a pipeline without bus")?;
     // When this fails, its ERROR message says why.
     let _ = pipeline.set_state(gst::State::Playing);

@@ -378,7 +378,7 @@ impl AggregatorImpl for Harmonize {
         if let Some(time) = composite.pts().and_then(|pts| segment.to_stream_time(pts)) {
             let _ = self.obj().sync_values(time);
         }
-        match self.harmonize(&mut composite, mask) {
+        match self.harmonize(&mut composite, span.start, mask) {
             Ok(Outcome::Harmonized) => gst::trace!(CAT, imp = self, "Harmonized {composite:?}"),
             Ok(Outcome::Untouched(why)) => {
                 gst::debug!(CAT, imp = self, "{composite:?} passes untouched: {why}");

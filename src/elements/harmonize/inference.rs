@@ -5,14 +5,15 @@
 
 use super::ModelState;
 use crate::engine::{Engine, Pending, Request};
-use crate::frame::Proxy;
+use crate::frame::{Mask, Proxy, View};
 use crate::transfer::Transfer;
 use anyhow::Result;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What the element asks of a loaded model. `Engine` is the one there is; tests put a quick, slow or failing one in its place.
 pub trait Infer: Send + Sync {
-    fn proxy_size(&self, width: usize, height: usize, long_side: u32) -> (usize, usize);
+    /// What the model is to see of a frame with `mask`; `long_side` of the proxy 0 takes the model's own.
+    fn view(&self, mask: &Mask, long_side: u32) -> View;
     fn device(&self) -> &str;
     /// Queues an inference; returns at once.
     fn submit(&self, proxy: Proxy, request: Request) -> Arc<dyn Job>;
@@ -27,8 +28,8 @@ pub trait Job: Send + Sync {
 }
 
 impl Infer for Engine {
-    fn proxy_size(&self, width: usize, height: usize, long_side: u32) -> (usize, usize) {
-        self.proxy_size(width, height, long_side)
+    fn view(&self, mask: &Mask, long_side: u32) -> View {
+        self.view(mask, long_side)
     }
 
     fn device(&self) -> &str {
@@ -197,8 +198,8 @@ mod tests {
     struct Quick;
 
     impl Infer for Quick {
-        fn proxy_size(&self, _width: usize, _height: usize, _long_side: u32) -> (usize, usize) {
-            (1, 1)
+        fn view(&self, _mask: &Mask, _long_side: u32) -> View {
+            View::whole(1, 1)
         }
 
         fn device(&self) -> &str {
@@ -219,7 +220,7 @@ mod tests {
     }
 
     fn infer(inference: &Inference) -> bool {
-        let proxy = Proxy { width: 1, height: 1, rgb: vec![0.0; 3], mask: vec![1.0] };
+        let proxy = Proxy { width: 1, height: 1, region: None, rgb: vec![0.0; 3], mask: vec![1.0] };
         inference.infer(&Quick, proxy, Request::default()).is_some()
     }
 

@@ -3,7 +3,7 @@
 use super::inference::{Infer, Inference};
 use super::{CAT, Harmonize};
 use crate::engine::Engine;
-use crate::harmonizers::ModelSpec;
+use crate::harmonizers::{Malformed, ModelSpec};
 use anyhow::{Context, Result, anyhow};
 use gst::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -101,9 +101,8 @@ pub fn post_progress(element: &Harmonize, kind: gst::ProgressType, text: &str) {
 
 fn kind(error: &anyhow::Error) -> gst::ResourceError {
     let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
-    let malformed = |cause: &(dyn std::error::Error + 'static)| {
-        cause.is::<safetensors::SafeTensorError>() || cause.is::<serde_json::Error>()
-    };
+    let malformed =
+        |cause: &(dyn std::error::Error + 'static)| cause.is::<Malformed>() || cause.is::<serde_json::Error>();
     match io.map(std::io::Error::kind) {
         Some(std::io::ErrorKind::NotFound) => gst::ResourceError::NotFound,
         Some(_) => gst::ResourceError::Read,

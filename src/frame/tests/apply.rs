@@ -1,7 +1,7 @@
 use super::*;
 
-/// The map at (u, v), 0..1 across and down the frame.
-fn map_at(t: &Transfer, u: f64, v: f64) -> [f64; 12] {
+/// The map at (u, v), 0..1 across and down what the grid lies over.
+pub(super) fn map_at(t: &Transfer, (u, v): (f64, f64)) -> [f64; 12] {
     let axis = |u: f64, n: usize| {
         let at = (u * n as f64 - 0.5).clamp(0.0, n as f64 - 1.0);
         let first = at.floor() as usize;
@@ -28,10 +28,13 @@ fn expected(before: &Owned, mask: &Mask, t: &Transfer, strength: f64) -> [Vec<(f
     let mut out = before.planes.clone().map(|p| p.into_iter().map(|b| (f64::from(b), false)).collect::<Vec<_>>());
     let (w, h) = (before.width, before.height);
     let m = |x: usize, y: usize| f64::from(mask.data[y * w + x]) / 255.0;
+    let region = t.region.unwrap_or(Region::whole(w, h));
+    let place =
+        |x: f64, y: f64| ((x - region.x as f64) / region.width as f64, (y - region.y as f64) / region.height as f64);
     for y in 0..h {
         for x in 0..w {
             let c = [0, 1, 2].map(|k| before.sample(x, y, k));
-            let map = map_at(t, (x as f64 + 0.5) / w as f64, (y as f64 + 0.5) / h as f64);
+            let map = map_at(t, place(x as f64 + 0.5, y as f64 + 0.5));
             for k in 0..if is_420(before.format) || before.format == Format::Gray8 { 1 } else { 3 } {
                 let (plane, byte) = before.place(x, y, k);
                 out[plane][byte] = (harmonize(before, c, map, k, strength * m(x, y)), m(x, y) > 0.0);
@@ -44,7 +47,7 @@ fn expected(before: &Owned, mask: &Mask, t: &Transfer, strength: f64) -> [Vec<(f
             let mean =
                 |f: &dyn Fn(usize, usize) -> f64| site.iter().map(|&(x, y)| f(x, y)).sum::<f64>() / site.len() as f64;
             let (m, c) = (mean(&m), [mean(&|x, y| before.sample(x, y, 0)), c[1], c[2]]);
-            let map = map_at(t, (x + 1) as f64 / w as f64, (y + 1) as f64 / h as f64);
+            let map = map_at(t, place((x + 1) as f64, (y + 1) as f64));
             for k in 1..3 {
                 let (plane, byte) = before.place(x, y, k);
                 out[plane][byte] = (harmonize(before, c, map, k, strength * m), m > 0.0);
@@ -79,7 +82,10 @@ fn every_format_follows_the_definition() {
         for (i, size) in SIZES.into_iter().enumerate() {
             let before = Owned::random(format, COLOURS[i % COLOURS.len()], size, i % 4 * 5, &mut dice);
             for (cols, rows) in [(1, 1), (2, 3), (16, 9), (64, 36)] {
-                let t = varied(cols, rows, &mut dice);
+                let mut t = varied(cols, rows, &mut dice);
+                compare(&before, &patchy(size.0, size.1, &mut dice), &t, 1.0);
+                let (x, y) = (dice.next() as usize % size.0, dice.next() as usize % size.1);
+                t.region = Some(Region { x, y, width: size.0.div_ceil(3), height: size.1.div_ceil(2) });
                 compare(&before, &patchy(size.0, size.1, &mut dice), &t, 1.0);
                 compare(&before, &patchy(size.0, size.1, &mut dice), &t, 0.37);
                 compare(&before, &uniform(size.0, size.1, 255), &t, 1.0);
@@ -95,14 +101,16 @@ fn nothing_changes_without_a_mask_a_strength_or_a_difference() {
         for (i, size) in SIZES.into_iter().enumerate() {
             let before = Owned::random(format, COLOURS[i % COLOURS.len()], size, 3, &mut dice);
             let (t, full) = (varied(4, 3, &mut dice), uniform(size.0, size.1, 255));
-            let unfit = Transfer { maps: vec![[f32::NAN; 12], [3e38; 12]], cols: 2, rows: 1 };
-            let same = Transfer { maps: vec![Transfer::identity().maps[0]; 6], cols: 3, rows: 2 };
+            let unfit = Transfer { maps: vec![[f32::NAN; 12], [3e38; 12]], cols: 2, rows: 1, region: None };
+            let nowhere = Transfer { region: Some(Region::whole(0, 5)), ..t.clone() };
+            let same = Transfer { maps: vec![Transfer::identity().maps[0]; 6], cols: 3, rows: 2, region: None };
             for (mask, t, strength) in [
                 (&uniform(size.0, size.1, 0), &t, 1.0),
                 (&full, &t, 0.0),
                 (&full, &Transfer::identity(), 1.0),
                 (&full, &same, 0.5),
                 (&full, &unfit, 1.0),
+                (&full, &nowhere, 1.0),
             ] {
                 let mut after = before.clone();
                 apply(&mut after.picture_mut(), mask, t, strength);
@@ -133,7 +141,12 @@ fn pictures_that_do_not_hold_their_samples_are_named_and_left_alone() {
                 apply(&mut bad.picture_mut(), &uniform(9, 7, 255), &varied(2, 2, &mut dice), 1.0);
                 assert!(bad.planes == before.planes);
                 assert!(Mask::from_picture(&bad.picture(), MaskSettings::default(), 9, 7).is_empty());
-                assert!(super::super::proxy(&bad.picture(), &uniform(9, 7, 255), 4, 4).mask.iter().all(|&m| m == 0.0));
+                assert!(
+                    super::super::proxy(&bad.picture(), &uniform(9, 7, 255), View::whole(4, 4))
+                        .mask
+                        .iter()
+                        .all(|&m| m == 0.0)
+                );
             }
         }
     }
@@ -156,4 +169,23 @@ fn a_mask_of_another_size_changes_nothing() {
         1.0,
     );
     assert!(picture.planes == before.planes);
+}
+
+/// As in the picture cut out; around it the maps of the region's edge go on.
+#[test]
+fn a_region_s_transfer_does_what_it_does_to_the_picture_cut_out() {
+    let mut dice = Dice(15);
+    for format in FORMATS {
+        for (i, size @ (w, h)) in SIZES.into_iter().enumerate() {
+            let before = Owned::random(format, COLOURS[i % COLOURS.len()], size, i % 3 * 7, &mut dice);
+            let mask = patchy(w, h, &mut dice);
+            for region in even_regions(w, h) {
+                let t = varied(16, 9, &mut dice);
+                let (mut after, mut part) = (before.clone(), before.crop(region));
+                apply(&mut after.picture_mut(), &mask, &Transfer { region: Some(region), ..t.clone() }, 0.8);
+                apply(&mut part.picture_mut(), &crop_mask(&mask, region), &t, 0.8);
+                assert!(after.crop(region).planes == part.planes, "{format:?} {size:?} {region}");
+            }
+        }
+    }
 }

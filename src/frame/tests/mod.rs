@@ -1,8 +1,10 @@
 //! Every format against plain f64 arithmetic, pixel by pixel, on pictures with padded rows and guarded borders.
 
 mod apply;
+mod digest;
 mod mask;
 mod proxy;
+mod region;
 
 use super::*;
 use crate::transfer::Transfer;
@@ -84,6 +86,18 @@ impl Owned {
             (0..length).map(|_| dice.byte()).collect()
         });
         Self { format, colour, width, height, strides, planes }
+    }
+
+    /// `region` of it, which is to begin at even pixels and end at even ones or the edge, as a picture of its own.
+    pub fn crop(&self, region: Region) -> Self {
+        let Region { x, y, width, height } = region;
+        let sizes = self.format.plane_sizes(width, height);
+        let first = self.format.plane_sizes(x, y);
+        let planes = std::array::from_fn(|i| {
+            let row = |line: usize| &self.planes[i][(first[i].1 + line) * self.strides[i] + first[i].0..][..sizes[i].0];
+            (0..sizes[i].1).flat_map(|line| row(line).iter().copied()).collect()
+        });
+        Self { width, height, strides: sizes.map(|(bytes, _)| bytes), planes, ..*self }
     }
 
     pub fn picture(&self) -> Picture<'_> {
@@ -173,6 +187,25 @@ pub(super) fn patchy(width: usize, height: usize, dice: &mut Dice) -> Mask {
     Mask { width, height, data }
 }
 
+pub(super) fn crop_mask(mask: &Mask, region: Region) -> Mask {
+    let Region { x, y, width, height } = region;
+    let rows = mask.data.chunks_exact(mask.width).skip(y).take(height);
+    Mask { width, height, data: rows.flat_map(|row| row[x..x + width].iter().copied()).collect() }
+}
+
+/// Regions of a `width` x `height` picture that begin and end at even pixels or its edge.
+pub(super) fn even_regions(width: usize, height: usize) -> Vec<Region> {
+    let spans = |side: usize| [(0, side), (side / 4 * 2, side), (side / 6 * 2, side / 3 * 2)];
+    let filled = |(from, to): &(usize, usize)| from < to;
+    let mut regions = Vec::new();
+    for (x, right) in spans(width).into_iter().filter(filled) {
+        for (y, bottom) in spans(height).into_iter().filter(filled) {
+            regions.push(Region { x, y, width: right - x, height: bottom - y });
+        }
+    }
+    regions
+}
+
 pub(super) fn uniform(width: usize, height: usize, value: u8) -> Mask {
     Mask { width, height, data: vec![value; width * height] }
 }
@@ -182,5 +215,5 @@ pub(super) fn varied(cols: usize, rows: usize, dice: &mut Dice) -> Transfer {
     let maps = (0..cols * rows)
         .map(|_| std::array::from_fn(|i| (if i % 5 == 0 { 1.0 } else { 0.0 } + 0.8 * (dice.real() - 0.5)) as f32))
         .collect();
-    Transfer { cols, rows, maps }
+    Transfer { cols, rows, region: None, maps }
 }

@@ -4,6 +4,7 @@
 use super::super::files;
 use super::super::{Precision, Sampling};
 use crate::diffusion::{self, Method};
+use crate::nets::arithmetic;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use std::fmt::{self, Display};
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
 const CONFIG: &str = "config.json";
-const WEIGHTS: [&str; 2] = ["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"];
+pub const WEIGHTS: [&str; 2] = ["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"];
 
 /// What makes a picture of latents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -84,12 +85,20 @@ pub struct Folder {
 impl Folder {
     /// Whether `folder` looks like one of these.
     pub fn is_one(folder: &Path) -> bool {
-        base(folder).join("unet").is_dir()
+        Self::base(folder).join("unet").is_dir()
+    }
+
+    /// Where in `folder` the `unet` lies, if it is one of these.
+    pub fn base(folder: &Path) -> PathBuf {
+        match folder.join("base") {
+            base if base.is_dir() => base,
+            _ => folder.to_owned(),
+        }
     }
 
     /// Finds every part and reads the configurations; weights stay unread.
     pub fn open(folder: &Path) -> Result<Self> {
-        let base = base(folder);
+        let base = Self::base(folder);
         let config = match folder.join(CONFIG) {
             file if file.exists() => config(&file)?,
             _ => Config::default(),
@@ -98,7 +107,8 @@ impl Folder {
         let scheduler = base.join("scheduler").join("scheduler_config.json");
         let scheduler = diffusion::Config::from_json(&files::read_text(&scheduler)?)
             .with_context(|| scheduler.display().to_string())?;
-        let optional = |name| folder.join(name).is_dir().then(|| part(folder, name)).transpose();
+        // A link to nowhere is a mistake, not a part that isn't there.
+        let optional = |name| folder.join(name).symlink_metadata().is_ok().then(|| part(folder, name)).transpose();
         let (condition_vae, taesd) = (optional("condition_vae")?, optional("taesd")?);
         let decoder = config.decoder.unwrap_or(match condition_vae {
             Some(_) => Decoder::ConditionVae,
@@ -131,13 +141,6 @@ impl Folder {
     }
 }
 
-fn base(folder: &Path) -> PathBuf {
-    match folder.join("base") {
-        base if base.is_dir() => base,
-        _ => folder.to_owned(),
-    }
-}
-
 fn config(file: &Path) -> Result<Config> {
     let read = || -> Result<Config> {
         let config: Config = serde_json::from_str(&files::read_text(file)?)?;
@@ -167,15 +170,8 @@ pub fn kind(precision: Precision, device: Device) -> Result<Kind> {
             );
             Kind::Half
         }
-        Precision::Auto if device != Device::Cpu || has_bf16() => Kind::BFloat16,
+        // Half the memory, and half the accuracy, only where it is faster.
+        Precision::Auto if arithmetic(Kind::BFloat16, device) == Kind::BFloat16 => Kind::BFloat16,
         Precision::Auto => Kind::Float,
     })
-}
-
-/// Whether this CPU multiplies bf16 itself; where it is emulated, f32 is faster.
-fn has_bf16() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::is_x86_feature_detected!("avx512bf16");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
 }

@@ -8,7 +8,10 @@
 mod check;
 mod folder;
 mod frame;
+mod info;
 pub mod null_text;
+
+pub(super) use info::info;
 
 pub use folder::{Config, Decoder, Folder, Part};
 
@@ -16,11 +19,13 @@ use super::{Precision, Sampling};
 use crate::diffusion::{self, Method, Sampler, Spacing};
 use crate::nets::taesd::{Taesd, TaesdConfig};
 use crate::nets::unet_2d::{UNet2DConfig, UNet2DModel};
-use crate::nets::unet_2d_condition::{TextContext, UNet2DConditionConfig, UNet2DConditionModel};
+use crate::nets::unet_2d_condition::{TextContext, TimeContext, UNet2DConditionConfig, UNet2DConditionModel};
 use crate::nets::vae::{Vae, VaeConfig};
 use crate::nets::{self, Weights};
 use anyhow::{Context, Result};
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
 /// Which of a folder's networks to load.
@@ -35,14 +40,17 @@ pub enum Parts {
 /// Standard normal draws of a shape, one after the other.
 pub type Draws<'a> = dyn FnMut(&[i64]) -> Result<Tensor> + 'a;
 
-/// The networks of one folder, on one device in one kind.
+/// The networks of one folder, on one device.
 #[derive(Debug)]
 pub struct DiffHarmony {
     folder: Folder,
     device: Device,
+    /// Of the features; the weights may be of another.
     kind: Kind,
     unet: UNet2DConditionModel,
     text: TextContext,
+    /// By their bits.
+    times: Mutex<HashMap<u64, Arc<TimeContext>>>,
     vae: Option<Vae>,
     condition_vae: Option<Vae>,
     taesd: Option<Taesd>,
@@ -69,6 +77,7 @@ impl DiffHarmony {
         let text = null_text::read_or_compute(&folder.base, unet.cross_attention_dim)?;
         let load = Loader { device, kind };
         let unet = load.network(&folder.unet, |p, _| UNet2DConditionModel::new(p, unet))?;
+        let kind = nets::arithmetic(kind, device);
         let text = unet.text_context(&text.f_to_device(device)?.f_to_kind(kind)?)?;
         let wanted = |decoder| parts == Parts::All || folder.decoder == decoder;
         let vae = |p: &nets::Path, json: &str| Vae::new(p, VaeConfig::parse(json)?);
@@ -88,9 +97,20 @@ impl DiffHarmony {
             kind,
             unet,
             text,
+            times: Mutex::default(),
         };
-        check::fits(&model)?;
+        model.configs().fit()?;
         Ok(model)
+    }
+
+    fn configs(&self) -> check::Configs {
+        check::Configs {
+            unet: Some(self.unet.config.clone()),
+            vae: self.vae.as_ref().map(|vae| vae.config.clone()),
+            condition_vae: self.condition_vae.as_ref().map(|vae| vae.config.clone()),
+            taesd: self.taesd.as_ref().map(|taesd| taesd.config.clone()),
+            refinement: self.refinement.as_ref().map(|refinement| refinement.config.clone()),
+        }
     }
 
     pub fn folder(&self) -> &Folder {
@@ -128,21 +148,35 @@ impl DiffHarmony {
         method.sampler(&diffusion::Config { spacing, ..self.folder.scheduler.clone() }, steps)
     }
 
-    /// From noise to latents, scaled. Samplers that add noise take a draw at every step, as the original does.
+    /// Timestep `t` as the network sees it, computed once.
+    fn time(&self, t: f64) -> Result<Arc<TimeContext>> {
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(time) = times.get(&t.to_bits()) {
+            return Ok(time.clone());
+        }
+        let time = Arc::new(self.unet.time_embedding(&[t], self.kind, self.device)?);
+        times.insert(t.to_bits(), time.clone());
+        Ok(time)
+    }
+
+    /// From noise to latents, scaled. Samplers that add noise take a draw at every step, as the original does. `check` is
+    /// asked before each step, and its error ends the run.
     fn denoise(
         &self,
         start: &Tensor,
         condition: &Condition,
         sampler: &dyn Sampler,
         draws: &mut Draws,
+        check: &dyn Fn() -> Result<()>,
     ) -> Result<Tensor> {
         let condition = Tensor::f_cat(&[&condition.mask, &condition.latents], 1)?.f_to_kind(self.kind)?;
         let random = sampler.takes_draw(0);
         let mut z = start.f_mul_scalar(sampler.init_noise_sigma())?;
         for (i, &t) in sampler.timesteps().iter().enumerate() {
-            let emb = self.unet.time_embedding(&[t], self.kind, self.device)?;
+            check()?;
+            let time = self.time(t)?;
             let scaled = z.f_mul_scalar(sampler.input_scale(i))?.f_to_kind(self.kind)?;
-            let output = self.unet.forward(&Tensor::f_cat(&[&scaled, &condition], 1)?, &emb, &self.text)?;
+            let output = self.unet.forward(&Tensor::f_cat(&[&scaled, &condition], 1)?, &time, &self.text)?;
             let draw = random.then(|| draws(&z.size())).transpose()?;
             z = sampler.step(i, &output, &z, draw.as_ref())?;
         }
@@ -172,7 +206,7 @@ impl DiffHarmony {
             latents: latents.f_mul_scalar(vae.config.scaling_factor)?,
             mask: mask.f_upsample_nearest2d([h / downscale, w / downscale], None, None)?,
         };
-        let latents = self.denoise(&start, &condition, &*sampler, draws)?;
+        let latents = self.denoise(&start, &condition, &*sampler, draws, &|| Ok(()))?;
         self.decode(&latents, composite, mask, decoder, Some(draws))
     }
 
@@ -233,7 +267,7 @@ impl Loader {
             Ok(network)
         };
         let network: Result<N> = load();
-        network.with_context(|| part.weights.display().to_string())
+        network.with_context(|| part.name)
     }
 
     fn optional<N>(&self, part: Option<Part>, new: impl FnOnce(&nets::Path, &str) -> Result<N>) -> Result<Option<N>> {

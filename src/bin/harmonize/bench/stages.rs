@@ -16,15 +16,15 @@ pub fn measure(args: &Args, wanted: impl Fn(Stage) -> bool, bar: &ProgressBar, r
     let request = args.model.settings().request;
     let frames = args.frames as usize;
     for size @ [width, height] in SIZES {
-        let (cols, lines) = engine.proxy_size(width, height, args.model.proxy_size);
+        let view = |scene: &Scene| engine.view(&scene.mask, args.model.proxy_size);
         for (format, name) in FORMATS.into_iter().filter(|_| wanted(Stage::Proxy)) {
             bar.set_message(format!("proxy {width}x{height} {name}"));
             let scene = Scene::new(format, width, height);
-            let times = time(frames, || drop(proxy(&scene.picture(), &scene.mask, cols, lines)));
+            let times = time(frames, || drop(proxy(&scene.picture(), &scene.mask, view(&scene))));
             rows.push(Row::new("proxy", size, Some(name), &times));
         }
         let scene = Scene::new(FORMATS[0].0, width, height);
-        let small = proxy(&scene.picture(), &scene.mask, cols, lines);
+        let small = proxy(&scene.picture(), &scene.mask, view(&scene));
         let harmonized = warmer(&small);
         if wanted(Stage::Model) {
             bar.set_message(format!("model {width}x{height}"));
@@ -34,13 +34,13 @@ pub fn measure(args: &Args, wanted: impl Fn(Stage) -> bool, bar: &ProgressBar, r
         }
         if wanted(Stage::Fit) {
             bar.set_message(format!("fit {width}x{height}"));
-            let times = time(frames, || drop(fit(&small, &harmonized)));
+            let times = time(frames, || drop(fit(&small, &harmonized, 1)));
             rows.push(Row::new("fit", size, None, &times));
         }
         for (format, name) in FORMATS.into_iter().filter(|_| wanted(Stage::Apply)) {
             bar.set_message(format!("apply {width}x{height} {name}"));
             let mut scene = Scene::new(format, width, height);
-            let transfer = fit(&small, &harmonized);
+            let transfer = fit(&small, &harmonized, 1);
             let times = time(frames, || {
                 let (mut picture, mask) = scene.picture_mut();
                 apply(&mut picture, mask, &transfer, args.model.strength as f32);

@@ -95,10 +95,11 @@ impl Harmonize {
         }
     }
 
-    /// Harmonizes `composite` in place. `mask` is `None` without a mask pad, and holds `None` if there is no mask at its time.
+    /// Harmonizes `composite` of running time `time` in place. `mask` is `None` without a mask pad, and holds `None` if there is no mask at its time.
     pub(super) fn harmonize(
         &self,
         composite: &mut gst::Buffer,
+        time: i64,
         mask: Option<Option<MaskFrame>>,
     ) -> Result<Outcome, Stop> {
         let settings = lock(&self.settings).clone();
@@ -138,9 +139,10 @@ impl Harmonize {
             Unavailable::Failed => Stop::Reported,
         })?;
         let start = Instant::now();
-        let (w, h) = engine.proxy_size(width, height, settings.proxy_size);
+        let view = engine.view(&mask, settings.proxy_size);
+        gst::debug!(CAT, imp = self, "The model sees {view} of the composite at {time} ns");
         let proxy = video
-            .read(composite, |picture| frame::proxy(picture, &mask, w, h))
+            .read(composite, |picture| frame::proxy(picture, &mask, view))
             .context("Pad sink: can't read a composite")?;
         let sampling = Sampling { method: settings.sampler.into(), steps: settings.steps };
         let request = Request { sampling, seed: settings.seed };

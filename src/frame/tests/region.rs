@@ -1,0 +1,178 @@
+use super::*;
+use crate::transfer::fit;
+
+/// A mask that is full on `width` x `height` pixels from (x, y) on.
+pub(super) fn boxed((width, height): (usize, usize), bounds: Region) -> Mask {
+    let mut mask = uniform(width, height, 0);
+    for row in mask.data.chunks_exact_mut(width).skip(bounds.y).take(bounds.height) {
+        row[bounds.x..bounds.x + bounds.width].fill(255);
+    }
+    mask
+}
+
+fn region(x: usize, y: usize, width: usize, height: usize) -> Region {
+    Region { x, y, width, height }
+}
+
+const HD: (usize, usize) = (1920, 1080);
+
+#[test]
+fn small_foregrounds_get_a_crop_and_others_the_frame() {
+    let whole = None;
+    for (size, bounds, least, want) in [
+        // The middle of the frame, by size of the foreground.
+        (HD, region(910, 490, 100, 100), 0, Some(region(720, 408, 480, 270))),
+        (HD, region(910, 490, 67, 67), 0, Some(region(810, 464, 240, 135))),
+        (HD, region(900, 500, 120, 67), 0, Some(region(840, 464, 240, 135))),
+        (HD, region(900, 480, 240, 135), 0, Some(region(780, 408, 480, 270))),
+        (HD, region(840, 480, 241, 135), 0, Some(region(480, 272, 960, 540))),
+        (HD, region(720, 400, 480, 270), 0, Some(region(480, 272, 960, 540))),
+        (HD, region(720, 400, 481, 270), 0, whole),
+        (HD, region(720, 400, 480, 271), 0, whole),
+        (HD, region(0, 0, 1920, 1080), 0, whole),
+        // No smaller than the proxy.
+        (HD, region(910, 490, 60, 60), 240, Some(region(810, 448, 240, 135))),
+        (HD, region(910, 490, 60, 60), 241, Some(region(720, 374, 480, 270))),
+        (HD, region(910, 490, 60, 60), 512, Some(region(480, 272, 960, 540))),
+        (HD, region(910, 490, 60, 60), 961, whole),
+        // Corners and edges.
+        (HD, region(0, 0, 1, 1), 512, Some(region(0, 0, 960, 540))),
+        (HD, region(1919, 0, 1, 1), 512, Some(region(960, 0, 960, 540))),
+        (HD, region(0, 1079, 1, 1), 0, Some(region(0, 945, 240, 135))),
+        (HD, region(1919, 1079, 1, 1), 0, Some(region(1680, 945, 240, 135))),
+        // Portrait, odd and tiny frames.
+        ((1080, 1920), region(500, 900, 60, 60), 512, Some(region(272, 480, 540, 960))),
+        ((1921, 1081), region(1900, 1070, 21, 11), 512, Some(region(960, 540, 961, 541))),
+        ((9, 7), region(4, 3, 1, 1), 0, Some(region(4, 2, 3, 2))),
+        ((1, 1), region(0, 0, 1, 1), 0, whole),
+    ] {
+        assert_eq!(Region::around(&boxed(size, bounds), least), want, "{size:?} {bounds} {least}");
+    }
+    assert_eq!(Region::around(&uniform(64, 36, 0), 0), None);
+    assert_eq!(Region::around(&Mask { width: 3, height: 3, data: vec![255; 8] }, 0), None);
+    assert_eq!(Region::around(&Mask::default(), 0), None);
+}
+
+#[test]
+fn separate_foregrounds_share_one_crop_and_noise_of_coding_has_no_say() {
+    let mut mask = boxed(HD, region(800, 500, 40, 40));
+    let one = Region::around(&mask, 512);
+    assert_eq!(one, Some(region(360, 272, 960, 540)));
+    mask.data.iter_mut().step_by(7).for_each(|m| *m = (*m).max(31));
+    assert_eq!(Region::around(&mask, 512), one);
+    mask.data[1919] = 32;
+    assert_eq!(Region::around(&mask, 512), None, "a second foreground, in a corner");
+    let mut pair = boxed(HD, region(800, 500, 40, 40));
+    pair.data[700 * 1920 + 1200] = 32;
+    assert_eq!(pair.bounds(), Some(region(800, 500, 401, 201)));
+    assert_eq!(Region::around(&pair, 512), Some(region(480, 340, 960, 540)));
+}
+
+#[test]
+fn a_crop_holds_its_foreground_with_room_around_it_and_is_the_smallest_that_does() {
+    let mut dice = Dice(12);
+    for _ in 0..400 {
+        let mut below = |n: usize| dice.next() as usize % n;
+        let size @ (w, h) = (1 + below(400), 1 + below(300));
+        let (width, height) = (1 + below(w) / 2, 1 + below(h) / 2);
+        let bounds = region(below(w - width + 1), below(h - height + 1), width, height);
+        let least = below(200);
+        let crops = [1, 2, 4, 8].map(|n| (w.div_ceil(n), h.div_ceil(n)));
+        let allowed = |&(cw, ch): &(usize, usize)| 2 * width <= cw && 2 * height <= ch && cw.max(ch) >= least;
+        let smallest = crops[1..].iter().copied().rfind(allowed);
+        let crop = Region::around(&boxed(size, bounds), least);
+        assert_eq!(crop.map(|c| (c.width, c.height)), smallest, "{size:?} {bounds} {least}");
+        let Some(crop) = crop else { continue };
+        assert!(crop.is_within(w, h), "{size:?} {bounds}: {crop}");
+        for (from, length, start, side, all) in
+            [(bounds.x, width, crop.x, crop.width, w), (bounds.y, height, crop.y, crop.height, h)]
+        {
+            let room = if side < 16 { 0 } else { side / 8 };
+            assert!(start == 0 || start + room <= from, "{size:?} {bounds}: {crop}");
+            assert!(start + side == all || from + length + room <= start + side, "{size:?} {bounds}: {crop}");
+            assert!(start % 2 == 0 || start + side == all, "{size:?} {bounds}: {crop}");
+        }
+    }
+}
+
+#[test]
+fn a_moving_foreground_s_crop_stands_still_between_steps_of_an_eighth() {
+    let crop = |x| Region::around(&boxed(HD, region(x, 500, 60, 60)), 512).unwrap();
+    let places: Vec<_> = (0..=1860).map(|x| crop(x).x).collect();
+    let jumps: Vec<_> = places.windows(2).filter(|p| p[0] != p[1]).map(|p| p[1] - p[0]).collect();
+    assert_eq!(jumps, [120; 8], "over a whole pan");
+}
+
+#[test]
+fn a_region_outside_of_the_picture_shows_no_foreground() {
+    let o = Owned::random(Format::Nv12, COLOURS[0], (9, 7), 2, &mut Dice(13));
+    for region in [region(9, 0, 1, 1), region(4, 0, 6, 7), region(0, usize::MAX, 1, 2), region(0, 0, 0, 7)] {
+        let proxy = proxy(&o.picture(), &uniform(9, 7, 255), View { region: Some(region), cols: 4, rows: 4 });
+        assert!(proxy.mask.iter().all(|&m| m == 0.0), "{region}");
+    }
+}
+
+/// Waves of other lengths in each sample: colours that vary over a foreground, as a real one's do.
+fn waves(format: Format, (width, height): (usize, usize)) -> Owned {
+    let mut o = Owned::random(format, COLOURS[1], (width, height), 0, &mut Dice(16));
+    let site = if is_420(format) { 2 } else { 1 };
+    for y in 0..height {
+        for x in 0..width {
+            for k in 0..3 {
+                let (plane, byte) = o.place(x, y, k);
+                let rate = if k > 0 { site } else { 1 };
+                let (x, y, k) = ((x / rate * rate) as f64, (y / rate * rate) as f64, k as f64);
+                o.planes[plane][byte] = (120.0 + 30.0 * (x / (5.0 + k) + k).sin() * (y / (6.0 - k)).cos()) as u8;
+            }
+        }
+    }
+    o
+}
+
+/// A crop's harmonized proxy is all there is to tell the change; it comes out at full size as if it had been known.
+#[test]
+fn a_known_change_seen_in_a_crop_is_lifted_to_the_full_size() {
+    let (size @ (w, h), bounds) = ((640, 360), region(430, 190, 70, 80));
+    let gains = [[0.8, 0.9, 0.7], [0.7, 1.0, 0.8], [0.9, 0.8, 0.9]].as_flattened().to_vec();
+    let maps = gains.iter().map(|g: &f32| [*g, 0.1, 0.0, 0.03, 0.05, *g, 0.0, -0.02, 0.0, -0.1, g + 0.1, 0.05]);
+    // A light that falls off across the frame.
+    let change = Transfer { cols: 3, rows: 3, region: None, maps: maps.collect() };
+    for format in [Format::Rgb, Format::I420] {
+        let (before, mut mask) = (waves(format, size), boxed(size, bounds));
+        // A soft border, and a corner cut off.
+        for (i, m) in mask.data.iter_mut().enumerate() {
+            let (x, y) = (i % w, i / w);
+            *m = if x + y > 740 {
+                0
+            } else if x < 436 {
+                *m / 2
+            } else {
+                *m
+            };
+        }
+        let region = Region::around(&mask, 64).unwrap();
+        assert_eq!(region, Region { x: 320, y: 132, width: 320, height: 180 });
+        let view = View { region: Some(region), cols: 64, rows: 36 };
+        let small = proxy(&before.picture(), &mask, view);
+        let mut harmonized = small.rgb.clone();
+        for i in 0..64 * 36 {
+            let at = |cell: usize, pitch: f64| (cell as f64 + 0.5) * pitch;
+            let (x, y) = (320.0 + at(i % 64, 5.0), 132.0 + at(i / 64, 5.0));
+            let map = super::apply::map_at(&change, (x / w as f64, y / h as f64));
+            let x = [0, 1, 2].map(|c| f64::from(small.rgb[c * 64 * 36 + i]));
+            for (c, row) in map.chunks(4).enumerate() {
+                let target = row[0] * x[0] + row[1] * x[1] + row[2] * x[2] + row[3];
+                harmonized[c * 64 * 36 + i] += small.mask[i] * (target - x[c]) as f32;
+            }
+        }
+        let (mut lifted, mut truth) = (before.clone(), before.clone());
+        apply(&mut lifted.picture_mut(), &mask, &fit(&small, &harmonized, 1), 1.0);
+        apply(&mut truth.picture_mut(), &mask, &change, 1.0);
+        let bytes = |o: &Owned| o.planes.iter().flatten().copied().collect::<Vec<u8>>();
+        let [before, lifted, truth] = [&before, &lifted, &truth].map(bytes);
+        let off = lifted.iter().zip(&truth).map(|(a, b)| a.abs_diff(*b)).max();
+        let moved: Vec<u8> = truth.iter().zip(&before).filter(|(a, b)| a != b).map(|(a, b)| a.abs_diff(*b)).collect();
+        assert!(off <= Some(1), "{format:?}: {off:?} codes off");
+        assert!(moved.iter().filter(|&&by| by > 3).count() > 70 * 80 / 2, "{format:?}: hardly anything changes");
+    }
+}

@@ -1,0 +1,96 @@
+//! The parts of a folder, for who wants to know whether they are whole.
+
+use super::super::files;
+use super::super::info::{self, Info, Part, folder_part};
+use super::check::Configs;
+use super::folder::{self, Folder};
+use super::null_text;
+use crate::diffusion;
+use crate::nets::Init;
+use crate::nets::clip::{ClipConfig, ClipTextModel};
+use crate::nets::taesd::{Taesd, TaesdConfig};
+use crate::nets::unet_2d::{UNet2DConfig, UNet2DModel};
+use crate::nets::unet_2d_condition::{UNet2DConditionConfig, UNet2DConditionModel};
+use crate::nets::vae::{Vae, VaeConfig};
+use anyhow::ensure;
+use std::path::Path;
+
+/// Every part there is, and those that are missing; weights stay unread.
+pub fn info(folder: &Path) -> Info {
+    let base = Folder::base(folder);
+    let mut configs = Configs::default();
+    let mut parts = vec![
+        folder_part(&base, "unet", &folder::WEIGHTS, |p, json| {
+            let config = configs.unet.insert(UNet2DConditionConfig::parse(json)?);
+            UNet2DConditionModel::new(p, config.clone()).map(drop)
+        }),
+        folder_part(&base, "vae", &folder::WEIGHTS, |p, json| {
+            let config = configs.vae.insert(VaeConfig::parse(json)?);
+            Vae::new(p, config.clone()).map(drop)
+        }),
+    ];
+    if folder.join("condition_vae").is_dir() {
+        parts.push(folder_part(folder, "condition_vae", &folder::WEIGHTS, |p, json| {
+            let config = configs.condition_vae.insert(VaeConfig::parse(json)?);
+            Vae::new(p, config.clone()).map(drop)
+        }));
+    }
+    if folder.join("refinement").is_dir() {
+        parts.push(folder_part(folder, "refinement", &folder::WEIGHTS, |p, json| {
+            let config = configs.refinement.insert(UNet2DConfig::parse(json)?);
+            UNet2DModel::new(p, config.clone()).map(drop)
+        }));
+    }
+    if folder.join("taesd").is_dir() {
+        parts.push(folder_part(folder, "taesd", &folder::WEIGHTS, |p, json| {
+            let config = configs.taesd.insert(TaesdConfig::parse(json)?);
+            Taesd::new(p, config.clone()).map(drop)
+        }));
+    }
+    parts.push(text(&base, configs.unet.as_ref().map(|unet| unet.cross_attention_dim)));
+    parts.push(scheduler(&base));
+    let setup = || {
+        let folder = Folder::open(folder)?;
+        configs.fit()?;
+        let folder::Config { size, steps, .. } = folder.config;
+        Ok::<_, anyhow::Error>(format!(
+            "decoder {}, sampler {}, {steps} steps, {size} px",
+            folder.decoder, folder.method
+        ))
+    };
+    Info { setup: setup().map_err(|e| format!("{e:#}")), parts }
+}
+
+/// The stored null text, else what computes it when the model is loaded.
+fn text(base: &Path, channels: Option<i64>) -> Part {
+    let file = base.join(null_text::FILE);
+    if file.exists() {
+        let mut part = info::network("null text", "{}", info::stored(&file), |p, _| {
+            let found = p.shape(null_text::KEY).and_then(|shape| shape.last().copied());
+            let shape = [1, null_text::TOKENS, channels.or(found).unwrap_or(1)];
+            p.get(null_text::KEY, &shape, Init::Const(0.0)).map(drop)
+        });
+        part.class = "constant".into();
+        return part;
+    }
+    folder_part(base, null_text::TEXT_ENCODER, &null_text::WEIGHTS, |p, json| {
+        let config = ClipConfig::parse(json)?;
+        let width = config.hidden_size;
+        ensure!(
+            channels.is_none_or(|channels| channels == width),
+            "its hidden_size is {width}, unet's cross_attention_dim {}",
+            channels.unwrap_or_default()
+        );
+        ClipTextModel::new(p, config).map(drop)
+    })
+}
+
+fn scheduler(base: &Path) -> Part {
+    let mut part = Part { name: "scheduler".into(), ..Part::default() };
+    let read = files::read_text(&base.join("scheduler").join("scheduler_config.json")).and_then(|json| {
+        part.class = info::class(&json);
+        diffusion::Config::from_json(&json)
+    });
+    part.problems.extend(read.err().map(|e| format!("{e:#}")));
+    part
+}
