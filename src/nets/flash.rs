@@ -248,9 +248,9 @@ mod avx512 {
     fn add_values(weights: &[Lanes; BLOCK], values: &[[f32; TILE]], faded: Lanes, sums: &mut [Lanes]) {
         for (sums, values) in sums.as_chunks_mut::<TILE>().0.iter_mut().zip(values.chunks_exact(BLOCK)) {
             let mut tile = *sums;
-            for i in 0..TILE {
+            for row in &mut tile {
                 for n in 0..VECTORS {
-                    tile[i][n] = _mm512_mul_ps(tile[i][n], faded[n]);
+                    row[n] = _mm512_mul_ps(row[n], faded[n]);
                 }
             }
             for (weight, value) in weights.iter().zip(values) {

@@ -249,3 +249,59 @@ impl LayerNorm {
         Ok(x.f_layer_norm(weight.size(), Some(&weight), Some(&bias), self.eps, false)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nets::Weights;
+
+    fn normal(shape: &[i64]) -> Tensor {
+        Tensor::randn(shape, (Kind::Float, Device::Cpu))
+    }
+
+    fn given(shape: &[i64], kind: Kind) -> (Weights, Tensor, Tensor) {
+        let fan_in: i64 = shape[1..].iter().product();
+        let weight = (normal(shape) / (fan_in as f64).sqrt()).to_kind(kind);
+        let bias = normal(&shape[..1]).to_kind(kind);
+        let tensors = [("weight", &weight), ("bias", &bias)].map(|(name, t)| (name.to_owned(), t.shallow_clone()));
+        (Weights::given(tensors.into(), Device::Cpu), weight.to_kind(Kind::Double), bias.to_kind(Kind::Double))
+    }
+
+    fn expect(what: &str, found: &Tensor, expected: &Tensor) {
+        let error = ((found - expected).norm() / expected.norm()).double_value(&[]);
+        assert!(error < 1e-6, "{what} is off by {error}");
+    }
+
+    #[test]
+    fn many_weights_over_few_pixels_are_a_product() {
+        let _guard = tch::no_grad_guard();
+        for (kind, side, stride, [h, w]) in
+            [(Kind::Float, 3, 1, [5, 6]), (Kind::BFloat16, 3, 2, [9, 8]), (Kind::BFloat16, 3, 1, [7, 7])]
+        {
+            let (weights, weight, bias) = given(&[700, 720, side, side], kind);
+            let conv = Conv2d::new(&weights.root(), [720, 700], side, stride, Init::Const(0.0)).unwrap();
+            let x = normal(&[2, 720, h, w]);
+            assert!(conv.columns(&x).unwrap().is_some());
+            let exact = x.to_kind(Kind::Double).conv2d(&weight, Some(&bias), [stride], [1], [1], 1);
+            let (shift, residual) = (normal(&[1, 700]), normal(&exact.size()));
+            let expected = exact + &residual + shift.unsqueeze(-1).unsqueeze(-1);
+            let extras = Extras { shift: Some(&shift), residual: Some(&residual) };
+            expect("convolution", &conv.forward_with(&x, extras).unwrap(), &expected);
+        }
+    }
+
+    #[test]
+    fn large_weights_of_another_kind_are_converted_in_parts() {
+        let _guard = tch::no_grad_guard();
+        let (weights, weight, bias) = given(&[2500, 2000], Kind::BFloat16);
+        let linear = Linear::new(&weights.root(), [2000, 2500], Init::Const(0.0)).unwrap();
+        let x = normal(&[2, 3, 2000]);
+        let expected = x.to_kind(Kind::Double).linear(&weight, Some(&bias));
+        let found = linear.forward(&x).unwrap();
+        assert_eq!(found.kind(), Kind::Float);
+        expect("linear layer", &found, &expected);
+        let [first, second] = linear.halves().unwrap().map(|half| half.forward(&x).unwrap());
+        expect("first half", &first, &expected.narrow(-1, 0, 1250));
+        expect("second half", &second, &expected.narrow(-1, 1250, 1250));
+    }
+}
