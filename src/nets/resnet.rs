@@ -109,13 +109,13 @@ mod tests {
     fn weights_in_training_and_at_rest_compute_the_same() {
         let _guard = tch::no_grad_guard();
         let norm = Norm { groups: 8, eps: 1e-5 };
-        let block = |weights: &Weights| ResnetBlock::resizing(&weights.root(), [64, 96], Some(32), norm).unwrap();
+        let block = |weights: &Weights| ResnetBlock::resizing(&weights.root(), [256, 320], Some(32), norm).unwrap();
         let new = Weights::new(Device::Cpu);
         let training = block(&new);
         let tensors: BTreeMap<_, _> = new.finish().unwrap().into_iter().map(|(name, t)| (name, t.detach())).collect();
         let resting = block(&Weights::given(tensors, Device::Cpu));
         for (b, size) in [(1, [40, 33]), (2, [12, 17])] {
-            let x = Tensor::randn([b, 64, size[0], size[1]], (Kind::Float, Device::Cpu)) * 3 + 1;
+            let x = Tensor::randn([b, 256, size[0], size[1]], (Kind::Float, Device::Cpu)) * 3 + 1;
             for rows in [1, b] {
                 let emb = Tensor::randn([rows, 32], (Kind::Float, Device::Cpu));
                 let (found, expected) = (resting.forward(&x, &emb).unwrap(), training.forward(&x, &emb).unwrap());

@@ -33,25 +33,27 @@ pub struct Convolution<'a> {
 }
 
 impl Convolution<'_> {
-    /// Whether `forward` can do this for `x`, and is faster than a direct convolution.
+    /// Whether `forward` can do this for `x` and is faster than libtorch, which it is not with few channels and pixels.
     pub fn suits(&self, x: &Tensor) -> bool {
-        let (x_size, weight) = (x.size(), self.weight.size());
-        let [_, i, h, w] = x_size[..] else { return false };
+        let (Ok((_, i, h, w)), outputs) = (x.size4(), self.weight.size()[0]) else { return false };
         let [h, w] = self.size.unwrap_or([h, w]);
+        let least = i.min(outputs);
+        self.possible(x) && h.min(w) >= 8 && (least >= 256 || least >= 128 && h * w >= 64 * 64)
+    }
+
+    fn possible(&self, x: &Tensor) -> bool {
+        let weight = self.weight.size();
         x.device() == Device::Cpu
             && x.kind() == Kind::Float
             && matches!(self.weight.kind(), Kind::Float | Kind::BFloat16)
-            && weight[2..] == [3, 3]
-            && weight[1] == i
-            && i.min(weight[0]) >= 64
-            && i % LANES as i64 == 0
-            && weight[0] % LANES as i64 == 0
-            && h.min(w) >= 8
+            && x.dim() == 4
+            && weight[1..] == [x.size()[1], 3, 3]
+            && weight[..2].iter().all(|channels| channels % LANES as i64 == 0)
     }
 
     /// B x I x h x w to B x O x h x w, or x `size`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ensure!(self.suits(x), "not a convolution for minimal filtering: {:?} of {:?}", self.weight, x);
+        ensure!(self.possible(x), "not a convolution for minimal filtering: {:?} of {:?}", self.weight, x);
         let (batch, _, h, w) = x.size4()?;
         let [h, w] = self.size.unwrap_or([h, w]);
         let inside_out = |x: &Tensor| -> Result<Tensor> { Ok(x.f_permute([0, 2, 3, 1])?.f_contiguous()?) };
