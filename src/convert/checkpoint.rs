@@ -57,12 +57,9 @@ impl<'a> Checkpoint<'a> {
         Ok(Self { archive, storages, tensors, dropped, bytes: written })
     }
 
-    pub fn len(&self) -> usize {
+    /// How many tensors there are to write.
+    pub fn tensors(&self) -> usize {
         self.tensors.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.tensors.is_empty()
     }
 
     /// Names of tensors that are no weights.

@@ -40,7 +40,7 @@ pub fn convert(pickle: &Path, safetensors: &Path, progress: &dyn Fn(u64, u64)) -
         }
         written.with_context(|| format!("can't write {}", safetensors.display()))?;
         let bytes = safetensors.metadata()?.len();
-        Ok(Converted { tensors: checkpoint.len(), bytes, dropped: checkpoint.dropped().to_vec() })
+        Ok(Converted { tensors: checkpoint.tensors(), bytes, dropped: checkpoint.dropped().to_vec() })
     })
     .with_context(|| pickle.display().to_string())
 }
