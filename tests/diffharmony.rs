@@ -4,7 +4,8 @@ mod shared;
 
 use gstharmonize::diffusion::{Method, Noise};
 use gstharmonize::engine::{Engine, Request};
-use gstharmonize::frame::Proxy;
+use gstharmonize::eval::still;
+use gstharmonize::frame::{Mask, Proxy, Region};
 use gstharmonize::harmonizers::{self, Harmonizer, ModelSpec, Precision, Run, Sampling};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -211,6 +212,44 @@ fn workers_share_one_model_and_agree() {
     let one = run(1);
     assert!(one == run(2));
     assert!(one[0] != one[1]);
+}
+
+fn engine(model: &Path) -> Engine {
+    let model = model.to_str().unwrap().into();
+    Engine::load(&ModelSpec { model, device: "cpu".into(), precision: Precision::F32 }, 1).unwrap()
+}
+
+/// A photograph of 640 x 360 whose foreground is 40 x 20 of its pixels.
+#[test]
+fn a_small_foreground_is_worked_on_in_a_crop() {
+    let Some(golden) = golden() else { return };
+    let parts = parts(&golden, &["base", "condition_vae"]);
+    let [cropping, whole] = ["{}", r#"{"crop": false}"#].map(|config| engine(folder(&parts, Some(config)).path()));
+    let inside = |x: u32, y: u32| (500..540).contains(&x) && (100..120).contains(&y);
+    let (width, height) = (640, 360);
+    let mask = image::GrayImage::from_fn(width, height, |x, y| image::Luma([if inside(x, y) { 255 } else { 0 }]));
+    let samples = Mask { width: 640, height: 360, data: mask.to_vec() };
+    assert_eq!(cropping.view(&samples, 64).region, Some(Region { x: 480, y: 90, width: 80, height: 45 }));
+    assert_eq!(whole.view(&samples, 64).region, None);
+
+    let composite = image::RgbImage::from_fn(width, height, |x, y| {
+        image::Rgb([(x * 7 % 200) as u8, (y * 5 % 180) as u8, ((x + y) * 3 % 220) as u8])
+    });
+    let sampling = Sampling { method: None, steps: 2 };
+    let settings = still::Settings { request: Request { sampling, seed: 3 }, proxy_size: 64, strength: 1.0 };
+    let harmonized = still::harmonize(&cropping, &composite, &mask, settings).unwrap();
+    let changed = |x: u32, y: u32| harmonized.get_pixel(x, y) != composite.get_pixel(x, y);
+    assert!(composite.enumerate_pixels().all(|(x, y, _)| inside(x, y) || !changed(x, y)));
+    assert!(composite.enumerate_pixels().filter(|(x, y, _)| changed(*x, *y)).count() > 40 * 20 / 2);
+    assert!(still::harmonize(&whole, &composite, &mask, settings).unwrap() != harmonized);
+}
+
+#[test]
+fn a_folder_may_choose_any_sampler_for_its_own() {
+    let Some(golden) = golden() else { return };
+    for method in Method::ALL {
+        engine(folder(&parts(&golden, &["base"]), Some(&format!(r#"{{"sampler": "{method}"}}"#))).path());
+    }
 }
 
 #[test]

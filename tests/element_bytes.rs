@@ -5,7 +5,8 @@ mod common;
 use common::*;
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
-use gstharmonize::frame::Region;
+use gstharmonize::frame::{Colour, Format, Mask, Matrix, PictureMut, PlaneMut, Region, apply};
+use gstharmonize::transfer::Transfer;
 use std::sync::Arc;
 
 const FORMATS: [VideoFormat; 15] = [
@@ -150,6 +151,31 @@ fn a_crop_changes_the_foreground_alone_beyond_its_border_too() {
     for format in FORMATS {
         check_in(Some(Region { x: 5, y: 3, width: 4, height: 3 }), Layout::new(format, 16, 10), blob);
     }
+}
+
+#[test]
+fn a_crop_s_transfer_is_applied_where_the_crop_was() {
+    const CAPS: &str = "video/x-raw,format=RGBA,width=16,height=10,framerate=25/1";
+    let sent: Vec<u8> = (0..160).flat_map(|i| [90, 80 + i as u8, 70, blob(i % 16, i / 16)]).collect();
+    let region = Some(Region { x: 4, y: 2, width: 8, height: 5 });
+    let by = |region| {
+        let element = element(&Arc::new(Fake { region, ..Fake::default() }));
+        bytes(&run(&element, Stream::new(CAPS, frames(25, 1, &sent)), None).0[0])
+    };
+    let mut expected = sent.clone();
+    let mask = Mask { width: 16, height: 10, data: sent.iter().skip(3).step_by(4).copied().collect() };
+    let mut planes: [PlaneMut; 4] = Default::default();
+    planes[0] = PlaneMut { data: &mut expected, stride: 64 };
+    let mut picture = PictureMut {
+        format: Format::Rgba,
+        colour: Colour { matrix: Matrix::Bt709, full_range: true },
+        width: 16,
+        height: 10,
+        planes,
+    };
+    apply(&mut picture, &mask, &Transfer { region, ..transfer() }, 1.0);
+    assert_eq!(by(region), expected);
+    assert_ne!(by(None), expected);
 }
 
 #[test]

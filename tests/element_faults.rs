@@ -1,6 +1,7 @@
 //! Each fault ends in an ERROR message that names its cause, or leaves the frame untouched: never a panic or a hang.
 
 mod common;
+mod shared;
 
 use common::*;
 use gst::prelude::*;
@@ -128,6 +129,33 @@ fn cuda_without_cuda_is_an_error_not_the_cpu() {
     let error = load_error(model().path(), "cuda");
     assert!(error.message().to_lowercase().contains("cuda"), "{error}");
     assert!(load_error(model().path(), "gpu7").message().contains("gpu7"));
+}
+
+#[test]
+fn a_precision_that_the_model_does_not_bear_is_an_error() {
+    for precision in ["f16", "bf16"] {
+        let element = real("compact", "cpu");
+        element.set_property_from_str("precision", precision);
+        let error = error(&element, composite(), mask());
+        let told = [&format!("precision {precision}"), "compact", "f32"].map(|part| error.message().contains(part));
+        assert_eq!(told, [true; 3], "{error}");
+    }
+}
+
+#[test]
+fn steps_that_a_sampler_cannot_take_are_an_error_that_names_it() {
+    let Some(folder) = shared::folder("golden/diffharmony-tiny") else { return };
+    let element = real(folder.to_str().unwrap(), "cpu");
+    element.set_properties(&[("steps", &1u32), ("proxy-size", &64u32)]);
+    element.set_property_from_str("sampler", "euler-ancestral");
+    let (out, messages) = run(&element, composite(), Some(mask()));
+    assert!(out.is_empty());
+    let error = messages.iter().find_map(|message| match message.view() {
+        gst::MessageView::Error(error) => Some(error.error()),
+        _ => None,
+    });
+    let error = error.unwrap();
+    assert!(["euler-ancestral", "take 2 or more"].iter().all(|part| error.message().contains(part)), "{error}");
 }
 
 #[test]

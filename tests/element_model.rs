@@ -5,11 +5,10 @@ mod common;
 use common::*;
 use gst::prelude::*;
 
-/// What three alike frames become by `model` on the CPU.
-fn harmonize(model: &str, seed: u64) -> Vec<Vec<u8>> {
+/// What three alike frames become by `model` on the CPU, with `set` made.
+fn harmonize(model: &str, set: &[(&str, &str)]) -> Vec<Vec<u8>> {
     let element = real(model, "cpu");
-    element.set_property("seed", seed);
-    element.set_property("steps", 2u32);
+    set.iter().for_each(|(name, value)| element.set_property_from_str(name, value));
     let picture: Vec<u8> = (0..16 * 9 * 3).map(|i| (i * 7 % 256) as u8).collect();
     let caps = "video/x-raw,format=RGB,width=16,height=9,framerate=25/1";
     let mask = Stream::new(&caps.replace("RGB", "GRAY8"), frames(25, 3, &gray(16, 9, 255)));
@@ -24,10 +23,11 @@ fn harmonize(model: &str, seed: u64) -> Vec<Vec<u8>> {
 fn the_same_seed_gives_the_same_bytes_and_another_does_not() {
     let folder = model();
     let model = folder.path().to_str().unwrap();
-    let first = harmonize(model, 1);
-    assert!(harmonize(model, 1) == first);
+    let seeded = |seed| harmonize(model, &[("seed", seed), ("steps", "2")]);
+    let first = seeded("1");
+    assert!(seeded("1") == first);
     assert!(first[0] == first[1], "the same picture with the same noise");
-    assert!(harmonize(model, 2) != first);
+    assert!(seeded("2") != first);
 }
 
 #[test]
@@ -35,5 +35,45 @@ fn the_built_in_model_is_the_default_and_runs() {
     init();
     let element = gst::ElementFactory::make("harmonize").build().unwrap();
     assert_eq!(element.property::<String>("model"), "compact");
-    assert_eq!(harmonize("compact", 0).len(), 3);
+    assert_eq!(harmonize("compact", &[]).len(), 3);
+}
+
+#[test]
+fn samplers_agree_on_one_step_and_differ_beyond() {
+    let folder = model();
+    let by = |sampler, steps| {
+        harmonize(folder.path().to_str().unwrap(), &[("sampler", sampler), ("steps", steps)]).swap_remove(0)
+    };
+    let far = |a: &[u8], b: &[u8]| a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+    let (one, three) = (by("auto", "1"), by("auto", "3"));
+    assert!(one != three);
+    // One step is one answer of the network to the same noise, but for the rounding of its scale.
+    for sampler in ["ddim", "euler", "euler-ancestral", "lcm"] {
+        let (first, last) = (far(&by(sampler, "1"), &one), by(sampler, "3"));
+        assert!(first <= u8::from(sampler != "ddim"), "{sampler}: {first} codes off");
+        assert!((last == three) == (sampler == "ddim"), "{sampler}");
+        assert!(by(sampler, "3") == last, "{sampler}: the same seed gives the same bytes");
+    }
+}
+
+#[test]
+fn a_launch_line_takes_samplers_and_precisions_by_nick() {
+    init();
+    let parse = |line: &str| gst::parse::launch(&format!("harmonize {line} fakesink"));
+    let nick = |line: &str, property: &str| {
+        let bin = parse(&format!("name=h {line} !")).unwrap().downcast::<gst::Bin>().unwrap();
+        bin.by_name("h").unwrap().property_value(property).serialize().unwrap().to_string()
+    };
+    assert_eq!(["sampler", "precision"].map(|property| nick("", property)), ["auto", "auto"]);
+    for sampler in ["auto", "euler-ancestral", "euler", "ddim", "lcm"] {
+        assert_eq!(nick(&format!("sampler={sampler}"), "sampler"), sampler);
+    }
+    for precision in ["auto", "f32", "bf16", "f16"] {
+        assert_eq!(nick(&format!("precision={precision}"), "precision"), precision);
+    }
+    for wrong in ["sampler=heun", "precision=f64"] {
+        let error = parse(&format!("{wrong} !")).unwrap_err();
+        assert!(error.matches(gst::ParseError::CouldNotSetProperty), "{error}");
+        assert!(error.message().contains(wrong.split('=').next().unwrap()), "{error}");
+    }
 }

@@ -4,7 +4,7 @@ mod shared;
 
 use gstharmonize::eval::dataset::{self, Subset};
 use gstharmonize::eval::metrics::{self, Metrics};
-use gstharmonize::eval::{self, Background, Report, Size};
+use gstharmonize::eval::{self, Background, Measured, Report, Size};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use std::fs;
 use std::path::Path;
@@ -119,8 +119,7 @@ fn scaling_agrees_with_pil() {
             }
             for ([x, y], pil) in samples {
                 let ours = picture.get_pixel(x, y).0;
-                let apart = ours.iter().zip(pil).map(|(a, b)| a.abs_diff(b)).max();
-                assert!(apart <= Some(1), "{width}x{height} at {x},{y}: {ours:?}, PIL has {pil:?}");
+                assert_eq!(ours, pil, "{width}x{height} at {x},{y}");
             }
             Ok(picture.clone())
         };
@@ -213,7 +212,8 @@ fn backgrounds_and_sizes() {
     let subsets = two_subsets(folder.path());
     let measured = |size, background| {
         let measured = eval::evaluate(&subsets, size, background, 2, halve, || {}).unwrap();
-        (measured[0][1].composite, measured[0][1].harmonized, measured[0][1].foreground)
+        let Measured { composite, harmonized, foreground, .. } = measured[0][1].unwrap();
+        (composite, harmonized, foreground)
     };
     // Half the picture is foreground, 10 off and then 5; the other half is 3 off unless the real one is pasted.
     let (composite, harmonized, foreground) = measured(Size::Native, Background::Real);
@@ -232,7 +232,8 @@ fn report_means_buckets_and_json() {
     let subsets = two_subsets(folder.path());
     let report = |jobs| {
         let measured = eval::evaluate(&subsets, Size::Native, Background::Composite, jobs, halve, || {}).unwrap();
-        serde_json::to_value(Report::new("compact", Size::Native, Background::Composite, &subsets, &measured)).unwrap()
+        let report = Report::new("compact", Size::Native, Background::Composite, &subsets, &measured).unwrap();
+        serde_json::to_value(report).unwrap()
     };
     let mut json = report(1);
     // Shares 5 %, 50 % and 10 %: a share of 5 % is in the middle bucket.
@@ -246,7 +247,7 @@ fn report_means_buckets_and_json() {
     assert_eq!(json["by_foreground"]["0-5%"], serde_json::json!({"images": 0, "composite": null, "harmonized": null}));
 
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-    assert_eq!(keys(&json), "all background by_foreground model seconds_per_image size subsets");
+    assert_eq!(keys(&json), "all background by_foreground model seconds_per_image size skipped subsets");
     assert_eq!(keys(&json["all"]["harmonized"]), "fmse fpsnr fssim mse psnr ssim");
     assert_eq!(
         (&json["model"], &json["size"], &json["background"]),
@@ -272,11 +273,121 @@ fn a_failure_names_its_picture() {
     let sentence = run(Size::Native, |_, _| Ok(RgbImage::new(1, 1)));
     assert!(sentence.contains("another size"), "{sentence}");
 
-    let mask = &subsets[0].triples[1].mask;
-    GrayImage::new(40, 20).save(mask).unwrap();
-    assert!(run(Size::Native, halve).contains("no foreground"));
-    GrayImage::from_pixel(20, 10, Luma([255])).save(mask).unwrap();
+    GrayImage::from_pixel(20, 10, Luma([255])).save(&subsets[0].triples[1].mask).unwrap();
     assert!(run(Size::Native, halve).contains("differ in size"));
+}
+
+#[test]
+fn a_mask_without_foreground_is_left_out_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let subsets = two_subsets(folder.path());
+    let report = |size| {
+        let measured = eval::evaluate(&subsets, size, Background::Real, 2, halve, || {}).unwrap();
+        Report::new("compact", size, Background::Real, &subsets, &measured)
+    };
+    // Scaling 640 to 256 by nearest neighbour takes every second or third column, the first not among them.
+    let triple = &subsets[0].triples[1];
+    let wide = |inside: u8| GrayImage::from_fn(640, 320, |x, _| Luma([if x == 0 { inside } else { 0 }]));
+    wide(255).save(&triple.mask).unwrap();
+    for path in [&triple.composite, &triple.real] {
+        RgbImage::from_pixel(640, 320, Rgb([105; 3])).save_with_format(path, image::ImageFormat::Png).unwrap();
+    }
+    let native = report(Size::Native).unwrap();
+    assert_eq!((native.groups.all.images, native.skipped.len()), (3, 0));
+    assert!(!native.to_string().contains("not measured"), "{native}");
+    let small = report(Size::Square256).unwrap();
+    assert_eq!((small.groups.all.images, small.groups.subsets["HOne"].images), (2, 1));
+    assert_eq!(small.skipped, [triple.composite.display().to_string()]);
+    // The one picture left in the subset is 10 off and then 5.
+    let [before, after] = [small.groups.subsets["HOne"].composite, small.groups.subsets["HOne"].harmonized];
+    assert!(before.unwrap().fmse > 3.0 * after.unwrap().fmse, "{before:?} {after:?}");
+    let text = small.to_string();
+    assert!(text.contains("foreground at this size: 1\n") && text.contains("c_2_7.jpg"), "{text}");
+
+    for triple in subsets.iter().flat_map(|subset| &subset.triples) {
+        GrayImage::new(40, 20).save(&triple.mask).unwrap();
+    }
+    assert!(report(Size::Square256).unwrap_err().to_string().contains("nothing to measure"));
+}
+
+#[test]
+fn reads_diffharmony_s_own_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let subsets = two_subsets(root);
+    // It counts although the subsets have lists of their own, or none.
+    fs::remove_file(root.join("two/HTwo_test.txt")).unwrap();
+    let list = |lines: &str| fs::write(root.join("test.jsonl"), lines).unwrap();
+    list(
+        r#"{"file_name": "two/composite_images/d_1_1.jpg", "text": ""}
+        {"file_name": "one/composite_images/c_2_7.jpg", "text": ""}
+
+"#,
+    );
+    let listed = dataset::subsets(root).unwrap();
+    let names: Vec<&str> = listed.iter().map(|subset| subset.name.as_str()).collect();
+    assert_eq!(names, ["one", "two"]);
+    assert_eq!(listed[0].triples, [subsets[0].triples[1].clone()]);
+    assert_eq!(listed[1].triples, subsets[1].triples);
+
+    let refused = || format!("{:#}", dataset::subsets(root).unwrap_err());
+    list("{\"file_name\": \"two/composite_images/d_1_1.jpg\"}\nd_1_1.jpg\n");
+    assert!(refused().contains("test.jsonl line 2"), "{}", refused());
+    list(r#"{"file_name": "two/masks/d_1.png"}"#);
+    assert!(
+        refused().contains("test.jsonl line 1: two/masks/d_1.png is not named SUBSET/composite_images"),
+        "{}",
+        refused()
+    );
+    list(r#"{"file_name": "two/composite_images/d_1_9.jpg"}"#);
+    assert!(refused().contains("d_1_9.jpg: no such file"), "{}", refused());
+    list("\n");
+    assert!(refused().contains("test.jsonl: the list is empty"), "{}", refused());
+}
+
+/// Four subsets, each with lists for training beside the one for testing, and lists of all beside the folders.
+#[test]
+fn reads_iharmony4_as_it_is_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let mut lists = String::new();
+    for (name, id, side) in [
+        ("HAdobe5k", "a0001", 3000),
+        ("HCOCO", "c100220", 640),
+        ("HFlickr", "f800", 1024),
+        ("Hday2night", "d1000", 512),
+    ] {
+        let subset = root.join(name);
+        write_subset(&subset, name, &[(&format!("{id}_117600_1"), 50)]);
+        let (width, height) = (side, side * 2 / 3);
+        let inside = |x: u32| x < width / 2;
+        let save = |picture: RgbImage, path: &str| {
+            picture.save_with_format(subset.join(path), image::ImageFormat::Jpeg).unwrap();
+        };
+        let grey = |x: u32| Rgb([if inside(x) { 110 } else { 100 }; 3]);
+        save(RgbImage::from_fn(width, height, |x, _| grey(x)), &format!("composite_images/{id}_117600_1.jpg"));
+        save(RgbImage::from_pixel(width, height, Rgb([100; 3])), &format!("real_images/{id}.jpg"));
+        // HAdobe5k's masks are RGB.
+        let mask = GrayImage::from_fn(width, height, |x, _| Luma([if inside(x) { 255 } else { 0 }]));
+        let mask = image::DynamicImage::from(mask);
+        let mask = if name == "HAdobe5k" { mask.into_rgb8().into() } else { mask };
+        mask.save(subset.join(format!("masks/{id}_117600.png"))).unwrap();
+        fs::write(subset.join(format!("{name}_train.txt")), "b1_1_1.jpg\n").unwrap();
+        lists += &format!("{name}/composite_images/{id}_117600_1.jpg\n");
+    }
+    fs::write(root.join("IHD_test.txt"), lists).unwrap();
+    fs::write(root.join("IHD_train.txt"), "HCOCO/composite_images/c1_1_1.jpg\n").unwrap();
+
+    let subsets = dataset::subsets(root).unwrap();
+    let names: Vec<&str> = subsets.iter().map(|subset| subset.name.as_str()).collect();
+    assert_eq!(names, ["HAdobe5k", "HCOCO", "HFlickr", "Hday2night"]);
+    for size in [Size::Square256, Size::Native] {
+        for measured in eval::evaluate(&subsets, size, Background::Real, 2, halve, || {}).unwrap() {
+            let Measured { composite, harmonized, foreground, .. } = measured[0].unwrap();
+            assert!((foreground - 0.5).abs() < 1e-3, "{foreground}");
+            assert!((composite.fmse - 100.0).abs() < 2.0 && (harmonized.fmse - 25.0).abs() < 1.0, "{composite:?}");
+        }
+    }
 }
 
 #[test]
@@ -292,7 +403,8 @@ fn untouched_composites_of_the_validation_sets() {
     let measured = eval::evaluate(&subsets, Size::Square256, Background::Real, 2, untouched, || {}).unwrap();
     for ((subset, measured), (name, images, figures)) in subsets.iter().zip(measured).zip(pil) {
         assert_eq!((subset.name.as_str(), measured.len()), (name, images));
-        let mean = Metrics::mean(measured.iter().map(|m| m.composite)).unwrap();
+        let mean =
+            Metrics::mean(measured.iter().flatten().map(|m| m.composite).collect::<Vec<_>>().into_iter()).unwrap();
         assert_close(mean, figures, [0.5, 2.0, 0.01, 0.01, 5e-4, 5e-4]);
     }
 }

@@ -79,7 +79,10 @@ impl Config {
                 Ok((0..steps).rev().map(|i| (i * stride + offset) as f64).collect())
             }
             Spacing::Linspace => {
-                ensure!(steps > 1, "one linspace sampler step would see no noise at all: take 2 or trailing spacing");
+                ensure!(
+                    steps > 1,
+                    "one linspace step would see no noise at all: take 2 or more, or a sampler with trailing timesteps such as ddim"
+                );
                 let stride = (train - 1) as f64 / (steps - 1) as f64;
                 Ok((0..steps).rev().map(|i| i as f64 * stride).collect())
             }

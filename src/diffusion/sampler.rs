@@ -1,7 +1,7 @@
 //! What all samplers have in common, and the choice between them.
 
 use super::{Config, Ddim, Euler, EulerAncestral, Lcm};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use std::fmt::{self, Debug, Display};
 use std::str::FromStr;
 use tch::Tensor;
@@ -57,12 +57,15 @@ impl Method {
 
     /// The sampler for `steps` steps of a network trained under `config`.
     pub fn sampler(self, config: &Config, steps: usize) -> Result<Box<dyn Sampler>> {
-        Ok(match self {
-            Self::EulerAncestral => Box::new(EulerAncestral::new(config, steps)?),
-            Self::Euler => Box::new(Euler::new(config, steps)?),
-            Self::Ddim => Box::new(Ddim::new(config, steps)?),
-            Self::Lcm => Box::new(Lcm::new(config, steps)?),
-        })
+        let sampler = || -> Result<Box<dyn Sampler>> {
+            Ok(match self {
+                Self::EulerAncestral => Box::new(EulerAncestral::new(config, steps)?),
+                Self::Euler => Box::new(Euler::new(config, steps)?),
+                Self::Ddim => Box::new(Ddim::new(config, steps)?),
+                Self::Lcm => Box::new(Lcm::new(config, steps)?),
+            })
+        };
+        sampler().with_context(|| format!("sampler {self}"))
     }
 }
 
@@ -91,7 +94,7 @@ pub(super) fn needed(draw: Option<&Tensor>, method: Method, i: usize) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diffusion::scheduler_config::tests::sd;
+    use crate::diffusion::{Spacing, scheduler_config::tests::sd};
 
     #[test]
     fn names_lead_back_to_their_sampler() {
@@ -118,6 +121,17 @@ mod tests {
             }
             assert_eq!(sampler.takes_draw(0), matches!(method, Method::EulerAncestral | Method::Lcm), "{method}");
             assert!(!sampler.takes_draw(3), "{method}");
+        }
+    }
+
+    #[test]
+    fn steps_that_a_sampler_has_no_timesteps_for_are_an_error_with_its_name() {
+        for method in [Method::Euler, Method::EulerAncestral] {
+            let spaced = |spacing| Config { spacing, ..sd() };
+            let error = format!("{:#}", method.sampler(&spaced(Some(Spacing::Linspace)), 1).unwrap_err());
+            assert!(error.contains(&format!("sampler {method}: ")) && error.contains("take 2 or more"), "{error}");
+            assert!(method.sampler(&spaced(Some(Spacing::Trailing)), 1).is_ok());
+            assert!(method.sampler(&spaced(Some(Spacing::Linspace)), 2).is_ok());
         }
     }
 }

@@ -117,7 +117,8 @@ impl Worker {
         let (width, height) = self.model.grid().size(16, 9, 0);
         let (rgb, mask) = (vec![0.5; 3 * width * height], vec![1.0; width * height]);
         let grey = Proxy { width, height, region: None, rgb, mask };
-        let request = Request { sampling: Sampling { steps: 1, ..Default::default() }, seed: 0 };
+        // The fewest steps that every sampler can take.
+        let request = Request { sampling: Sampling { steps: 2, ..Default::default() }, seed: 0 };
         let result = self.infer(&grey, request, &|| false).map(|_| ());
         let failed = result.is_err();
         if warm.send(result).is_err() || failed {
@@ -155,7 +156,7 @@ impl Worker {
         let harmonized = harmonized.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?;
         let harmonized = Vec::<f32>::try_from(&harmonized)?;
         ensure!(harmonized.iter().all(|v| v.is_finite()), "the model answered with values that are not finite");
-        Ok(transfer::fit(proxy, &harmonized))
+        Ok(transfer::fit(proxy, &harmonized, self.model.grid().cell as usize))
     }
 }
 

@@ -12,7 +12,7 @@ struct Fake {
 
 impl Harmonizer for Fake {
     fn grid(&self) -> ProxyGrid {
-        ProxyGrid { long_side: 16, multiple: 8, crop: self.crop }
+        ProxyGrid { long_side: 16, multiple: 8, cell: 1, crop: self.crop }
     }
 
     fn harmonize(&self, composite: &Tensor, _mask: &Tensor, run: &Run) -> Result<Tensor> {
@@ -90,7 +90,7 @@ struct Boundless;
 
 impl Harmonizer for Boundless {
     fn grid(&self) -> ProxyGrid {
-        ProxyGrid { long_side: u32::MAX, multiple: 8, crop: false }
+        ProxyGrid { long_side: u32::MAX, multiple: 8, cell: 1, crop: false }
     }
 
     fn harmonize(&self, composite: &Tensor, _mask: &Tensor, _run: &Run) -> Result<Tensor> {
@@ -104,41 +104,6 @@ fn a_worker_that_dies_while_it_warms_up_is_an_error_not_a_wait() {
     thread::spawn(move || send.send(Engine::new(Arc::new(Boundless), Device::Cpu, 1).map(drop)));
     let error = ended.recv_timeout(Duration::from_secs(20)).expect("still waiting").unwrap_err();
     assert!(format!("{error:#}").contains("warming up"), "{error:#}");
-}
-
-/// Goes on until it is cancelled, for half a minute at most; counts the runs that it has ended.
-struct Patient {
-    ended: Arc<AtomicUsize>,
-}
-
-impl Harmonizer for Patient {
-    fn grid(&self) -> ProxyGrid {
-        ProxyGrid { long_side: 16, multiple: 8, crop: false }
-    }
-
-    fn harmonize(&self, composite: &Tensor, _mask: &Tensor, run: &Run) -> Result<Tensor> {
-        let steps = if run.sampling.steps == 1 { 1 } else { 3000 };
-        let end = (0..steps).try_for_each(|_| {
-            thread::sleep(Duration::from_millis(10));
-            run.check()
-        });
-        self.ended.fetch_add(1, Ordering::SeqCst);
-        end.map(|()| composite.shallow_clone())
-    }
-}
-
-#[test]
-fn a_cancelled_inference_makes_way_for_the_next() {
-    let ended = Arc::new(AtomicUsize::new(0));
-    let engine = Engine::new(Arc::new(Patient { ended: ended.clone() }), Device::Cpu, 1).unwrap();
-    let long = engine.submit(proxy(0.2), REQUEST);
-    thread::sleep(Duration::from_millis(50));
-    long.cancel();
-    let start = Instant::now();
-    let quick = Request { sampling: Sampling { method: None, steps: 1 }, seed: 1 };
-    assert!(engine.submit(proxy(0.2), quick).wait().unwrap().is_ok());
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
-    assert_eq!(ended.load(Ordering::SeqCst), 3, "the warm-up, the cancelled run and the next");
 }
 
 /// A mask that is full on 10 x 6 pixels from (x, y) on.
@@ -168,4 +133,39 @@ fn a_model_that_wants_crops_sees_small_foregrounds_in_one() {
     let seen = Proxy { region: view.region, ..proxy(0.2) };
     let transfer = engine.submit(seen, REQUEST).wait().unwrap().unwrap();
     assert_eq!((transfer.region, transfer.cols, transfer.rows), (view.region, 16, 8));
+}
+
+/// Goes on until it is cancelled, for half a minute at most; counts the runs that it has ended.
+struct Patient {
+    ended: Arc<AtomicUsize>,
+}
+
+impl Harmonizer for Patient {
+    fn grid(&self) -> ProxyGrid {
+        ProxyGrid { long_side: 16, multiple: 8, cell: 1, crop: false }
+    }
+
+    fn harmonize(&self, composite: &Tensor, _mask: &Tensor, run: &Run) -> Result<Tensor> {
+        let steps = if run.sampling.steps > 0 { run.sampling.steps } else { 3000 };
+        let end = (0..steps).try_for_each(|_| {
+            thread::sleep(Duration::from_millis(10));
+            run.check()
+        });
+        self.ended.fetch_add(1, Ordering::SeqCst);
+        end.map(|()| composite.shallow_clone())
+    }
+}
+
+#[test]
+fn a_cancelled_inference_makes_way_for_the_next() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let engine = Engine::new(Arc::new(Patient { ended: ended.clone() }), Device::Cpu, 1).unwrap();
+    let long = engine.submit(proxy(0.2), REQUEST);
+    thread::sleep(Duration::from_millis(50));
+    long.cancel();
+    let start = Instant::now();
+    let quick = Request { sampling: Sampling { method: None, steps: 1 }, seed: 1 };
+    assert!(engine.submit(proxy(0.2), quick).wait().unwrap().is_ok());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(ended.load(Ordering::SeqCst), 3, "the warm-up, the cancelled run and the next");
 }

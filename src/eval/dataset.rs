@@ -1,9 +1,12 @@
 //! Pictures in iHarmony4's layout.
 //!
 //! A subset is a folder with `composite_images/ID_LABEL_N.jpg`, `masks/ID_LABEL.png`, `real_images/ID.jpg` and a list
-//! `NAME_test.txt` with one composite a line (its folders, if any, don't matter). IDs may hold underscores.
+//! `NAME_test.txt` with one composite a line (its folders, if any, don't matter). IDs may hold underscores. A list `test.jsonl`
+//! beside the subsets, as DiffHarmony's scripts read it, comes first where it is: an object a line, its `file_name` being
+//! `SUBSET/composite_images/ID_LABEL_N.jpg`.
 
 use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A composite, where its foreground is, and what it should look like.
@@ -24,6 +27,10 @@ pub struct Subset {
 /// order of their list. Fails when there are none, when a list is missing or empty, or when it names a picture that isn't there.
 pub fn subsets(root: &Path) -> Result<Vec<Subset>> {
     ensure!(root.is_dir(), "{}: no such folder", root.display());
+    let list = root.join("test.jsonl");
+    if list.is_file() {
+        return listed(root, &list);
+    }
     if is_subset(root) {
         return Ok(vec![subset(root)?]);
     }
@@ -40,6 +47,28 @@ pub fn subsets(root: &Path) -> Result<Vec<Subset>> {
         ensure!(!twice, "{}: two folders in it are called {} by their lists", root.display(), subset.name);
     }
     Ok(subsets)
+}
+
+/// The subsets that test.jsonl names.
+fn listed(root: &Path, list: &Path) -> Result<Vec<Subset>> {
+    #[derive(serde::Deserialize)]
+    struct Entry {
+        file_name: String,
+    }
+    let text = std::fs::read_to_string(list).with_context(|| list.display().to_string())?;
+    let mut subsets: BTreeMap<String, Vec<Triple>> = BTreeMap::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let place = || format!("{} line {}", list.display(), number + 1);
+        let Entry { file_name } = serde_json::from_str(line).with_context(place)?;
+        let Some((folder, file)) = file_name.rsplit_once("/composite_images/") else {
+            bail!("{}: {file_name} is not named SUBSET/composite_images/ID_LABEL_N.jpg", place());
+        };
+        let triple = triple(&root.join(folder), file).with_context(place)?;
+        let name = folder.rsplit('/').next().unwrap_or(folder);
+        subsets.entry(name.to_owned()).or_default().push(triple);
+    }
+    ensure!(!subsets.is_empty(), "{}: the list is empty", list.display());
+    Ok(subsets.into_iter().map(|(name, triples)| Subset { name, triples }).collect())
 }
 
 fn is_subset(folder: &Path) -> bool {

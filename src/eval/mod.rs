@@ -1,14 +1,17 @@
 //! How well a harmonizer does on pictures whose truth is known: data sets, metrics, and the report of a run.
 //!
-//! Knows neither models nor GStreamer: [`evaluate`] measures whatever function it is given.
+//! [`evaluate`] measures whatever function it is given, [`reference`] whatever stages.
 
 pub mod dataset;
+pub mod diffharmony;
 pub mod metrics;
+pub mod reference;
+pub mod reference_report;
 pub mod report;
+mod scale;
 pub mod still;
 
 use anyhow::{Context, Result, ensure};
-use image::imageops::FilterType;
 use image::{GrayImage, RgbImage};
 use std::path::Path;
 use std::sync::Mutex;
@@ -17,7 +20,9 @@ use std::time::{Duration, Instant};
 
 use dataset::{Subset, Triple};
 use metrics::Metrics;
+pub use reference_report::ReferenceReport;
 pub use report::Report;
+use scale::{square, square_mask};
 
 /// The size at which pictures are harmonized and measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +42,17 @@ pub enum Background {
     Composite,
 }
 
+impl Background {
+    pub const ALL: [Self; 2] = [Self::Real, Self::Composite];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Real => "real",
+            Self::Composite => "composite",
+        }
+    }
+}
+
 /// What became of one picture.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
@@ -50,6 +66,7 @@ pub struct Measured {
 
 /// Measures `harmonize` (composite and mask of the same size in, picture of that size out) on every picture of `subsets`, on
 /// `jobs` threads; `on_done` is called after each picture. The result does not depend on `jobs`. Ends at the first failure.
+/// A picture whose mask has no foreground at this size can't be measured and is `None`.
 pub fn evaluate(
     subsets: &[Subset],
     size: Size,
@@ -57,26 +74,36 @@ pub fn evaluate(
     jobs: usize,
     harmonize: impl Fn(&RgbImage, &GrayImage) -> Result<RgbImage> + Sync,
     on_done: impl Fn() + Sync,
-) -> Result<Vec<Vec<Measured>>> {
+) -> Result<Vec<Vec<Option<Measured>>>> {
+    each(subsets, jobs, |triple| measure(triple, size, background, &harmonize), on_done)
+}
+
+/// What `work` says of every picture of `subsets`, on `jobs` threads. A failure names its picture.
+fn each<T: Clone + Send>(
+    subsets: &[Subset],
+    jobs: usize,
+    work: impl Fn(&Triple) -> Result<T> + Sync,
+    on_done: impl Fn() + Sync,
+) -> Result<Vec<Vec<T>>> {
     let triples: Vec<&Triple> = subsets.iter().flat_map(|subset| &subset.triples).collect();
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let results = Mutex::new(vec![None; triples.len()]);
-    let work = || -> Result<()> {
+    let worker = || -> Result<()> {
         while !failed.load(Ordering::Relaxed) {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(triple) = triples.get(index) else { break };
-            let measured = measure(triple, size, background, &harmonize)
+            let result = work(triple)
                 .with_context(|| triple.composite.display().to_string())
                 .inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
             if let Ok(mut results) = results.lock() {
-                results[index] = Some(measured);
+                results[index] = Some(result);
             }
             on_done();
         }
         Ok(())
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(worker)).collect();
         threads
             .into_iter()
             .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -90,7 +117,7 @@ fn measure(
     size: Size,
     background: Background,
     harmonize: impl Fn(&RgbImage, &GrayImage) -> Result<RgbImage>,
-) -> Result<Measured> {
+) -> Result<Option<Measured>> {
     let composite = rgb(&triple.composite, size)?;
     let real = rgb(&triple.real, size)?;
     let mask = binary_mask(&triple.mask, size)?;
@@ -101,10 +128,7 @@ fn measure(
         mask.dimensions(),
         real.dimensions()
     );
-    let foreground: Vec<bool> = mask.iter().map(|&m| m != 0).collect();
-    let count = foreground.iter().filter(|&&m| m).count();
-    ensure!(count > 0, "{} has no foreground at this size, so nothing can be measured in it", triple.mask.display());
-
+    let Some((foreground, share)) = foreground(&mask) else { return Ok(None) };
     let start = Instant::now();
     let mut harmonized = harmonize(&composite, &mask)?;
     let took = start.elapsed();
@@ -119,37 +143,49 @@ fn measure(
         paste_background(&mut composite, &real, &foreground);
         paste_background(&mut harmonized, &real, &foreground);
     }
-    Ok(Measured {
-        foreground: count as f64 / foreground.len() as f64,
+    Ok(Some(Measured {
+        foreground: share,
         composite: metrics::measure(&composite, &real, &foreground),
         harmonized: metrics::measure(&harmonized, &real, &foreground),
         took,
-    })
+    }))
 }
 
-fn paste_background(picture: &mut RgbImage, real: &RgbImage, foreground: &[bool]) {
-    for ((pixel, real), &inside) in picture.pixels_mut().zip(real.pixels()).zip(foreground) {
+/// Where a binary mask has foreground, and the share of it; `None` where there is none at all.
+fn foreground(mask: &GrayImage) -> Option<(Vec<bool>, f64)> {
+    let foreground: Vec<bool> = mask.iter().map(|&m| m != 0).collect();
+    let count = foreground.iter().filter(|&&m| m).count();
+    let share = count as f64 / foreground.len() as f64;
+    (count > 0).then_some((foreground, share))
+}
+
+fn paste_background(picture: &mut RgbImage, background: &RgbImage, foreground: &[bool]) {
+    for ((pixel, background), &inside) in picture.pixels_mut().zip(background.pixels()).zip(foreground) {
         if !inside {
-            *pixel = *real;
+            *pixel = *background;
         }
     }
 }
 
-/// The triangle filter widens with the reduction, as PIL's BILINEAR does (both agree within one code value).
 fn rgb(path: &Path, size: Size) -> Result<RgbImage> {
     let picture = still::open(path)?.into_rgb8();
     Ok(match size {
-        Size::Square256 => image::imageops::resize(&picture, 256, 256, FilterType::Triangle),
+        Size::Square256 => square(&picture, 256),
         Size::Native => picture,
     })
 }
 
-/// 255 where the file has 128 or more, else 0. Nearest neighbour, so it stays binary.
 fn binary_mask(path: &Path, size: Size) -> Result<GrayImage> {
-    let mut mask = still::open(path)?.into_luma8();
-    mask.iter_mut().for_each(|m| *m = if *m >= 128 { 255 } else { 0 });
+    let mask = binary(path)?;
     Ok(match size {
-        Size::Square256 => image::imageops::resize(&mask, 256, 256, FilterType::Nearest),
+        Size::Square256 => square_mask(&mask, 256),
         Size::Native => mask,
     })
+}
+
+/// 255 where the file has 128 or more, else 0.
+fn binary(path: &Path) -> Result<GrayImage> {
+    let mut mask = still::open(path)?.into_luma8();
+    mask.iter_mut().for_each(|m| *m = if *m >= 128 { 255 } else { 0 });
+    Ok(mask)
 }

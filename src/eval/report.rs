@@ -3,9 +3,90 @@
 use super::dataset::Subset;
 use super::metrics::Metrics;
 use super::{Background, Measured, Size};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
+
+/// Something of each group of pictures that papers report.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Groups<T> {
+    pub subsets: BTreeMap<String, T>,
+    /// Every picture counts once, whatever its subset.
+    pub all: T,
+    pub by_foreground: ByForeground<T>,
+}
+
+/// Buckets of iHarmony4's papers, lower bound included.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ByForeground<T> {
+    #[serde(rename = "0-5%")]
+    pub small: T,
+    #[serde(rename = "5-15%")]
+    pub medium: T,
+    #[serde(rename = "15-100%")]
+    pub large: T,
+}
+
+impl<T> Groups<T> {
+    /// `summary` of each group of what was `measured` of the pictures of `subsets`; `foreground` is a picture's share of it,
+    /// 0..=1.
+    pub fn new<M>(
+        subsets: &[Subset],
+        measured: &[Vec<Option<M>>],
+        foreground: impl Fn(&M) -> f64,
+        summary: impl Fn(&[&M]) -> T,
+    ) -> Self {
+        let all: Vec<&M> = measured.iter().flatten().flatten().collect();
+        let share = |low: f64, high: f64| {
+            let within: Vec<&M> = all.iter().copied().filter(|m| (low..high).contains(&foreground(m))).collect();
+            summary(&within)
+        };
+        let subset = |(subset, measured): (&Subset, &Vec<Option<M>>)| {
+            (subset.name.clone(), summary(&measured.iter().flatten().collect::<Vec<_>>()))
+        };
+        Self {
+            subsets: subsets.iter().zip(measured).map(subset).collect(),
+            by_foreground: ByForeground {
+                small: share(0.0, 0.05),
+                medium: share(0.05, 0.15),
+                large: share(0.15, f64::INFINITY),
+            },
+            all: summary(&all),
+        }
+    }
+
+    /// The subsets by name, then all pictures.
+    pub fn by_subset(&self) -> impl Iterator<Item = (&str, &T)> {
+        self.subsets.iter().map(|(name, of)| (name.as_str(), of)).chain([("all", &self.all)])
+    }
+
+    pub fn by_foreground(&self) -> [(&str, &T); 3] {
+        let ByForeground { small, medium, large } = &self.by_foreground;
+        [("0-5%", small), ("5-15%", medium), ("15-100%", large)]
+    }
+}
+
+/// The composites that were not measured, their masks having no foreground; an error where that is all of them.
+pub fn skipped<M>(subsets: &[Subset], measured: &[Vec<Option<M>>]) -> Result<Vec<String>> {
+    let triples = subsets.iter().flat_map(|subset| &subset.triples).zip(measured.iter().flatten());
+    let skipped: Vec<String> =
+        triples.filter(|(_, m)| m.is_none()).map(|(triple, _)| triple.composite.display().to_string()).collect();
+    ensure!(
+        skipped.len() < measured.iter().map(Vec::len).sum::<usize>(),
+        "no mask has any foreground at this size, so there is nothing to measure"
+    );
+    Ok(skipped)
+}
+
+/// Says which pictures are missing from the figures above; nothing where none are.
+pub(super) fn write_skipped(f: &mut fmt::Formatter, skipped: &[String]) -> fmt::Result {
+    if !skipped.is_empty() {
+        write!(f, "\nnot measured, as their masks have no foreground at this size: {}", skipped.len())?;
+        skipped.iter().try_for_each(|picture| write!(f, "\n  {picture}"))?;
+    }
+    Ok(())
+}
 
 /// Means over `images` pictures; no figures where there are none.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -23,61 +104,39 @@ pub struct Report {
     pub size: &'static str,
     /// `real` or `composite`.
     pub background: &'static str,
-    pub subsets: BTreeMap<String, Scores>,
-    /// Every picture counts once, whatever its subset.
-    pub all: Scores,
-    pub by_foreground: ByForeground,
+    #[serde(flatten)]
+    pub groups: Groups<Scores>,
+    /// Composites whose mask has no foreground at this size: they are in no figure.
+    pub skipped: Vec<String>,
     /// Mean time of harmonizing a picture: proxy, inference and apply, without reading files and measuring.
     pub seconds_per_image: f64,
 }
 
-/// Buckets of iHarmony4's papers, lower bound included.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ByForeground {
-    #[serde(rename = "0-5%")]
-    pub small: Scores,
-    #[serde(rename = "5-15%")]
-    pub medium: Scores,
-    #[serde(rename = "15-100%")]
-    pub large: Scores,
-}
-
 impl Report {
-    /// `measured` as [`super::evaluate`] returned it for `subsets`.
+    /// `measured` as [`super::evaluate`] returned it for `subsets`. An error where no picture could be measured.
     pub fn new(
         model: &str,
         size: Size,
         background: Background,
         subsets: &[Subset],
-        measured: &[Vec<Measured>],
-    ) -> Self {
-        let all: Vec<&Measured> = measured.iter().flatten().collect();
-        let share = |low: f64, high: f64| scores(all.iter().copied().filter(|m| (low..high).contains(&m.foreground)));
-        let seconds: f64 = all.iter().map(|m| m.took.as_secs_f64()).sum();
-        Self {
+        measured: &[Vec<Option<Measured>>],
+    ) -> Result<Self> {
+        let took: Vec<f64> = measured.iter().flatten().flatten().map(|m| m.took.as_secs_f64()).collect();
+        Ok(Self {
             model: model.to_owned(),
             size: match size {
                 Size::Square256 => "256",
                 Size::Native => "native",
             },
-            background: match background {
-                Background::Real => "real",
-                Background::Composite => "composite",
-            },
-            subsets: subsets.iter().zip(measured).map(|(subset, m)| (subset.name.clone(), scores(m.iter()))).collect(),
-            all: scores(all.iter().copied()),
-            by_foreground: ByForeground {
-                small: share(0.0, 0.05),
-                medium: share(0.05, 0.15),
-                large: share(0.15, f64::INFINITY),
-            },
-            seconds_per_image: seconds / all.len().max(1) as f64,
-        }
+            background: background.name(),
+            groups: Groups::new(subsets, measured, |m| m.foreground, scores),
+            skipped: skipped(subsets, measured)?,
+            seconds_per_image: took.iter().sum::<f64>() / took.len() as f64,
+        })
     }
 }
 
-fn scores<'a>(measured: impl Iterator<Item = &'a Measured>) -> Scores {
-    let measured: Vec<&Measured> = measured.collect();
+fn scores(measured: &[&Measured]) -> Scores {
     Scores {
         images: measured.len(),
         composite: Metrics::mean(measured.iter().map(|m| m.composite)),
@@ -88,18 +147,13 @@ fn scores<'a>(measured: impl Iterator<Item = &'a Measured>) -> Scores {
 impl fmt::Display for Report {
     /// A table with two rows a group, composite and harmonized, and the ratio of their fMSE.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let buckets = &self.by_foreground;
-        let shares = [("0-5%", &buckets.small), ("5-15%", &buckets.medium), ("15-100%", &buckets.large)];
-        let groups = self.subsets.iter().map(|(name, scores)| (name.as_str(), scores));
-        let groups = groups.chain([("all", &self.all)]).chain(shares);
-
         writeln!(f, "model {}, size {}, background {}", self.model, self.size, self.background)?;
         writeln!(
             f,
             "{:<10} {:>6}  {:<10} {:>8} {:>8} {:>6} {:>6} {:>6} {:>6} {:>11}",
             "", "images", "", "MSE", "fMSE", "PSNR", "fPSNR", "SSIM", "fSSIM", "fMSE ratio"
         )?;
-        for (name, scores) in groups {
+        for (name, scores) in self.groups.by_subset().chain(self.groups.by_foreground()) {
             let (Some(composite), Some(harmonized)) = (scores.composite, scores.harmonized) else { continue };
             write!(f, "{name:<10} {:>6}  {:<10} ", scores.images, "composite")?;
             row(f, &composite)?;
@@ -107,7 +161,8 @@ impl fmt::Display for Report {
             row(f, &harmonized)?;
             writeln!(f, " {:>11.3}", harmonized.fmse / composite.fmse)?;
         }
-        write!(f, "{:.1} ms a picture", 1000.0 * self.seconds_per_image)
+        write!(f, "{:.1} ms a picture", 1000.0 * self.seconds_per_image)?;
+        write_skipped(f, &self.skipped)
     }
 }
 

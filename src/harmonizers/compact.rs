@@ -244,7 +244,7 @@ fn upsample(x: &Tensor) -> Result<Tensor> {
 
 impl Harmonizer for Compact {
     fn grid(&self) -> ProxyGrid {
-        ProxyGrid { long_side: self.config.proxy_size, multiple: MULTIPLE, crop: false }
+        ProxyGrid { long_side: self.config.proxy_size, multiple: MULTIPLE, cell: 1, crop: false }
     }
 
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, run: &Run) -> Result<Tensor> {
@@ -258,15 +258,21 @@ impl Harmonizer for Compact {
             clip_sample: Some(false),
             ..diffusion::Config::new(schedule, train_timesteps)
         };
-        let ddim = sampling.method.unwrap_or(Method::Ddim).sampler(&trained, steps)?;
+        let sampler = sampling.method.unwrap_or(Method::Ddim).sampler(&trained, steps)?;
         let (b, _, h, w) = composite.size4()?;
-        let field = Tensor::f_from_slice(&noise.field(3, h as usize, w as usize))?.f_view([1, 3, h, w])?;
-        let mut x = field.f_to_device(self.device)?.f_expand([b, 3, h, w], false)?;
+        let draw = |index: usize| -> Result<Tensor> {
+            let field = noise.draw(index as u32).field(3, h as usize, w as usize);
+            let field = Tensor::f_from_slice(&field)?.f_view([1, 3, h, w])?;
+            Ok(field.f_to_device(self.device)?.f_expand([b, 3, h, w], false)?)
+        };
+        let mut x = draw(0)?.f_mul_scalar(sampler.init_noise_sigma())?;
         let mut change = x.f_zeros_like()?;
-        for (i, &t) in ddim.timesteps().iter().enumerate() {
+        for (i, &t) in sampler.timesteps().iter().enumerate() {
             run.check()?;
-            change = self.forward(&x, composite, mask, &vec![t; b as usize], Kind::Float)?.f_mul(mask)?;
-            x = ddim.step(i, &change.f_mul_scalar(residual_scale)?, &x, None)?;
+            let scaled = x.f_mul_scalar(sampler.input_scale(i))?;
+            change = self.forward(&scaled, composite, mask, &vec![t; b as usize], Kind::Float)?.f_mul(mask)?;
+            let fresh = sampler.takes_draw(i).then(|| draw(i + 1)).transpose()?;
+            x = sampler.step(i, &change.f_mul_scalar(residual_scale)?, &x, fresh.as_ref())?;
         }
         Ok(composite.f_add(&change)?.f_clamp(0.0, 1.0)?)
     }

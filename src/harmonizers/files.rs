@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 const PICKLES: [&str; 5] = ["bin", "pt", "pth", "ckpt", "pkl"];
 
-/// A configuration is a few kilobytes; what is far larger was never one.
-const MAX_TEXT: u64 = 1 << 20;
+/// A configuration is a few kilobytes; what is far larger was never one, and JSON grows many times over when it is parsed.
+const MAX_TEXT: u64 = 64 << 10;
 
-/// The text of a regular file of at most a megabyte.
+/// The text of a regular file of at most 64 KiB.
 pub fn read_text(file: &Path) -> Result<String> {
     let read = || -> Result<String> {
         let metadata = file.metadata()?;

@@ -10,7 +10,7 @@ mod load;
 pub use crate::nets::weights::Malformed;
 pub use device::device;
 pub use info::{Info, Part, info};
-pub use load::{BUILT_IN, load};
+pub use load::{BUILT_IN, folder, load};
 
 use crate::diffusion::{Method, Noise};
 use anyhow::{Result, bail, ensure};
@@ -25,6 +25,9 @@ pub struct ProxyGrid {
     pub long_side: u32,
     /// Both sides are multiples of this.
     pub multiple: u32,
+    /// Sides of the cells of proxy pixels that a colour map each is fitted to, which divide `multiple`: 1 where every pixel of
+    /// the answer counts, more where it is right on average alone.
+    pub cell: u32,
     /// Whether a small foreground is to be seen in a crop of the frame around it, because the model loses it in the whole.
     pub crop: bool,
 }
@@ -143,7 +146,7 @@ mod tests {
 
     #[test]
     fn proxy_keeps_the_frame_s_shape_within_a_multiple() {
-        let grid = ProxyGrid { long_side: 64, multiple: 8, crop: false };
+        let grid = ProxyGrid { long_side: 64, multiple: 8, cell: 1, crop: false };
         assert_eq!(grid.size(1920, 1080, 0), (64, 40));
         assert_eq!(grid.size(1080, 1920, 0), (40, 64));
         assert_eq!(grid.size(256, 256, 0), (64, 64));

@@ -2,6 +2,7 @@
 //!
 //! Harmonization has no prompt, so all that is ever asked for is the encoding of the empty one, a constant.
 
+use super::config::shown;
 use super::{Attention, Config, Init, LayerNorm, Linear, Param, Path};
 use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
@@ -38,7 +39,9 @@ impl ClipConfig {
         let activation = match activation.as_str() {
             Some("quick_gelu") => Activation::QuickGelu,
             Some("gelu") => Activation::Gelu,
-            _ => anyhow::bail!("hidden_act is {activation}, which is not supported: only quick_gelu and gelu"),
+            _ => {
+                anyhow::bail!("hidden_act is {}, which is not supported: only quick_gelu and gelu", shown(&activation))
+            }
         };
         let config = Self {
             vocab_size: c.count("vocab_size", 49408)?,

@@ -21,7 +21,7 @@ impl Config {
         let mut left: Map<String, Value> = serde_json::from_str(json).context("not a JSON object")?;
         let class = left.remove(key).and_then(|c| c.as_str().map(str::to_owned));
         let class = class.ok_or_else(|| anyhow!("{key} is missing: expected {}", classes.join(" or ")))?;
-        ensure!(classes.contains(&class.as_str()), "{key} is {class:?}: expected {}", classes.join(" or "));
+        ensure!(classes.contains(&class.as_str()), "{key} is {class:.80?}: expected {}", classes.join(" or "));
         left.retain(|key, _| !key.starts_with('_'));
         Ok(Self { class, left })
     }
@@ -62,12 +62,12 @@ impl Config {
     pub fn number(&mut self, key: &str, default: f64) -> Result<f64> {
         let Some(value) = self.value(key) else { return Ok(default) };
         let number = value.as_f64().filter(|v| *v > 0.0 && v.is_finite());
-        number.ok_or_else(|| anyhow!("{key} is {value}: expected a positive number"))
+        number.ok_or_else(|| anyhow!("{key} is {}: expected a positive number", shown(&value)))
     }
 
     pub fn flag(&mut self, key: &str, default: bool) -> Result<bool> {
         let Some(value) = self.value(key) else { return Ok(default) };
-        value.as_bool().ok_or_else(|| anyhow!("{key} is {value}: expected true or false"))
+        value.as_bool().ok_or_else(|| anyhow!("{key} is {}: expected true or false", shown(&value)))
     }
 
     /// For each entry of the list `key`, which of `names` it is.
@@ -75,7 +75,9 @@ impl Config {
         let value = self.value(key).ok_or_else(|| anyhow!("{key} is missing"))?;
         let choice = |value: &Value| {
             let index = names.iter().position(|name| Some(*name) == value.as_str());
-            index.ok_or_else(|| anyhow!("{key} holds {value}, which is not supported: only {}", names.join(" and ")))
+            index.ok_or_else(|| {
+                anyhow!("{key} holds {}, which is not supported: only {}", shown(value), names.join(" and "))
+            })
         };
         list(key, &value)?.iter().map(choice).collect()
     }
@@ -88,7 +90,7 @@ impl Config {
             (Some(a), Some(b)) => a == b,
             _ => value == supported,
         };
-        ensure!(same, "{key} is {value}, which is not supported: only {supported}");
+        ensure!(same, "{key} is {}, which is not supported: only {supported}", shown(&value));
         Ok(())
     }
 
@@ -106,15 +108,15 @@ impl Config {
 
     /// An error names the keys that nobody asked for.
     pub fn finish(self) -> Result<()> {
-        let keys: Vec<_> = self.left.keys().map(String::as_str).collect();
-        ensure!(keys.is_empty(), "{} has no hyper-parameter {}", self.class, keys.join(", "));
+        let keys: Vec<_> = self.left.keys().collect();
+        ensure!(keys.is_empty(), "{} has no hyper-parameter {}", self.class, few(&keys));
         Ok(())
     }
 }
 
 fn count(key: &str, value: &Value) -> Result<i64> {
     let count = value.as_i64().filter(|v| (1..=MAX_COUNT).contains(v));
-    count.ok_or_else(|| anyhow!("{key} holds {value}: expected an integer from 1 to {MAX_COUNT}"))
+    count.ok_or_else(|| anyhow!("{key} holds {}: expected an integer from 1 to {MAX_COUNT}", shown(value)))
 }
 
 fn list<'a>(key: &str, value: &'a Value) -> Result<&'a [Value]> {
@@ -122,6 +124,19 @@ fn list<'a>(key: &str, value: &'a Value) -> Result<&'a [Value]> {
         Some(values) if (1..=MAX_BLOCKS).contains(&values.len()) => Ok(values),
         _ => bail!("{key} is not a list of 1 to {MAX_BLOCKS} entries"),
     }
+}
+
+/// The value in an error: as much of it as somebody reads.
+pub fn shown(value: &Value) -> String {
+    format!("{:.80}", value.to_string())
+}
+
+/// Names in an error: of very many a few, and how many more.
+pub fn few<S: AsRef<str>>(names: &[S]) -> String {
+    const NAMED: usize = 16;
+    let named: Vec<_> = names.iter().take(NAMED).map(|name| format!("{:.256}", name.as_ref())).collect();
+    let more = names.len() - named.len();
+    if more == 0 { named.join(", ") } else { format!("{} and {more} more", named.join(", ")) }
 }
 
 #[cfg(test)]

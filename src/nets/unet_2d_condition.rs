@@ -1,6 +1,7 @@
 //! `UNet2DConditionModel`: the U-Net of Stable Diffusion 1 and 2, conditioned on a timestep and a text.
 
 use super::blocks::{BlockConfig, Conditioning, Ending, MidConfig};
+use super::config::shown;
 use super::embeddings::{self, TimestepEmbedding};
 use super::transformer::TransformerConfig;
 use super::unet::{UNet, UNetConfig};
@@ -48,7 +49,7 @@ impl UNet2DConditionConfig {
             None => 1,
             Some(value) => match value.as_i64() {
                 Some(padding @ (0 | 1)) => padding,
-                _ => anyhow::bail!("downsample_padding is {value}, which is not supported: only 0 and 1"),
+                _ => anyhow::bail!("downsample_padding is {}, which is not supported: only 0 and 1", shown(&value)),
             },
         };
         let config = Self {

@@ -26,14 +26,44 @@ const WEIGHT: usize = 9;
 
 const IDENTITY: [[f64; 4]; 3] = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]];
 
-/// `harmonized` is 3 x height x width like `proxy.rgb`. One map per proxy pixel, drawn towards the global map; the
-/// identity when there is no foreground. Pixels with a value that is not finite count for nothing.
-pub fn fit(proxy: &Proxy, harmonized: &[f32]) -> Transfer {
-    let (cols, rows) = (proxy.width, proxy.height);
-    let n = cols * rows;
+/// `harmonized` is 3 x height x width like `proxy.rgb`. One map for each cell of `cell` x `cell` proxy pixels (the last ones may
+/// be smaller), which are averaged first, drawn towards the global map; the identity when there is no foreground. Pixels with a
+/// value that is not finite count for nothing.
+pub fn fit(proxy: &Proxy, harmonized: &[f32], cell: usize) -> Transfer {
+    let n = proxy.width * proxy.height;
     if n == 0 || [proxy.rgb.len(), harmonized.len()] != [3 * n; 2] || proxy.mask.len() != n {
         return Transfer::identity();
     }
+    if cell <= 1 {
+        return fit_pixels(proxy, harmonized);
+    }
+    let average = |planes: &[f32]| -> Vec<f32> {
+        planes.chunks_exact(n).flat_map(|plane| averages(plane, proxy.width, cell)).collect()
+    };
+    let (width, height) = (proxy.width.div_ceil(cell), proxy.height.div_ceil(cell));
+    let small = Proxy { width, height, region: proxy.region, rgb: average(&proxy.rgb), mask: average(&proxy.mask) };
+    fit_pixels(&small, &average(harmonized))
+}
+
+/// The mean of each cell of a plane of rows of `width`.
+fn averages(plane: &[f32], width: usize, cell: usize) -> Vec<f32> {
+    let cols = width.div_ceil(cell);
+    let mut means = Vec::with_capacity(plane.len().div_ceil(cell * cell));
+    for rows in plane.chunks(cell * width) {
+        let mut sums = vec![0.0; cols];
+        for row in rows.chunks_exact(width) {
+            sums.iter_mut().zip(row.chunks(cell)).for_each(|(sum, pixels)| *sum += pixels.iter().sum::<f32>());
+        }
+        let height = rows.len() / width;
+        let area = |col: usize| (height * (width - col * cell).min(cell)) as f32;
+        means.extend(sums.into_iter().enumerate().map(|(col, sum)| sum / area(col)));
+    }
+    means
+}
+
+fn fit_pixels(proxy: &Proxy, harmonized: &[f32]) -> Transfer {
+    let (cols, rows) = (proxy.width, proxy.height);
+    let n = cols * rows;
     let moments: Vec<Moments> = (0..n).map(|i| moments_of(proxy, harmonized, i)).collect();
     let mut total = [0.0; 22];
     moments.iter().for_each(|m| add(&mut total, m));

@@ -49,7 +49,7 @@ fn one_affine_change_is_recovered_under_hard_and_soft_masks() {
     let soft = |x: usize, y: usize| (x * 7 + y * 3) as f32 % 10.0 / 10.0;
     for mask in [&|_: usize, _: usize| 1.0, &soft as &dyn Fn(usize, usize) -> f32] {
         let p = scattered(20, 12, mask);
-        let transfer = fit(&p, &harmonized(&p, |_, _| WARM));
+        let transfer = fit(&p, &harmonized(&p, |_, _| WARM), 1);
         assert_eq!((transfer.cols, transfer.rows, transfer.maps.len()), (20, 12, 240));
         assert!(transfer.maps.iter().all(|m| close(m, &WARM, 0.01)), "{:?}", transfer.maps[0]);
     }
@@ -63,8 +63,8 @@ fn a_change_that_varies_over_the_frame_is_followed() {
         [gain, 0.0, 0.0, 0.0, 0.0, gain, 0.0, 0.0, 0.0, 0.0, gain * 0.9, 0.02]
     };
     let y = harmonized(&p, light);
-    let transfer = fit(&p, &y);
-    let global = fit(&Proxy { width: 576, height: 1, ..p.clone() }, &y).maps[288];
+    let transfer = fit(&p, &y, 1);
+    let global = fit(&Proxy { width: 576, height: 1, ..p.clone() }, &y, 1).maps[288];
     let error = |map: &dyn Fn(usize) -> [f32; 12]| {
         let squares = (0..576).flat_map(|i| {
             let (got, want) = (t(&map(i), pixel(&p, &p.rgb, i)), pixel(&p, &y, i));
@@ -79,18 +79,18 @@ fn a_change_that_varies_over_the_frame_is_followed() {
 #[test]
 fn nothing_to_fit_is_the_identity() {
     let p = scattered(8, 8, |_, _| 0.0);
-    assert_eq!(fit(&p, &vec![0.3; 192]), Transfer::identity());
+    assert_eq!(fit(&p, &vec![0.3; 192], 1), Transfer::identity());
     let p = scattered(8, 8, |_, _| 1.0);
-    assert_eq!(fit(&p, &[0.3; 5]), Transfer::identity());
-    assert_eq!(fit(&p, &[f32::NAN; 192]), Transfer::identity());
-    let transfer = fit(&p, &p.rgb);
+    assert_eq!(fit(&p, &[0.3; 5], 1), Transfer::identity());
+    assert_eq!(fit(&p, &[f32::NAN; 192], 1), Transfer::identity());
+    let transfer = fit(&p, &p.rgb, 1);
     assert!(transfer.maps.iter().all(|m| close(m, &Transfer::identity().maps[0], 1e-5)));
 }
 
 #[test]
 fn far_from_the_foreground_the_map_is_the_global_one() {
     let p = scattered(24, 24, |x, y| if x < 6 && y < 6 { 1.0 } else { 0.0 });
-    let transfer = fit(&p, &harmonized(&p, |_, _| WARM));
+    let transfer = fit(&p, &harmonized(&p, |_, _| WARM), 1);
     assert!(close(&transfer.maps[24 * 24 - 1], &WARM, 0.02), "{:?}", transfer.maps[575]);
 }
 
@@ -106,7 +106,7 @@ fn a_flat_foreground_gets_its_colour_and_a_sane_map() {
             y[c * n + i] = to[c];
         }
     }
-    for map in fit(&p, &y).maps {
+    for map in fit(&p, &y, 1).maps {
         assert!(close(&t(&map, from), &to, 0.005), "{map:?}");
         assert!(map.iter().all(|a| a.abs() < 1.5), "{map:?}");
     }
@@ -117,7 +117,7 @@ fn a_speck_does_not_amplify_what_it_holds() {
     let p = scattered(16, 9, |x, y| if (x, y) == (3, 3) { 0.01 } else { 0.0 });
     let mut y = p.rgb.clone();
     y[3 * 16 + 3] += 0.05;
-    for map in fit(&p, &y).maps {
+    for map in fit(&p, &y, 1).maps {
         assert!(close(&map, &Transfer::identity().maps[0], 0.02), "{map:?}");
     }
 }
@@ -174,10 +174,48 @@ fn lift(composite: &[u8], real: &[u8], mask: &Mask) -> Vec<u8> {
         let long = width.max(height);
         proxy(&picture, mask, View::whole((64 * width).div_ceil(long), (64 * height).div_ceil(long)))
     };
-    let transfer = fit(&of(composite), &of(real).rgb);
+    let transfer = fit(&of(composite), &of(real).rgb, 1);
     let mut out = composite.to_vec();
     let mut planes: [PlaneMut; 4] = Default::default();
     planes[0] = PlaneMut { data: &mut out, stride };
     apply(&mut PictureMut { format, colour, width, height, planes }, mask, &transfer, 1.0);
     out
+}
+
+#[test]
+fn cells_average_out_what_errs_from_pixel_to_pixel() {
+    let (cols, rows) = (37, 21);
+    let n = cols * rows;
+    let ramp = |i: usize| 0.2 + 0.5 * (i % cols) as f32 / cols as f32;
+    let p = Proxy {
+        width: cols,
+        height: rows,
+        region: None,
+        rgb: (0..3 * n).map(|i| ramp(i % n)).collect(),
+        mask: vec![1.0; n],
+    };
+    let truth = harmonized(&p, |_, _| WARM);
+    // Columns that err by turns: every cell of an even width is right on average.
+    let erring: Vec<f32> = truth.iter().enumerate().map(|(i, y)| y + [0.1, -0.1][i % n % cols % 2]).collect();
+    // How far off the map in the middle of the picture takes the colour there.
+    let off = |transfer: &Transfer| {
+        let (x, y) = (18 * transfer.cols / cols, 10 * transfer.rows / rows);
+        let (map, c) = (transfer.maps[y * transfer.cols + x], ramp(18));
+        (0..3)
+            .map(|k| {
+                map[4 * k..][..4]
+                    .iter()
+                    .zip(&WARM[4 * k..])
+                    .map(|(a, b)| a - b)
+                    .zip([c, c, c, 1.0])
+                    .map(|(d, v)| d * v)
+                    .sum::<f32>()
+                    .abs()
+            })
+            .fold(0.0, f32::max)
+    };
+    let by_cells = fit(&p, &erring, 4);
+    assert_eq!((by_cells.cols, by_cells.rows, by_cells.maps.len()), (10, 6, 60));
+    assert!(off(&by_cells) < 0.01, "{}", off(&by_cells));
+    assert!(off(&fit(&p, &erring, 1)) > 0.02, "{}", off(&fit(&p, &erring, 1)));
 }

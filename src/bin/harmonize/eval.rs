@@ -1,24 +1,25 @@
 //! `harmonize eval`: how close a model comes to the truth on a data set.
 
 use crate::options::{self, ModelArgs};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
-use gstharmonize::eval::{self, Background, Report, Size, dataset, still};
+use gstharmonize::eval::dataset::{self, Subset};
+use gstharmonize::eval::diffharmony::Published;
+use gstharmonize::eval::{self, Background, ReferenceReport, Report, Size, reference, still};
+use indicatif::ProgressBar;
+use serde::Serialize;
+use std::fmt::Display;
 use std::path::PathBuf;
 
 /// Measure a model on pictures whose truth is known
 ///
 /// DATASET is a folder in iHarmony4's layout (composite_images/ID_LABEL_N.jpg, masks/ID_LABEL.png, real_images/ID.jpg and
-/// the list NAME_test.txt), or the parent of several. MSE, PSNR and SSIM are of whole pictures, fMSE, fPSNR and fSSIM of the
-/// foreground; each is taken per picture on 8-bit RGB and averaged.
+/// the list NAME_test.txt), or the parent of several; there, a list test.jsonl as DiffHarmony's scripts read it (an object a
+/// line, "file_name": "HCOCO/composite_images/c1_1_1.jpg") is taken before the others. MSE, PSNR and SSIM are of whole
+/// pictures, fMSE, fPSNR and fSSIM of the foreground; each is taken per picture on 8-bit RGB and averaged. A picture whose
+/// mask has no foreground at the size that is measured is in no figure, and named at the end.
 #[derive(clap::Args)]
-#[command(after_help = "\
-Examples:
-  harmonize eval iHarmony4
-  harmonize eval iHarmony4/HCOCO --size native --json hcoco.json
-You should see a table with two rows a subset, the untouched composite's and the harmonized picture's. fMSE ratio is the
-second's fMSE over the first's: 1 changes nothing, 0 is perfect. The rows 0-5%, 5-15% and 15-100% group all pictures by
-their foreground's share. Published tables are at --size 256; whether they paste the real background differs.")]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     dataset: PathBuf,
 
@@ -31,16 +32,52 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "real")]
     background: BackgroundArg,
 
+    /// DiffHarmony's published evaluation at this working size, 512 or 1024 (or another multiple of 64): the square original
+    /// pipeline, scaled to 256x256, refined, measured with either background. Give it again for another size
+    #[arg(long, value_name = "PIXELS", value_parser = working_size)]
+    #[arg(conflicts_with_all = ["size", "background", "sampler", "strength", "proxy_size"])]
+    reference: Vec<u32>,
+
     /// Also write the figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// Pictures in work at the same time [default: one a core]
+    /// Pictures in work at the same time [default: one a core; with --reference 1, for the memory each takes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
 
     #[command(flatten)]
     model: ModelArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  harmonize eval iHarmony4
+  harmonize eval iHarmony4/HCOCO --size native --json hcoco.json
+You should see a table with two rows a subset, the untouched composite's and the harmonized picture's. fMSE ratio is the
+second's fMSE over the first's: 1 changes nothing, 0 is perfect. The rows 0-5%, 5-15% and 15-100% group all pictures by
+their foreground's share. Published tables are at --size 256; whether they paste the real background differs.
+
+The tables of DiffHarmony's poster, from its checkpoint and iHarmony4:
+  harmonize eval iHarmony4 --model checkpoints --reference 512 --reference 1024 --json tables.json
+You should see, for the real and for the composite's background, a table by subset and one by the foreground's share, a cell
+PSNR/MSE/fMSE. The poster pastes the real one and has for all 7404 pictures (by share: 1024 + refinement):
+  DiffHarmony-512                 37.65/26.14/290.66     0-5%    43.28/4.46/173.10
+  DiffHarmony-512 + refinement    39.47/19.59/205.07     5-15%   39.55/11.90/126.69
+  DiffHarmony-1024                40.12/15.56/166.19     15-100% 34.80/40.47/128.45
+  DiffHarmony-1024 + refinement   40.44/14.29/151.42
+  by subset                       HCOCO 41.25/9.22/153.60, HAdobe5k 40.29/17.78/107.04, HFlickr 36.99/29.68/199.59,
+                                  Hday2night 38.35/24.94/502.40
+Rows DiffHarmony++ are there with the folder condition_vae, refined ones with refinement. Noise is not torch's: the authors'
+own runs with other seeds spread by 0.02 dB, 0.31 MSE and 2.1 fMSE at 512. On CUDA --precision auto is their f16. The whole
+is hours on a GPU and weeks on a CPU: a short test.jsonl measures a part, and --jobs 2 or more reads and measures pictures
+while the GPU works.";
+
+/// A side that the network's halvings divide.
+fn working_size(text: &str) -> Result<u32> {
+    let side = text.parse()?;
+    ensure!((64..=4096).contains(&side) && side % 64 == 0, "it is a multiple of 64 from 64 to 4096");
+    Ok(side)
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -66,11 +103,14 @@ pub fn run(args: &Args) -> Result<()> {
         BackgroundArg::Composite => Background::Composite,
     };
     let subsets = dataset::subsets(&args.dataset)?;
+    if !args.reference.is_empty() {
+        return reference(args, &subsets);
+    }
     let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     let engine = args.model.load(jobs)?;
     let settings = args.model.settings();
 
-    let bar = options::progress(subsets.iter().map(|subset| subset.triples.len() as u64).sum(), "harmonizing");
+    let bar = progress(&subsets);
     let measured = eval::evaluate(
         &subsets,
         size,
@@ -81,10 +121,33 @@ pub fn run(args: &Args) -> Result<()> {
     );
     bar.finish_and_clear();
 
-    let report = Report::new(&args.model.model, size, background, &subsets, &measured?);
+    let report = Report::new(&args.model.model, size, background, &subsets, &measured?)?;
+    print(&report, args)
+}
+
+fn reference(args: &Args, subsets: &[Subset]) -> Result<()> {
+    let mut sizes = args.reference.clone();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let stages = args.model.loading(|spec| Published::load(spec, args.model.steps))?;
+    let (seed, jobs) = (args.model.seed, args.jobs.map_or(1, usize::from));
+
+    let bar = progress(subsets);
+    let measured = reference::evaluate(subsets, &stages, &sizes, seed, jobs, || bar.inc(1));
+    bar.finish_and_clear();
+
+    let rows = reference::rows(&stages, &sizes);
+    print(&ReferenceReport::new(&args.model.model, seed, &sizes, &rows, subsets, &measured?)?, args)
+}
+
+fn progress(subsets: &[Subset]) -> ProgressBar {
+    options::progress(subsets.iter().map(|subset| subset.triples.len() as u64).sum(), "harmonizing")
+}
+
+fn print(report: &(impl Display + Serialize), args: &Args) -> Result<()> {
     println!("{report}");
     if let Some(path) = &args.json {
-        let json = serde_json::to_string_pretty(&report)?;
+        let json = serde_json::to_string_pretty(report)?;
         std::fs::write(path, json + "\n").with_context(|| path.display().to_string())?;
     }
     Ok(())

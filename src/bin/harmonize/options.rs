@@ -80,13 +80,18 @@ impl ModelArgs {
         ModelSpec { model: self.model.clone(), device: self.device.clone(), precision: self.precision }
     }
 
-    /// Loads the model on `workers` threads, with a spinner on a terminal.
+    /// Loads the model on `workers` threads.
     pub fn load(&self, workers: usize) -> Result<Engine> {
+        self.loading(|spec| Engine::load(spec, workers))
+    }
+
+    /// What `load` makes of the model asked for, with a spinner on a terminal meanwhile.
+    pub fn loading<T>(&self, load: impl FnOnce(&ModelSpec) -> Result<T>) -> Result<T> {
         let spinner = ProgressBar::new_spinner().with_message(format!("loading model {}", self.model));
         spinner.enable_steady_tick(Duration::from_millis(100));
-        let engine = Engine::load(&self.spec(), workers);
+        let loaded = load(&self.spec());
         spinner.finish_and_clear();
-        engine
+        loaded
     }
 }
 

@@ -10,6 +10,14 @@
  * foreground's samples at full size, in place. Background samples leave byte for byte as they came, and every buffer
  * keeps its timestamps, flags and metas.
  *
+ * Models that lose small foregrounds see them in a crop of the frame, chosen by this frame's mask alone: 1/2, 1/4 or 1/8
+ * of its sides, around all that is foreground, and never with fewer pixels than the proxy. A larger
+ * #GstHarmonize:proxy-size leaves less room to crop.
+ *
+ * #GstHarmonize:sampler and #GstHarmonize:steps trade time for quality. Noise is a function of #GstHarmonize:seed and place,
+ * the fresh noise of some samplers included, so all of them give the same bytes again. #GstHarmonize:precision is taken as
+ * asked or refused, never lowered in silence.
+ *
  * The mask may have any of the formats of the composite, any size and any frame rate. Its alpha is the mask if it has
  * one, else its luma; see #GstHarmonize:mask-channel, #GstHarmonize:mask-range and #GstHarmonize:mask-invert. A composite
  * goes with the mask whose interval of running time contains the composite's:

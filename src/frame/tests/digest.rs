@@ -20,7 +20,7 @@ fn a_whole_frame_has_the_bits_it_always_had() {
             for (cols, rows) in [(1, 1), (5, 3), (16, 9), (2 * w + 1, h + 1)] {
                 let proxy = proxy(&picture.picture(), &mask, View::whole(cols, rows));
                 let warmer: Vec<f32> = proxy.rgb.iter().map(|v| 0.1 + 0.8 * v).collect();
-                let transfer = fit(&proxy, &warmer);
+                let transfer = fit(&proxy, &warmer, 1);
                 apply(&mut picture.picture_mut(), &mask, &transfer, 0.9);
                 let floats = proxy.rgb.iter().chain(&proxy.mask).chain(transfer.maps.as_flattened());
                 digest(&mut hash, floats.flat_map(|f| f.to_le_bytes()));

@@ -166,7 +166,7 @@ fn a_known_change_seen_in_a_crop_is_lifted_to_the_full_size() {
             }
         }
         let (mut lifted, mut truth) = (before.clone(), before.clone());
-        apply(&mut lifted.picture_mut(), &mask, &fit(&small, &harmonized), 1.0);
+        apply(&mut lifted.picture_mut(), &mask, &fit(&small, &harmonized, 1), 1.0);
         apply(&mut truth.picture_mut(), &mask, &change, 1.0);
         let bytes = |o: &Owned| o.planes.iter().flatten().copied().collect::<Vec<u8>>();
         let [before, lifted, truth] = [&before, &lifted, &truth].map(bytes);

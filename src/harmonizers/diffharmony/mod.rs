@@ -249,7 +249,7 @@ impl Loader {
             Ok(network)
         };
         let network: Result<N> = load();
-        network.with_context(|| part.weights.display().to_string())
+        network.with_context(|| part.name)
     }
 
     fn optional<N>(&self, part: Option<Part>, new: impl FnOnce(&nets::Path, &str) -> Result<N>) -> Result<Option<N>> {

@@ -123,6 +123,7 @@ impl File {
         let Bytes::Mapped(map) = &self.bytes else { return Ok(()) };
         let (start, end) = (range.start.saturating_sub(AROUND), map.len().min(range.end + AROUND));
         // SAFETY: the map is never written to, so that its pages are the file's and come back when they are read again.
-        Ok(unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start)? })
+        unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start)? };
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@
 
 use anyhow::{Result, bail, ensure};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, Expected, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -177,7 +177,7 @@ impl<'de> Deserialize<'de> for Shape {
                 let mut shape = Vec::new();
                 while let Some(length) = seq.next_element::<i64>()? {
                     if length < 0 || shape.len() == MOST_DIMENSIONS {
-                        return Err(A::Error::invalid_length(shape.len(), &self));
+                        return Err(A::Error::custom(format!("a shape that is not {}", &self as &dyn Expected)));
                     }
                     shape.push(length);
                 }

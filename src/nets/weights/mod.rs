@@ -6,6 +6,7 @@ mod values;
 
 pub use header::{Dtype, Malformed, Stored};
 
+use super::config::few;
 use anyhow::{Context, Result, anyhow, ensure};
 use file::File;
 use std::cell::RefCell;
@@ -112,16 +113,13 @@ impl Weights {
     /// The parameters that were made here, new or as shapes; those that were given or read belong to the network alone. An error
     /// names what the network has no place for.
     pub fn finish(self) -> Result<BTreeMap<String, Tensor>> {
-        let surplus: Vec<_> = match &self.source {
+        let surplus = match &self.source {
             Source::Given(tensors) => tensors.borrow().keys().cloned().collect(),
             Source::File { file, .. } => file.borrow().left.keys().cloned().collect(),
             Source::New | Source::Shapes(_) => Vec::new(),
         };
         if !surplus.is_empty() {
-            let more = surplus.len().saturating_sub(NAMED);
-            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-            let names = surplus[..surplus.len().min(NAMED)].join(", ");
-            return Err(self.blame(anyhow!("tensors that the configuration has no place for: {names}{more}")));
+            return Err(self.blame(anyhow!("tensors that the configuration has no place for: {}", few(&surplus))));
         }
         Ok(self.made.into_inner())
     }
@@ -153,9 +151,6 @@ impl Weights {
         Ok(tensor)
     }
 }
-
-/// Surplus tensors that an error names.
-const NAMED: usize = 16;
 
 fn missing(name: &str) -> anyhow::Error {
     anyhow!("tensor {name} is missing")

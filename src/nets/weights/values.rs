@@ -10,48 +10,41 @@ use tch::Kind;
 /// A kind that parameters are kept in.
 pub trait Value: Copy {
     const KIND: Kind;
-    /// What is beyond the kind's largest number becomes infinite.
-    fn round(values: &[f32], to: &mut [Self]);
-    fn is_finite(self) -> bool;
+
+    /// From finite values; false if one of them is beyond the kind's largest.
+    fn round(values: &[f32], to: &mut [Self]) -> bool;
 }
 
 impl Value for f32 {
     const KIND: Kind = Kind::Float;
 
-    fn round(values: &[f32], to: &mut [Self]) {
+    fn round(values: &[f32], to: &mut [Self]) -> bool {
         to.copy_from_slice(values);
-    }
-
-    fn is_finite(self) -> bool {
-        self.is_finite()
+        true
     }
 }
 
 impl Value for f16 {
     const KIND: Kind = Kind::Half;
 
-    fn round(values: &[f32], to: &mut [Self]) {
+    fn round(values: &[f32], to: &mut [Self]) -> bool {
         to.convert_from_f32_slice(values);
-    }
-
-    fn is_finite(self) -> bool {
-        self.is_finite()
+        to.iter().fold(true, |all, v| all & v.is_finite())
     }
 }
 
 impl Value for bf16 {
     const KIND: Kind = Kind::BFloat16;
 
-    /// To nearest, ties to even, of numbers; half's own loop has a branch for each value that isn't one.
-    fn round(values: &[f32], to: &mut [Self]) {
+    /// To nearest, ties to even; half's own loop has a branch for each value that isn't a number.
+    fn round(values: &[f32], to: &mut [Self]) -> bool {
+        let mut finite = true;
         for (value, to) in values.iter().zip(to) {
             let bits = value.to_bits();
-            *to = bf16::from_bits(((bits.wrapping_add(0x7fff + ((bits >> 16) & 1))) >> 16) as u16);
+            *to = bf16::from_bits((bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16);
+            finite &= to.is_finite();
         }
-    }
-
-    fn is_finite(self) -> bool {
-        self.is_finite()
+        finite
     }
 }
 
@@ -105,9 +98,8 @@ impl Copier {
                     &mut self.turned
                 }
             };
-            T::round(values, to);
             ensure!(
-                to.iter().fold(true, |all, v| all & v.is_finite()),
+                T::round(values, to),
                 "holds values beyond the largest that {:?} has: load it in another precision",
                 T::KIND
             );

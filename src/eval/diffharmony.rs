@@ -1,0 +1,82 @@
+//! DiffHarmony's stages as its authors ran them: every posterior sampled, Euler ancestral, the refinement at 256 x 256.
+
+use super::reference::Stages;
+use crate::diffusion::Noise;
+use crate::harmonizers::diffharmony::{Decoder, DiffHarmony, Folder, Parts};
+use crate::harmonizers::{self, BUILT_IN, ModelSpec, Precision};
+use anyhow::{Context, Result, bail, ensure};
+use std::path::Path;
+use tch::{Device, Tensor};
+
+/// A checkpoint with all its decoders loaded.
+#[derive(Debug)]
+pub struct Published {
+    model: DiffHarmony,
+    device: Device,
+    /// 0 takes the model's own number.
+    steps: u32,
+}
+
+impl Published {
+    /// `Precision::Auto` is the authors' f16 on CUDA and f32 on a CPU. An error where the model is not a DiffHarmony folder.
+    pub fn load(spec: &ModelSpec, steps: u32) -> Result<Self> {
+        let built_in = BUILT_IN.iter().any(|(name, ..)| *name == spec.model);
+        ensure!(
+            !built_in && Folder::is_one(harmonizers::folder(&spec.model)?),
+            "model {} has no reference mode, which is DiffHarmony's published evaluation: give --model the folder of its \
+             checkpoint, with unet and vae in it or in its folder base",
+            spec.model
+        );
+        let folder = Path::new(&spec.model);
+        let device = harmonizers::device(&spec.device)?;
+        let precision = match (spec.precision, device) {
+            (Precision::Auto, Device::Cuda(_)) => Precision::F16,
+            (Precision::Auto, _) => Precision::F32,
+            (asked, _) => asked,
+        };
+        let model = DiffHarmony::load(folder, device, precision, Parts::All)
+            .with_context(|| format!("model folder {}", spec.model))?;
+        Ok(Self { model, device, steps })
+    }
+
+    fn on_device(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_to_device(self.device)?)
+    }
+}
+
+impl Stages for Published {
+    fn decoders(&self) -> Vec<&'static str> {
+        let name = |decoder| match decoder {
+            Decoder::Vae => "DiffHarmony",
+            Decoder::ConditionVae => "DiffHarmony++",
+            Decoder::Taesd => "DiffHarmony/TAESD",
+        };
+        self.model.decoders().into_iter().map(name).collect()
+    }
+
+    fn harmonize(&self, composite: &Tensor, mask: &Tensor, seed: u64) -> Result<Vec<Tensor>> {
+        let composite = self.on_device(&composite.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?)?;
+        let mask = self.on_device(mask)?;
+        let decoded = |decoder| -> Result<Tensor> {
+            let mut next = 0;
+            let mut draws = |shape: &[i64]| -> Result<Tensor> {
+                let [1, c, h, w] = *shape else { bail!("a draw of one picture's latents, not {shape:?}") };
+                let field = Noise::fixed(seed).draw(next).field(c as usize, h as usize, w as usize);
+                next += 1;
+                self.on_device(&Tensor::f_from_slice(&field)?.f_view([1, c, h, w])?)
+            };
+            let picture = self.model.original(&composite, &mask, self.steps, decoder, &mut draws)?;
+            Ok(picture.f_to_device(Device::Cpu)?)
+        };
+        self.model.decoders().into_iter().map(decoded).collect()
+    }
+
+    fn has_refinement(&self) -> bool {
+        self.model.has_refinement()
+    }
+
+    fn refine(&self, harmonized: &Tensor, mask: &Tensor, composite: &Tensor) -> Result<Tensor> {
+        let [harmonized, mask, composite] = [harmonized, mask, composite].map(|x| self.on_device(x));
+        Ok(self.model.refine(&harmonized?, &mask?, &composite?)?.f_to_device(Device::Cpu)?)
+    }
+}
