@@ -286,7 +286,8 @@ fn the_tensor_that_is_missing_is_named_with_its_file() {
 
     fs::rename(&file, file.with_extension("bin")).unwrap();
     let message = error(copy.path());
-    assert!(message.contains("is a pickle") && message.contains("harmonize model convert"), "{message}");
+    let command = format!("`harmonize model convert {}`", copy.path().display());
+    assert!(message.contains("is a pickle") && message.contains(&command), "{message}");
 }
 
 /// The process that a test starts of itself, to end in the middle of an inference.

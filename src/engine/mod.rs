@@ -28,6 +28,9 @@ pub struct Request {
     pub seed: u64,
 }
 
+/// Long side of the largest proxy that a CPU warms up with.
+const WARM_UP: u32 = 128;
+
 struct Job {
     proxy: Proxy,
     request: Request,
@@ -114,7 +117,10 @@ impl Worker {
     fn run(self, warm: &Sender<Result<()>>) {
         tch::set_num_threads(1);
         let _no_grad = tch::no_grad_guard();
-        let (width, height) = self.model.grid().size(16, 9, 0);
+        let grid = self.model.grid();
+        // What a GPU tunes it tunes to a size; a CPU needs none of a large model's own, which takes it seconds.
+        let long_side = if self.device == Device::Cpu { grid.long_side.min(WARM_UP) } else { grid.long_side };
+        let (width, height) = grid.size(16, 9, long_side);
         let (rgb, mask) = (vec![0.5; 3 * width * height], vec![1.0; width * height]);
         let grey = Proxy { width, height, region: None, rgb, mask };
         // The fewest steps that every sampler can take.

@@ -90,7 +90,7 @@ struct Boundless;
 
 impl Harmonizer for Boundless {
     fn grid(&self) -> ProxyGrid {
-        ProxyGrid { long_side: u32::MAX, multiple: 8, cell: 1, crop: false }
+        ProxyGrid { long_side: u32::MAX, multiple: u32::MAX, cell: 1, crop: false }
     }
 
     fn harmonize(&self, composite: &Tensor, _mask: &Tensor, _run: &Run) -> Result<Tensor> {
