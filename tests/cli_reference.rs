@@ -92,7 +92,7 @@ fn figures(picture: &Tensor, background: &RgbImage) -> [f64; 3] {
 fn pictures(model: &Path, seed: u64, name: &str) -> Vec<Tensor> {
     let _no_grad = tch::no_grad_guard();
     tch::set_num_threads(1);
-    let model = DiffHarmony::load(model, Device::Cpu, Precision::F32, Parts::All).unwrap();
+    let model = DiffHarmony::load(model, Device::Cpu, Precision::F32, Parts::All, &|| false).unwrap();
     let unit =
         Tensor::from_slice(&composite()).view([1, 256, 256, 3]).permute([0, 3, 1, 2]).to_kind(Kind::Float) / 255.0;
     let mask: Vec<f32> = (0..SIDE * SIDE).map(|i| inside(i % SIDE, i / SIDE) as u8 as f32).collect();

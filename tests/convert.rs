@@ -229,6 +229,21 @@ fn a_small_file_does_not_fill_a_disk() {
     assert!(refused(&file).contains("the same values too many names"));
 }
 
+/// Each entry would be read in full: many over the same bytes take for ever.
+#[test]
+fn entries_that_overlap_are_refused() {
+    let tensors = ["0", "1"].map(|key| Entry { key, ..entry(key, "FloatStorage", 0, &[1 << 12], &[1]) });
+    let mut zip = Zip::default();
+    zip.add("m/data.pkl", &Pickle::new().state_dict(&tensors).end());
+    let position = (zip.bytes.len() as u32).to_le_bytes();
+    zip.add("m/data/0", &[0; 1 << 14]);
+    let (length, record) = (zip.bytes.len(), zip.directory.len());
+    zip.add("m/data/1", &[0; 1 << 14]);
+    zip.bytes.truncate(length);
+    zip.directory[record + 42..][..4].copy_from_slice(&position);
+    assert!(refused(&zip.end()).contains("its entries overlap"));
+}
+
 #[test]
 fn archives_that_lie_are_refused() {
     let pickle = Pickle::new().state_dict(&[entry("a", "FloatStorage", 0, &[16], &[1])]).end();
@@ -355,4 +370,18 @@ fn an_interrupted_conversion_is_begun_anew() {
     convert(&path("model.bin"), &path("model.safetensors"), QUIET).unwrap();
     assert_eq!(Tensor::read_safetensors(path("model.safetensors")).unwrap().len(), 6);
     assert!(!path("model.safetensors.part").exists() && path("model.bin").exists());
+}
+
+#[test]
+fn progress_goes_from_nothing_to_all_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("model.bin"), include_bytes!("torch_file/saved-by-torch.bin")).unwrap();
+    let told = std::cell::RefCell::new(vec![]);
+    convert(&path("model.bin"), &path("model.safetensors"), &|done, of| told.borrow_mut().push((done, of))).unwrap();
+    let told = told.into_inner();
+    let (last, of) = *told.last().unwrap();
+    // Each of six tensors is read and written.
+    assert_eq!((told.len(), last), (12, of));
+    assert!(told.is_sorted() && told.iter().all(|(_, total)| *total == of), "{told:?}");
 }

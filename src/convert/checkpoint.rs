@@ -20,7 +20,10 @@ pub struct Checkpoint<'a> {
     storages: BTreeSet<String>,
     tensors: BTreeMap<&'a str, Strided<'a>>,
     dropped: Vec<String>,
-    bytes: u64,
+    /// Bytes of all storages, which are read to verify them.
+    stored: u64,
+    /// Bytes of all tensors, which are written.
+    written: u64,
 }
 
 impl<'a> Checkpoint<'a> {
@@ -41,28 +44,30 @@ impl<'a> Checkpoint<'a> {
             String::from_utf8_lossy(order)
         );
         let (mut storages, mut tensors, mut dropped) = (BTreeSet::new(), BTreeMap::new(), vec![]);
+        let mut stored = 0;
         for (name, tensor) in pickle::state_dict(entry("data.pkl")?.1)? {
             if tensor.kind == Dtype::I64 && name.rsplit('.').next() == Some(POSITION_IDS) {
                 dropped.push(name.to_owned());
                 continue;
             }
             let (storage, data) = entry(&format!("data/{}", tensor.storage))?;
+            let size = data.len() as u64;
             tensors.insert(name, Strided::new(tensor, data).with_context(|| format!("tensor {name}"))?);
-            storages.insert(storage);
+            if storages.insert(storage) {
+                stored += size;
+            }
         }
         ensure!(!tensors.is_empty(), "it holds no weights");
         let written = tensors.values().map(|tensor| tensor.length as u64).sum();
+        ensure!(stored <= bytes.len() as u64, "its entries overlap");
         // Names may share a storage, but not so that a small file fills a disk.
         ensure!(written <= 2 * bytes.len() as u64, "it gives the same values too many names");
-        Ok(Self { archive, storages, tensors, dropped, bytes: written })
+        Ok(Self { archive, storages, tensors, dropped, stored, written })
     }
 
-    pub fn len(&self) -> usize {
+    /// How many tensors there are to write.
+    pub fn tensors(&self) -> usize {
         self.tensors.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.tensors.is_empty()
     }
 
     /// Names of tensors that are no weights.
@@ -76,16 +81,15 @@ impl<'a> Checkpoint<'a> {
         for storage in &self.storages {
             self.archive.verify(storage)?;
             done += self.archive.get(storage)?.map_or(0, |data| data.len() as u64);
-            progress(done, done + self.bytes);
+            progress(done, self.stored + self.written);
         }
         Ok(())
     }
 
     /// Writes a safetensors file, to the disk when it returns.
     pub fn write(&self, path: &Path, progress: &dyn Fn(u64, u64)) -> Result<()> {
-        let done = Cell::new(0);
-        let views =
-            self.tensors.iter().map(|(name, tensor)| (name, Writing { tensor, of: self.bytes, done: &done, progress }));
+        let (done, of) = (Cell::new(self.stored), self.stored + self.written);
+        let views = self.tensors.iter().map(|(name, tensor)| (name, Writing { tensor, of, done: &done, progress }));
         let format = [("format".to_owned(), "pt".to_owned())].into();
         safetensors::serialize_to_file(views, Some(format), path)?;
         std::fs::File::open(path)?.sync_all()?;

@@ -27,7 +27,7 @@ pub struct Converted {
 }
 
 /// Converts the file `pickle` to the file `safetensors`, every kind and bit kept. `progress` is told again and again how many
-/// of how many bytes are behind it. Errors name `pickle` and what it asks for or lacks.
+/// of how many bytes, read and written, are behind it. Errors name `pickle` and what it asks for or lacks.
 pub fn convert(pickle: &Path, safetensors: &Path, progress: &dyn Fn(u64, u64)) -> Result<Converted> {
     read(pickle, |checkpoint| {
         checkpoint.verify(progress)?;
@@ -40,7 +40,7 @@ pub fn convert(pickle: &Path, safetensors: &Path, progress: &dyn Fn(u64, u64)) -
         }
         written.with_context(|| format!("can't write {}", safetensors.display()))?;
         let bytes = safetensors.metadata()?.len();
-        Ok(Converted { tensors: checkpoint.len(), bytes, dropped: checkpoint.dropped().to_vec() })
+        Ok(Converted { tensors: checkpoint.tensors(), bytes, dropped: checkpoint.dropped().to_vec() })
     })
     .with_context(|| pickle.display().to_string())
 }

@@ -3,6 +3,8 @@
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 
+/// Folders below a model's own, for each of its networks and around those of Stable Diffusion.
+const PARTS: [&str; 7] = ["base", "unet", "vae", "text_encoder", "condition_vae", "refinement", "taesd"];
 const PICKLES: [&str; 5] = ["bin", "pt", "pth", "ckpt", "pkl"];
 
 /// A configuration is a few kilobytes; what is far larger was never one, and JSON grows many times over when it is parsed.
@@ -37,10 +39,12 @@ pub fn is_pickle(path: &Path) -> bool {
 
 /// Why the pickle `file` isn't loaded, and what to do about it.
 pub fn pickle(file: &Path) -> String {
-    let folder = file.parent().unwrap_or(file).display();
+    let is_part = |folder: &Path| folder.file_name().is_some_and(|name| PARTS.iter().any(|part| name == *part));
+    let model = file.ancestors().skip(1).find(|folder| !is_part(folder)).unwrap_or(file);
     format!(
-        "{} is a pickle, which can run code when it is loaded: `harmonize model convert {folder}` makes a safetensors file \
-         of it and runs none",
-        file.display()
+        "{} is a pickle, which can run code when it is loaded: `harmonize model convert {}` makes safetensors files of all of \
+         the model's and runs none",
+        file.display(),
+        model.display()
     )
 }

@@ -49,6 +49,9 @@ impl ProxyGrid {
 pub trait Harmonizer: Send + Sync {
     fn grid(&self) -> ProxyGrid;
 
+    /// The kind that it computes in, never `Auto`.
+    fn precision(&self) -> Precision;
+
     /// `composite` is B x 3 x h x w, sRGB in 0..1; `mask` B x 1 x h x w in 0..1; h and w fit `grid`. Returns the harmonized
     /// proxy like `composite`, blended where the mask is partial. No randomness but the run's noise.
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, run: &Run) -> Result<Tensor>;

@@ -82,7 +82,7 @@ impl ModelArgs {
 
     /// Loads the model on `workers` threads.
     pub fn load(&self, workers: usize) -> Result<Engine> {
-        self.loading(|spec| Engine::load(spec, workers))
+        self.loading(|spec| Engine::load(spec, workers, &|| false))
     }
 
     /// What `load` makes of the model asked for, with a spinner on a terminal meanwhile.

@@ -126,8 +126,9 @@ impl Harmonize {
 
     fn stats(&self) -> gst::Structure {
         let settings = lock(&self.settings).clone();
-        let device = self.inference.device().unwrap_or(settings.device);
-        lock(&self.stats).to_structure(&device, &settings.model)
+        let spec = settings.spec();
+        let (device, precision) = self.inference.device().unwrap_or((spec.device, spec.precision));
+        lock(&self.stats).to_structure(&device, precision.name(), &spec.model)
     }
 
     fn mask_pad(&self) -> Option<gst_base::AggregatorPad> {

@@ -22,7 +22,7 @@ use crate::nets::unet_2d::{UNet2DConfig, UNet2DModel};
 use crate::nets::unet_2d_condition::{TextContext, TimeContext, UNet2DConditionConfig, UNet2DConditionModel};
 use crate::nets::vae::{Vae, VaeConfig};
 use crate::nets::{self, Weights};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -67,15 +67,22 @@ pub struct Condition {
 }
 
 impl DiffHarmony {
-    /// Loads `folder`; errors name the part and the tensor that doesn't fit.
-    pub fn load(folder: &Path, device: Device, precision: Precision, parts: Parts) -> Result<Self> {
+    /// Loads `folder`; errors name the part and the tensor that doesn't fit. Between two of its networks it ends with an error if
+    /// `is_given_up`.
+    pub fn load(
+        folder: &Path,
+        device: Device,
+        precision: Precision,
+        parts: Parts,
+        is_given_up: &dyn Fn() -> bool,
+    ) -> Result<Self> {
         let folder = Folder::open(folder)?;
         let kind = folder::kind(precision, device)?;
         let _no_grad = tch::no_grad_guard();
         let unet = UNet2DConditionConfig::parse(&folder.unet.config).context("unet/config.json")?;
         // The text encoder comes first: its memory is free again before the large network's is taken.
         let text = null_text::read_or_compute(&folder.base, unet.cross_attention_dim)?;
-        let load = Loader { device, kind };
+        let load = Loader { device, kind, is_given_up };
         let unet = load.network(&folder.unet, |p, _| UNet2DConditionModel::new(p, unet))?;
         let kind = nets::arithmetic(kind, device);
         let text = unet.text_context(&text.f_to_device(device)?.f_to_kind(kind)?)?;
@@ -138,14 +145,18 @@ impl DiffHarmony {
     }
 
     /// The network's sampler with its timesteps spread as each was meant to: Euler's from end to end, DDIM's from the noisiest
-    /// on, LCM's as distilled. What `scheduler_config.json` says was for another pipeline.
+    /// on, LCM's as distilled. What `scheduler_config.json` says of that was for another pipeline. Where it says nothing of
+    /// clipping and of the last step, latents aren't clipped and DDIM ends at timestep 0, as Stable Diffusion has it.
     fn sampler(&self, method: Method, steps: usize) -> Result<Box<dyn Sampler>> {
         let spacing = match method {
             Method::EulerAncestral | Method::Euler => Some(Spacing::Linspace),
             Method::Ddim => Some(Spacing::Trailing),
             Method::Lcm => None,
         };
-        method.sampler(&diffusion::Config { spacing, ..self.folder.scheduler.clone() }, steps)
+        let trained = self.folder.scheduler.clone();
+        let clip_sample = trained.clip_sample.or(Some(false));
+        let set_alpha_to_one = trained.set_alpha_to_one.or(Some(false));
+        method.sampler(&diffusion::Config { spacing, clip_sample, set_alpha_to_one, ..trained }, steps)
     }
 
     /// Timestep `t` as the network sees it, computed once.
@@ -253,13 +264,15 @@ impl DiffHarmony {
     }
 }
 
-struct Loader {
+struct Loader<'a> {
     device: Device,
     kind: Kind,
+    is_given_up: &'a dyn Fn() -> bool,
 }
 
-impl Loader {
+impl Loader<'_> {
     fn network<N>(&self, part: &Part, new: impl FnOnce(&nets::Path, &str) -> Result<N>) -> Result<N> {
+        ensure!(!(self.is_given_up)(), "loading was given up");
         let load = || {
             let weights = Weights::open(&part.weights, self.device, self.kind)?;
             let network = new(&weights.root(), &part.config)?;
