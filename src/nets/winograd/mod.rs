@@ -60,6 +60,10 @@ impl Convolution<'_> {
         let (x, weight) = (inside_out(x)?, inside_out(self.weight)?);
         let outputs = weight.size()[0];
         let y = Tensor::f_empty([batch, h, w, outputs], (Kind::Float, Device::Cpu))?;
+        let fits = self.bias.is_none_or(|bias| bias.size() == [outputs])
+            && self.norm.is_none_or(|norm| norm.weight.size() == [x.size()[3]])
+            && self.residual.is_none_or(|residual| residual.size() == [batch, outputs, h, w]);
+        ensure!(fits, "bias, norm or residual don't fit a convolution of {x:?} by {weight:?}");
         let residual = self.residual.map(inside_out).transpose()?;
         let bias = match self.bias {
             Some(bias) => bias.f_to_kind(Kind::Float)?.f_contiguous()?,
