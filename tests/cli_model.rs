@@ -181,7 +181,7 @@ fn a_pickle_that_asks_for_code_stops_the_conversion() {
     let file = torch_file::file(b"\x80\x02cos\nsystem\nX\x0b\0\0\0touch owned\x85R.", &[]);
     fs::write(model.join("base/unet/diffusion_pytorch_model.bin"), file).unwrap();
     let (_, sentence) = refused(folder, &["model", "convert", "model"]);
-    let expected = "diffusion_pytorch_model.bin: it asks to run os.system, which a weights file has no need to";
+    let expected = "diffusion_pytorch_model.bin: it asks to run \"os.system\", which a weights file has no need to";
     assert!(sentence.contains(expected), "{sentence}");
     assert!(!folder.join("owned").exists() && !model.join("base/unet").join(DIFFUSERS).exists());
     let (_, sentence) = refused(folder, &["model", "convert", "nothing"]);

@@ -4,7 +4,7 @@ mod file;
 mod header;
 mod values;
 
-pub use header::{Dtype, Malformed, Stored};
+pub use header::{Dtype, LONGEST_NAME, MOST_DIMENSIONS, Malformed, Stored, is_position_ids};
 
 use super::config::few;
 use anyhow::{Context, Result, anyhow, ensure};
