@@ -2,7 +2,7 @@
 
 mod torch_file;
 
-use gstharmonize::convert::{Checkpoint, Converted, convert};
+use gstharmonize::convert::{Checkpoint, Converted, Found, convert, find};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -109,6 +109,55 @@ fn a_parameter_is_its_tensor() {
     same(&tensors["a"], &counting(3, Kind::Float).narrow(0, 1, 2));
 }
 
+/// Eight dimensions and a name of 256 bytes, escaped in the file, is the most that loading takes; position ids of any kind are
+/// no weights there.
+#[test]
+fn what_is_converted_is_what_loading_takes() {
+    let long = "\"".repeat(256);
+    let convertible =
+        [entry(&long, "FloatStorage", 0, &[1; 8], &[1; 8]), entry("position_ids", "HalfStorage", 0, &[1], &[1])];
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("a.bin"), file(&Pickle::new().state_dict(&convertible).end(), &[("0", &[0; 4])])).unwrap();
+    let converted = convert(&path("a.bin"), &path("a.safetensors"), QUIET).unwrap();
+    assert_eq!((converted.tensors, &converted.dropped[..]), (1, &["position_ids".to_owned()][..]));
+    let loaded = gstharmonize::nets::weights::read(&path("a.safetensors")).unwrap();
+    assert_eq!(loaded[&long].size(), [1; 8]);
+
+    let refused = |names: &[String]| {
+        let entries: Vec<_> = names.iter().map(|name| entry(name, "FloatStorage", 0, &[1], &[1])).collect();
+        refused(&file(&Pickle::new().state_dict(&entries).end(), &[("0", &[0; 1 << 18])]))
+    };
+    assert!(refused(&["x".repeat(257)]).contains("has a name that no network's has"));
+    assert!(refused(&["\u{1b}[2J".into()]).contains(r#"tensor "\u{1b}[2J" has a name"#));
+    // Names that take a header of more than the 4 MB that are read, and one that a header gives another meaning.
+    let names: Vec<_> = (0..8000).map(|i| format!("{}{i}", "\"".repeat(240))).collect();
+    assert!(refused(&names).contains("its header claims"), "{}", refused(&names));
+    assert!(refused(&["__metadata__".into(), "a".into()]).contains("safetensors"));
+}
+
+#[test]
+fn errors_show_little_of_what_a_file_says_and_that_escaped() {
+    let long = format!("\u{1b}]0;owned\u{7}{}", "x".repeat(1 << 20));
+    let text = |text: &str| [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat();
+    let two = |first: &str, second: &str| [text(first), text(second), b"\x93.".to_vec()].concat();
+    let storage = Entry { key: &long, ..entry("a", "FloatStorage", 0, &[1], &[1]) };
+    let mut zip = Zip::default();
+    zip.add(&format!("../{}", &long[..60_000]), b"");
+    for file in [
+        pickled(&two(&long, "system")),
+        pickled(&two("os", &long)),
+        pickled(&[b"}".to_vec(), text(&long), b"Ns.".to_vec()].concat()),
+        file(&Pickle::new().state_dict(&[entry(&long, "FloatStorage", 0, &[1], &[1])]).end(), &[("0", &[0; 4])]),
+        file(&Pickle::new().state_dict(&[storage]).end(), &[("0", &[0; 4])]),
+        zip.end(),
+    ] {
+        let error = refused(&file);
+        assert!(error.contains("owned") && error.contains(" bytes more"), "{error:.2000}");
+        assert!(error.len() < 300 && !error.contains(char::is_control), "{error:.2000}");
+    }
+}
+
 /// A file whose pickle is `pickle` behind its protocol.
 fn pickled(pickle: &[u8]) -> Vec<u8> {
     file(&[b"\x80\x04", pickle].concat(), &[("0", &[0; 64])])
@@ -117,11 +166,11 @@ fn pickled(pickle: &[u8]) -> Vec<u8> {
 #[test]
 fn what_asks_for_code_is_named_and_gets_none() {
     let cases: [(&[u8], &str); 19] = [
-        (b"cos\nsystem\nX\x04\0\0\0true\x85R.", "it asks to run os.system,"),
-        (b"\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R.", "it asks to run posix.system,"),
-        (b"c__builtin__\neval\n(X\x01\0\0\x001tR.", "it asks to run __builtin__.eval,"),
-        (b"ctorch._utils\n_rebuild_tensor_v3\n.", "it asks to run torch._utils._rebuild_tensor_v3,"),
-        (b"ctorch\nload\n.", "it asks to run torch.load,"),
+        (b"cos\nsystem\nX\x04\0\0\0true\x85R.", "it asks to run \"os.system\","),
+        (b"\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R.", "it asks to run \"posix.system\","),
+        (b"c__builtin__\neval\n(X\x01\0\0\x001tR.", "it asks to run \"__builtin__.eval\","),
+        (b"ctorch._utils\n_rebuild_tensor_v3\n.", "it asks to run \"torch._utils._rebuild_tensor_v3\","),
+        (b"ctorch\nload\n.", "it asks to run \"torch.load\","),
         (b"(X\x04\0\0\0trueios\nsystem\n.", "it asks for opcode INST,"),
         (b"(X\x04\0\0\0trueo.", "it asks for opcode OBJ,"),
         (b"ccollections\nOrderedDict\n)\x81.", "it asks for opcode NEWOBJ,"),
@@ -210,15 +259,15 @@ fn tensors_beyond_their_storage_are_named() {
         (0, &[2], &[i64::MAX]),
     ] {
         let error = refused("FloatStorage", offset, shape, strides);
-        assert!(error.starts_with("tensor a: shape ") && error.contains("its 64 bytes"), "{error}");
+        assert!(error.starts_with("tensor \"a\": shape ") && error.contains("its 64 bytes"), "{error}");
     }
     assert!(refused("FloatStorage", -1, &[1], &[1]).contains("-1 for a size"));
     assert!(refused("FloatStorage", 0, &[1], &[-1]).contains("-1 for a size"));
     assert!(refused("FloatStorage", 0, &[1, 1], &[1]).contains("by strides [1]"));
-    assert!(refused("FloatStorage", 0, &[1; 17], &[1; 17]).contains("17 dimensions"));
-    assert!(refused("LongStorage", 0, &[1], &[1]).contains("tensor a: it is of kind I64"));
-    assert!(refused("DoubleStorage", 0, &[1], &[1]).contains("tensor a: it is of kind F64"));
-    assert!(refused("ComplexFloatStorage", 0, &[1], &[1]).contains("asks to run torch.ComplexFloatStorage"));
+    assert!(refused("FloatStorage", 0, &[1; 9], &[1; 9]).contains("9 dimensions"));
+    assert!(refused("LongStorage", 0, &[1], &[1]).contains("tensor \"a\": it is of kind I64"));
+    assert!(refused("DoubleStorage", 0, &[1], &[1]).contains("tensor \"a\": it is of kind F64"));
+    assert!(refused("ComplexFloatStorage", 0, &[1], &[1]).contains("asks to run \"torch.ComplexFloatStorage\""));
 }
 
 #[test]
@@ -279,9 +328,11 @@ fn archives_that_lie_are_refused() {
         assert!(add(name, b"x").contains("leads out of the archive"));
     }
     assert!(add("m/data/0", b"x").contains("two entries \"m/data/0\""));
-    assert!(change(&|zip| zip.count = u64::MAX).contains("the directory is damaged"));
+    assert!(change(&|zip| zip.count = 1 << 18).contains("the directory is damaged"));
+    assert!(change(&|zip| zip.count = (1 << 18) + 1).contains("it claims 262145 entries"));
     assert!(add("n/data.pkl", b"x").contains("not one that torch.save wrote"));
-    assert!(add("m/byteorder", b"big").contains("big-endian"));
+    assert!(add("m/byteorder", b"big").contains("its byte order is \"big\""));
+    assert!(add("m/byteorder", &[b'x'; 1 << 20]).contains("its byte order is an entry of 1048576 bytes"));
     assert!(change(&|zip| *zip = Zip::default()).contains("not one that torch.save wrote"));
     assert!(refused(&file(&pickle, &[])).contains("\"model/data/0\" is missing"));
 }
@@ -370,6 +421,45 @@ fn an_interrupted_conversion_is_begun_anew() {
     convert(&path("model.bin"), &path("model.safetensors"), QUIET).unwrap();
     assert_eq!(Tensor::read_safetensors(path("model.safetensors")).unwrap().len(), 6);
     assert!(!path("model.safetensors.part").exists() && path("model.bin").exists());
+}
+
+/// An archive may hold a link where the new file is made.
+#[test]
+fn a_link_in_the_way_leads_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("model.bin"), include_bytes!("torch_file/saved-by-torch.bin")).unwrap();
+    fs::write(path("precious"), "kept").unwrap();
+    std::os::unix::fs::symlink(path("precious"), path("model.safetensors.part")).unwrap();
+    convert(&path("model.bin"), &path("model.safetensors"), QUIET).unwrap();
+    assert_eq!(fs::read_to_string(path("precious")).unwrap(), "kept");
+    assert!(path("model.safetensors").symlink_metadata().unwrap().is_file());
+}
+
+#[test]
+fn links_are_followed_within_the_model_folder_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| root.path().join(name);
+    for part in ["model/unet", "other/vae"] {
+        fs::create_dir_all(path(part)).unwrap();
+        fs::write(path(part).join("config.json"), "{}").unwrap();
+        fs::write(path(part).join("weights.bin"), "").unwrap();
+    }
+    let link = |to: &str, at: &str| std::os::unix::fs::symlink(to, path(at)).unwrap();
+    link("unet", "model/refinement");
+    link("../other/vae", "model/vae");
+    link("..", "model/up");
+    let found = find(&path("model")).unwrap();
+    let weights = |part: &str| Found::Weights {
+        pickle: path(part).join("weights.bin"),
+        safetensors: path(part).join("weights.safetensors"),
+    };
+    let out = |at: &str| Found::Skipped {
+        path: path(at),
+        why: "it leads out of the model folder: convert it by its own name",
+    };
+    assert_eq!(found, [weights("model/refinement"), weights("model/unet"), out("model/up"), out("model/vae")]);
+    assert_eq!(find(&path("other/vae")).unwrap(), [weights("other/vae")]);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! A thousand model folders with one thing wrong in each: an error each that names the folder, no panic, no abort, no waiting,
-//! and no memory beyond what the files hold. The same thousand every time.
+//! A thousand model folders with one thing wrong in each: an error each that names the folder, whether it is loaded or only
+//! looked at, no panic, no abort, no waiting, and no memory beyond what the files hold. The same thousand every time.
 
 mod corrupt;
 mod models;
@@ -102,8 +102,26 @@ fn load(folder: &Path) -> anyhow::Result<()> {
     harmonizers::load(folder.to_str().unwrap(), Device::Cpu, Precision::F32, &|| false).map(drop)
 }
 
-/// What is wrong with how the corrupted `folder` was refused.
-fn fault(folder: &Path) -> Option<String> {
+/// What stands against the folder without its weights being read.
+fn info(folder: &Path) -> Option<String> {
+    match harmonizers::info(folder.to_str().unwrap()) {
+        Ok(info) => info.problem(),
+        Err(error) => Some(format!("{error:#}")),
+    }
+}
+
+/// What is wrong with how the corrupted `folder` was refused; `how` it is corrupted.
+fn fault(folder: &Path, how: &str) -> Option<String> {
+    match catch_unwind(AssertUnwindSafe(|| info(folder))) {
+        Err(_) => return Some("info panics".into()),
+        // Values are read when a model is loaded.
+        Ok(None) if how.contains(" holds ") => (),
+        Ok(None) => return Some("info finds nothing".into()),
+        Ok(Some(problem)) if problem.contains("alloc") || problem.len() > 20_000 => {
+            return Some(format!("info finds {problem:.2000}"));
+        }
+        Ok(Some(_)) => (),
+    }
     match catch_unwind(AssertUnwindSafe(|| load(folder))) {
         Err(_) => Some("panics".into()),
         Ok(Ok(())) => Some("loads".into()),
@@ -139,14 +157,16 @@ fn refuse() {
         let folder = temporary.path().join(format!("whole{i}"));
         model.link(&folder, Path::new("nothing/at all"));
         load(&folder).unwrap();
+        assert_eq!(info(&folder), None);
     }
     limit_memory(2 * models.iter().map(Model::size).max().unwrap() + SLACK);
     let mut faults = 0;
     for number in 0..FOLDERS {
         let folder = temporary.path().join(number.to_string());
-        println!("{number}: {}", corrupted(&models, number, &folder));
+        let how = corrupted(&models, number, &folder);
+        println!("{number}: {how}");
         std::io::stdout().flush().unwrap();
-        if let Some(fault) = fault(&folder) {
+        if let Some(fault) = fault(&folder, &how) {
             println!("FAULT: {fault}");
             faults += 1;
         }

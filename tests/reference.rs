@@ -228,7 +228,7 @@ fn noise_depends_on_the_seed_and_the_picture_s_name_alone() {
 }
 
 /// Answers with what it is given.
-struct Broken(fn(&Tensor) -> Tensor);
+struct Broken(fn(&Tensor) -> Vec<Tensor>);
 
 impl Stages for Broken {
     fn decoders(&self) -> Vec<&'static str> {
@@ -236,7 +236,7 @@ impl Stages for Broken {
     }
 
     fn harmonize(&self, composite: &Tensor, _mask: &Tensor, _seed: u64) -> Result<Vec<Tensor>> {
-        Ok(vec![self.0(composite)])
+        Ok(self.0(composite))
     }
 
     fn has_refinement(&self) -> bool {
@@ -254,10 +254,12 @@ fn an_answer_that_does_not_fit_is_an_error_that_names_its_picture() {
     let subsets = pictures(folder.path());
     let refused =
         |answer| format!("{:#}", reference::evaluate(&subsets, &Broken(answer), &[64], 0, 1, || {}).unwrap_err());
-    let sentence = refused(|x| x * f64::NAN);
+    let sentence = refused(|x| vec![x * f64::NAN]);
     assert!(sentence.contains("a_1_1.jpg: the model answered with values that are not finite"), "{sentence}");
-    let sentence = refused(|x| x.narrow(2, 0, 8));
+    let sentence = refused(|x| vec![x.narrow(2, 0, 8)]);
     assert!(sentence.contains("a_1_1.jpg") && sentence.contains("[1, 3, 8, 64]"), "{sentence}");
+    let sentence = refused(|_| vec![]);
+    assert!(sentence.contains("a_1_1.jpg") && sentence.contains("answered with 0 pictures"), "{sentence}");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! A file that `torch.save` wrote: a zip archive with one pickle that describes tensors and an entry for each storage.
 
 use super::pickle::{self, Tensor};
+use super::quoted;
 use super::zip::Archive;
+use crate::nets::weights;
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::{Dtype, View};
 use std::borrow::Cow;
@@ -9,8 +11,8 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// CLIP's constant 0 to 76, which older files hold among the weights.
-const POSITION_IDS: &str = "position_ids";
+/// `little` or `big`.
+const MAX_BYTE_ORDER: usize = 16;
 
 /// Tensors by name, each within the bytes of its storage.
 #[derive(Debug)]
@@ -34,25 +36,31 @@ impl<'a> Checkpoint<'a> {
         let root = root(&archive)?;
         let entry = |name: &str| {
             let name = format!("{root}/{name}");
-            let data = archive.get(&name)?.with_context(|| format!("entry {name:?} is missing"))?;
+            let data = archive.get(&name)?.with_context(|| format!("entry {} is missing", quoted(&name)))?;
             Ok::<_, anyhow::Error>((name, data))
         };
         let order = archive.get(&format!("{root}/byteorder"))?.unwrap_or(b"little");
+        ensure!(order.len() <= MAX_BYTE_ORDER, "its byte order is an entry of {} bytes", order.len());
         ensure!(
             order == b"little",
-            "its values are {}-endian: on a machine you trust load it with PyTorch and save it again",
-            String::from_utf8_lossy(order)
+            "its byte order is {}: on a machine you trust load it with PyTorch and save it again",
+            quoted(&String::from_utf8_lossy(order))
         );
         let (mut storages, mut tensors, mut dropped) = (BTreeSet::new(), BTreeMap::new(), vec![]);
         let mut stored = 0;
         for (name, tensor) in pickle::state_dict(entry("data.pkl")?.1)? {
-            if tensor.kind == Dtype::I64 && name.rsplit('.').next() == Some(POSITION_IDS) {
+            ensure!(
+                name.len() <= weights::LONGEST_NAME && !name.contains(char::is_control),
+                "tensor {} has a name that no network's has",
+                quoted(name)
+            );
+            if weights::is_position_ids(name) {
                 dropped.push(name.to_owned());
                 continue;
             }
             let (storage, data) = entry(&format!("data/{}", tensor.storage))?;
             let size = data.len() as u64;
-            tensors.insert(name, Strided::new(tensor, data).with_context(|| format!("tensor {name}"))?);
+            tensors.insert(name, Strided::new(tensor, data).with_context(|| format!("tensor {}", quoted(name)))?);
             if storages.insert(storage) {
                 stored += size;
             }
@@ -86,14 +94,12 @@ impl<'a> Checkpoint<'a> {
         Ok(())
     }
 
-    /// Writes a safetensors file, to the disk when it returns.
+    /// Writes a safetensors file.
     pub fn write(&self, path: &Path, progress: &dyn Fn(u64, u64)) -> Result<()> {
         let (done, of) = (Cell::new(self.stored), self.stored + self.written);
         let views = self.tensors.iter().map(|(name, tensor)| (name, Writing { tensor, of, done: &done, progress }));
         let format = [("format".to_owned(), "pt".to_owned())].into();
-        safetensors::serialize_to_file(views, Some(format), path)?;
-        std::fs::File::open(path)?.sync_all()?;
-        Ok(())
+        Ok(safetensors::serialize_to_file(views, Some(format), path)?)
     }
 }
 

@@ -11,9 +11,11 @@ mod zip;
 pub use checkpoint::Checkpoint;
 pub use folder::{Found, find};
 
+use crate::harmonizers::files;
+use crate::nets::weights;
 use anyhow::{Context, Result};
 use memmap2::Mmap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::Path;
 
 /// What became of a checkpoint.
@@ -31,18 +33,24 @@ pub struct Converted {
 pub fn convert(pickle: &Path, safetensors: &Path, progress: &dyn Fn(u64, u64)) -> Result<Converted> {
     read(pickle, |checkpoint| {
         checkpoint.verify(progress)?;
-        let mut part = safetensors.as_os_str().to_owned();
-        part.push(".part");
-        let part = Path::new(&part);
-        let written = checkpoint.write(part, progress).and_then(|()| Ok(fs::rename(part, safetensors)?));
-        if written.is_err() {
-            let _ = fs::remove_file(part);
-        }
-        written.with_context(|| format!("can't write {}", safetensors.display()))?;
+        files::write_whole(safetensors, |part| {
+            checkpoint.write(part, progress)?;
+            // Whatever the limits on either side, nothing is converted that loading refuses.
+            weights::stored(part).map(drop)
+        })?;
         let bytes = safetensors.metadata()?.len();
         Ok(Converted { tensors: checkpoint.tensors(), bytes, dropped: checkpoint.dropped().to_vec() })
     })
     .with_context(|| pickle.display().to_string())
+}
+
+/// Text out of a file, whose author may have meant it for a terminal: escaped, its beginning alone where it is long.
+fn quoted(text: &str) -> String {
+    const SHOWN: usize = 80;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{:?} and {} bytes more", &text[..end], text.len() - end),
+        None => format!("{text:?}"),
+    }
 }
 
 fn read<T>(pickle: &Path, then: impl FnOnce(&Checkpoint) -> Result<T>) -> Result<T> {

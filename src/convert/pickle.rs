@@ -4,6 +4,8 @@
 //! describe a tensor. Any other name or opcode ends the reading with an error that says which. What it makes lies in one
 //! list, so nothing is nested however deep the pickle is, and takes a small multiple of the pickle's size at most.
 
+use super::quoted;
+use crate::nets::weights::MOST_DIMENSIONS;
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::Dtype;
 use std::collections::{BTreeMap, HashMap};
@@ -11,7 +13,6 @@ use std::collections::{BTreeMap, HashMap};
 /// A state dict's pickle takes 200 bytes a tensor.
 const MAX_PICKLE: usize = 4 << 20;
 const MAX_VALUES: usize = 1 << 18;
-const MAX_RANK: usize = 16;
 
 /// A tensor as a pickle describes it: offset, shape and strides in elements of a storage.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,9 +40,10 @@ pub fn state_dict(pickle: &[u8]) -> Result<BTreeMap<&str, Tensor<'_>>> {
     for (key, value) in items {
         let Value::Text(name) = *machine.value(key) else { bail!("its state dict has a key that is no text") };
         let Value::Tensor(tensor) = machine.value(value) else {
-            bail!("{name:?} in its state dict is not a tensor: save model.state_dict() alone");
+            bail!("{} in its state dict is not a tensor: save model.state_dict() alone", quoted(name));
         };
-        ensure!(tensors.insert(name, (**tensor).clone()).is_none(), "its state dict has two tensors {name:?}");
+        let first = tensors.insert(name, (**tensor).clone()).is_none();
+        ensure!(first, "its state dict has two tensors {}", quoted(name));
     }
     Ok(tensors)
 }
@@ -68,7 +70,10 @@ impl Global {
             ("torch", "LongStorage") => Self::Storage(Dtype::I64),
             ("torch", "IntStorage") => Self::Storage(Dtype::I32),
             ("torch", "BoolStorage") => Self::Storage(Dtype::BOOL),
-            _ => bail!("it asks to run {module}.{name}, which a weights file has no need to"),
+            _ => {
+                let name = quoted(&format!("{module}.{name}"));
+                bail!("it asks to run {name}, which a weights file has no need to")
+            }
         })
     }
 }
@@ -345,7 +350,7 @@ impl<'a> Machine<'a> {
 
     fn sizes(&self, id: Id) -> Result<Vec<usize>> {
         let ids = self.tuple(id, "a shape")?;
-        ensure!(ids.len() <= MAX_RANK, "its pickle describes a tensor of {} dimensions", ids.len());
+        ensure!(ids.len() <= MOST_DIMENSIONS, "its pickle describes a tensor of {} dimensions", ids.len());
         ids.iter().map(|id| self.size(*id)).collect()
     }
 }

@@ -3,6 +3,7 @@
 //! Our own, because a general reader reserves memory for as many entries as a damaged file claims to have. Here every
 //! position is checked against the file and nothing is copied.
 
+use super::quoted;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
 
@@ -13,6 +14,8 @@ const ENTRY: &[u8] = b"PK\x01\x02";
 const LOCAL: &[u8] = b"PK\x03\x04";
 const END_LENGTH: usize = 22;
 const MAX_COMMENT: usize = 65535;
+/// A checkpoint has one for each tensor and a few more.
+const MAX_ENTRIES: u64 = 1 << 18;
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -34,14 +37,15 @@ pub struct Archive<'a> {
 impl<'a> Archive<'a> {
     pub fn new(bytes: &'a [u8]) -> Result<Self> {
         let (count, start) = directory(bytes).context("not a whole zip archive: it was cut short or damaged")?;
+        ensure!(count <= MAX_ENTRIES, "it claims {count} entries, more than weights need");
         let mut entries = HashMap::new();
         let mut rest = tail(bytes, start).context("the directory lies outside the file")?;
         for _ in 0..count {
             let (name, entry, after) = entry(rest).context("the directory is damaged")?;
             let name = std::str::from_utf8(name).context("an entry's name is not UTF-8")?;
             let inside = !name.starts_with('/') && name.split(['/', '\\']).all(|part| part != "..");
-            ensure!(inside, "its entry {name:?} leads out of the archive");
-            ensure!(entries.insert(name, entry).is_none(), "it has two entries {name:?}");
+            ensure!(inside, "its entry {} leads out of the archive", quoted(name));
+            ensure!(entries.insert(name, entry).is_none(), "it has two entries {}", quoted(name));
             rest = after;
         }
         Ok(Self { bytes, entries })
@@ -54,24 +58,24 @@ impl<'a> Archive<'a> {
     /// What is stored under `name`; none where there is no such entry.
     pub fn get(&self, name: &str) -> Result<Option<&'a [u8]>> {
         let Some(entry) = self.entries.get(name) else { return Ok(None) };
-        ensure!(!entry.encrypted, "entry {name:?} is encrypted");
-        ensure!(entry.method == 0, "entry {name:?} is compressed, which PyTorch's files are not");
+        ensure!(!entry.encrypted, "entry {} is encrypted", quoted(name));
+        ensure!(entry.method == 0, "entry {} is compressed, which PyTorch's files are not", quoted(name));
         let data = || {
             let local = tail(self.bytes, entry.position)?.strip_prefix(LOCAL)?;
             let header = 26 + usize::from(u16_at(local, 22)?) + usize::from(u16_at(local, 24)?);
             local.get(header..)?.get(..usize::try_from(entry.size).ok()?)
         };
-        data().map(Some).with_context(|| format!("entry {name:?} lies outside the file"))
+        data().map(Some).with_context(|| format!("entry {} lies outside the file", quoted(name)))
     }
 
     /// Refuses the entry `name` where its bytes are not those that were stored.
     pub fn verify(&self, name: &str) -> Result<()> {
         let (Some(entry), Some(data)) = (self.entries.get(name), self.get(name)?) else {
-            bail!("entry {name:?} is missing");
+            bail!("entry {} is missing", quoted(name));
         };
         // PyTorch writes 0 where it was told not to compute the sum.
         let intact = entry.crc == 0 || entry.crc == crc32fast::hash(data);
-        ensure!(intact, "entry {name:?} is damaged: its checksum doesn't fit");
+        ensure!(intact, "entry {} is damaged: its checksum doesn't fit", quoted(name));
         Ok(())
     }
 }

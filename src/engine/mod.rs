@@ -116,7 +116,7 @@ impl Engine {
         &self.device
     }
 
-    /// The kind that it computes in, never `Auto`.
+    /// The kind of the model's weights, never `Auto`.
     pub fn precision(&self) -> Precision {
         self.precision
     }

@@ -39,6 +39,17 @@ impl Published {
         Ok(Self { model, device, steps })
     }
 
+    /// The draws that one picture takes, from the first on.
+    fn draws(&self, seed: u64) -> impl FnMut(&[i64]) -> Result<Tensor> {
+        let mut next = 0;
+        move |shape| {
+            let [1, c, h, w] = *shape else { bail!("a draw of one picture's latents, not {shape:?}") };
+            let field = Noise::fixed(seed).draw(next).field(c as usize, h as usize, w as usize);
+            next += 1;
+            self.on_device(&Tensor::f_from_slice(&field)?.f_view([1, c, h, w])?)
+        }
+    }
+
     fn on_device(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_to_device(self.device)?)
     }
@@ -57,18 +68,23 @@ impl Stages for Published {
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, seed: u64) -> Result<Vec<Tensor>> {
         let composite = self.on_device(&composite.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?)?;
         let mask = self.on_device(mask)?;
-        let decoded = |decoder| -> Result<Tensor> {
-            let mut next = 0;
-            let mut draws = |shape: &[i64]| -> Result<Tensor> {
-                let [1, c, h, w] = *shape else { bail!("a draw of one picture's latents, not {shape:?}") };
-                let field = Noise::fixed(seed).draw(next).field(c as usize, h as usize, w as usize);
-                next += 1;
-                self.on_device(&Tensor::f_from_slice(&field)?.f_view([1, c, h, w])?)
+        // What is decoded of the plain autoencoder's latents is decoded of the same ones.
+        let mut plain: Option<Tensor> = None;
+        let mut pictures = vec![];
+        for decoder in self.model.decoders() {
+            let is_plain = decoder != Decoder::ConditionVae;
+            let mut draws = self.draws(seed);
+            let latents = match &plain {
+                Some(latents) if is_plain => latents.shallow_clone(),
+                _ => self.model.original_latents(&composite, &mask, self.steps, decoder, &mut draws)?,
             };
-            let picture = self.model.original(&composite, &mask, self.steps, decoder, &mut draws)?;
-            Ok(picture.f_to_device(Device::Cpu)?)
-        };
-        self.model.decoders().into_iter().map(decoded).collect()
+            if is_plain {
+                plain = Some(latents.shallow_clone());
+            }
+            let picture = self.model.decode(&latents, &composite, &mask, decoder, Some(&mut draws))?;
+            pictures.push(picture.f_to_device(Device::Cpu)?);
+        }
+        Ok(pictures)
     }
 
     fn has_refinement(&self) -> bool {

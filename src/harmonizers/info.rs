@@ -1,5 +1,5 @@
 //! What a model consists of and whether it would load: its configurations and the headers of its files, held against each
-//! other. The weights themselves stay unread.
+//! other. The weights themselves stay unread: whether all are finite numbers shows when they are loaded.
 
 use super::compact::Compact;
 use super::{diffharmony, files, load};
@@ -33,13 +33,15 @@ pub struct Part {
     pub bytes: u64,
     /// What is missing, surplus, mis-shaped or unreadable, a sentence each.
     pub problems: Vec<String>,
+    /// Whether the model plays without it as it is set up.
+    pub is_unused: bool,
 }
 
 impl Info {
     /// The first reason for which the model won't play.
     pub fn problem(&self) -> Option<String> {
         let of = |part: &Part| part.problems.first().map(|problem| format!("{}: {problem}", part.name));
-        self.parts.iter().find_map(of).or_else(|| self.setup.clone().err())
+        self.parts.iter().filter(|part| !part.is_unused).find_map(of).or_else(|| self.setup.clone().err())
     }
 }
 
@@ -61,7 +63,7 @@ fn compact(name: &str, json: &str, stored: Result<Stored>) -> Info {
     let part =
         network(name, json, stored, |p, json| Compact::new(p, load::compact_config(json)?, Device::Cpu).map(drop));
     let setup = load::compact_config(json).map_err(|e| format!("{CONFIG}: {e:#}"));
-    let setup = setup.map(|config| format!("{} steps, {} px", config.steps, config.proxy_size));
+    let setup = setup.map(|config| format!("{}, {} px", steps(config.steps), config.proxy_size));
     Info { parts: vec![part], setup }
 }
 
@@ -128,6 +130,14 @@ fn differences(stored: &BTreeMap<String, weights::Stored>, expected: &BTreeMap<S
         Some(_) => None,
     });
     missing.map(|name| format!("tensor {name} is missing")).chain(wrong).collect()
+}
+
+/// A sampler's steps in words.
+pub fn steps(number: impl Into<u64>) -> String {
+    match number.into() {
+        1 => "1 step".into(),
+        n => format!("{n} steps"),
+    }
 }
 
 /// What a configuration calls itself.

@@ -69,10 +69,12 @@ PSNR/MSE/fMSE. The poster pastes the real one and has for all 7404 pictures (by 
   by subset                       HCOCO 41.25/9.22/153.60, HAdobe5k 40.29/17.78/107.04, HFlickr 36.99/29.68/199.59,
                                   Hday2night 38.35/24.94/502.40
 The row of untouched composites tells whether it is the same data set: papers have 31.63/172.47/1376.42 for it.
-Rows DiffHarmony++ are there with the folder condition_vae, refined ones with refinement. What differs is the noise, which is
-not torch's: the authors' own runs with other seeds have PSNR 37.66 +- 0.02, MSE 25.44 +- 0.31, fMSE 291.03 +- 2.08 at 512. On
-CUDA --precision auto is their f16, on a CPU f32. The whole is hours on a GPU and weeks on a CPU: a short test.jsonl measures
-a part, and with --jobs 2 or more pictures are read and measured while the GPU works.";
+Rows DiffHarmony++ are there with the folder condition_vae, refined ones with refinement. What differs is the noise, which
+is not torch's (they seed theirs anew for each batch), and masks that aren't black and white alone: they go by PIL's
+convert(\"1\"), which dithers grey, and here 128 and more is foreground. The authors' own runs with other seeds have PSNR
+37.66 +- 0.02, MSE 25.44 +- 0.31, fMSE 291.03 +- 2.08 at 512. On CUDA --precision auto is their f16, on a CPU f32. The whole
+is hours on a GPU and weeks on a CPU: a short test.jsonl measures a part, and with --jobs 2 or more pictures are read and
+measured while the GPU works.";
 
 /// A side that the network's halvings divide.
 fn working_size(text: &str) -> Result<u32> {

@@ -64,7 +64,7 @@ pub struct Harmonize {
         blurb = "Where the model runs: auto (CUDA if there is any, else the CPU), cpu, cuda or cuda:N. A device that is not there is an error",
         type = String, get, set, member = device, default = Some("auto"), mutable_ready)]
     #[property(name = "precision", nick = "Precision",
-        blurb = "The kind that the model's weights are kept and its features computed in. One that the model is not known to bear is an error",
+        blurb = "The kind that the model's weights are kept in, and its features computed in where the device is fast at that. One that the model is not known to bear is an error",
         type = Precision, get, set, member = precision, builder(Precision::default()).mutable_ready())]
     #[property(name = "sampler", nick = "Sampler",
         blurb = "How the model gets from noise to a picture; ddim and euler add no noise on the way",

@@ -103,7 +103,7 @@ impl Inference {
         }
     }
 
-    /// The device of the loaded model, and the kind that it computes in.
+    /// The device of the loaded model, and the kind of its weights.
     pub fn device(&self) -> Option<(String, Precision)> {
         match &self.lock().model {
             Model::Ready(engine) => Some((engine.device().to_owned(), engine.precision())),

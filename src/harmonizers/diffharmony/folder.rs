@@ -3,6 +3,7 @@
 
 use super::super::files;
 use super::super::{Precision, Sampling};
+use super::Parts;
 use crate::diffusion::{self, Method};
 use crate::nets::arithmetic;
 use anyhow::{Context, Result, ensure};
@@ -24,6 +25,19 @@ pub enum Decoder {
     ConditionVae,
     /// A small distilled decoder, for speed.
     Taesd,
+}
+
+impl Decoder {
+    /// Whether the network in the folder `part` has a share in the picture.
+    pub fn uses(self, part: &str) -> bool {
+        match part {
+            "vae" => self != Self::ConditionVae,
+            "condition_vae" => self == Self::ConditionVae,
+            "taesd" => self == Self::Taesd,
+            "refinement" => self == Self::Vae,
+            _ => true,
+        }
+    }
 }
 
 impl Display for Decoder {
@@ -76,7 +90,8 @@ pub struct Folder {
     pub base: PathBuf,
     pub scheduler: diffusion::Config,
     pub unet: Part,
-    pub vae: Part,
+    /// The others as far as they are to be loaded.
+    pub vae: Option<Part>,
     pub condition_vae: Option<Part>,
     pub refinement: Option<Part>,
     pub taesd: Option<Part>,
@@ -90,42 +105,47 @@ impl Folder {
 
     /// Where in `folder` the `unet` lies, if it is one of these.
     pub fn base(folder: &Path) -> PathBuf {
-        match folder.join("base") {
+        match folder.join(files::BASE) {
             base if base.is_dir() => base,
             _ => folder.to_owned(),
         }
     }
 
-    /// Finds every part and reads the configurations; weights stay unread.
-    pub fn open(folder: &Path) -> Result<Self> {
-        let base = Self::base(folder);
+    /// What the folder asks for, and the decoder that it means.
+    pub fn config(folder: &Path) -> Result<(Config, Decoder)> {
         let config = match folder.join(CONFIG) {
             file if file.exists() => config(&file)?,
             _ => Config::default(),
         };
+        let decoder = config.decoder.unwrap_or(match is_there(folder, "condition_vae") {
+            true => Decoder::ConditionVae,
+            false => Decoder::Vae,
+        });
+        Ok((config, decoder))
+    }
+
+    /// Finds `parts` and reads their configurations; weights stay unread. What else there is may be broken.
+    pub fn open(folder: &Path, parts: Parts) -> Result<Self> {
+        let base = Self::base(folder);
+        let (config, decoder) = Self::config(folder)?;
         let method = config.sampler.parse().context(CONFIG)?;
         let scheduler = base.join("scheduler").join("scheduler_config.json");
         let scheduler = diffusion::Config::from_json(&files::read_text(&scheduler)?)
             .with_context(|| scheduler.display().to_string())?;
-        // A link to nowhere is a mistake, not a part that isn't there.
-        let optional = |name| folder.join(name).symlink_metadata().is_ok().then(|| part(folder, name)).transpose();
-        let (condition_vae, taesd) = (optional("condition_vae")?, optional("taesd")?);
-        let decoder = config.decoder.unwrap_or(match condition_vae {
-            Some(_) => Decoder::ConditionVae,
-            None => Decoder::Vae,
-        });
-        let there = match decoder {
-            Decoder::Vae => true,
-            Decoder::ConditionVae => condition_vae.is_some(),
-            Decoder::Taesd => taesd.is_some(),
-        };
+        let there = decoder == Decoder::Vae || is_there(folder, &decoder.to_string());
         ensure!(there, "{CONFIG} asks for decoder {decoder}, and there is no folder {decoder}");
+        let optional = |parent: &Path, name| {
+            // The refinement alone may be left out by a decoder that uses it.
+            let needed = decoder.uses(name) && name != "refinement";
+            let wanted = decoder.uses(name) || parts == Parts::All;
+            (needed || wanted && is_there(parent, name)).then(|| part(parent, name)).transpose()
+        };
         Ok(Self {
             unet: part(&base, "unet")?,
-            vae: part(&base, "vae")?,
-            condition_vae,
-            refinement: optional("refinement")?,
-            taesd,
+            vae: optional(&base, "vae")?,
+            condition_vae: optional(folder, "condition_vae")?,
+            refinement: optional(folder, "refinement")?,
+            taesd: optional(folder, "taesd")?,
             config,
             method,
             decoder,
@@ -139,6 +159,11 @@ impl Folder {
         let steps = if sampling.steps == 0 { self.config.steps } else { sampling.steps };
         (sampling.method.unwrap_or(self.method), steps as usize)
     }
+}
+
+/// Whether there is something by that name: a link to nowhere is a mistake, not a part that isn't there.
+pub fn is_there(parent: &Path, name: &str) -> bool {
+    parent.join(name).symlink_metadata().is_ok()
 }
 
 fn config(file: &Path) -> Result<Config> {

@@ -73,11 +73,7 @@ impl DiffHarmony {
 
 impl Harmonizer for DiffHarmony {
     fn precision(&self) -> Precision {
-        match self.kind {
-            Kind::BFloat16 => Precision::Bf16,
-            Kind::Half => Precision::F16,
-            _ => Precision::F32,
-        }
+        self.precision
     }
 
     fn grid(&self) -> ProxyGrid {

@@ -2,61 +2,65 @@
 
 use super::super::files;
 use super::super::info::{self, Info, Part, folder_part};
+use super::Parts;
 use super::check::Configs;
 use super::folder::{self, Folder};
 use super::null_text;
 use crate::diffusion;
-use crate::nets::Init;
 use crate::nets::clip::{ClipConfig, ClipTextModel};
 use crate::nets::taesd::{Taesd, TaesdConfig};
 use crate::nets::unet_2d::{UNet2DConfig, UNet2DModel};
 use crate::nets::unet_2d_condition::{UNet2DConditionConfig, UNet2DConditionModel};
 use crate::nets::vae::{Vae, VaeConfig};
-use anyhow::ensure;
+use crate::nets::{self, Init};
+use anyhow::{Result, ensure};
 use std::path::Path;
+
+/// Makes a network of shapes by its configuration's text, which it keeps.
+type Network = fn(&mut Configs, &nets::Path, &str) -> Result<()>;
+
+const NETWORKS: [(&str, Network); 5] = [
+    ("unet", |configs, p, json| {
+        let config = configs.unet.insert(UNet2DConditionConfig::parse(json)?);
+        UNet2DConditionModel::new(p, config.clone()).map(drop)
+    }),
+    ("vae", |configs, p, json| Vae::new(p, configs.vae.insert(VaeConfig::parse(json)?).clone()).map(drop)),
+    ("condition_vae", |configs, p, json| {
+        Vae::new(p, configs.condition_vae.insert(VaeConfig::parse(json)?).clone()).map(drop)
+    }),
+    ("refinement", |configs, p, json| {
+        UNet2DModel::new(p, configs.refinement.insert(UNet2DConfig::parse(json)?).clone()).map(drop)
+    }),
+    ("taesd", |configs, p, json| Taesd::new(p, configs.taesd.insert(TaesdConfig::parse(json)?).clone()).map(drop)),
+];
 
 /// Every part there is, and those that are missing; weights stay unread.
 pub fn info(folder: &Path) -> Info {
     let base = Folder::base(folder);
+    let decoder = Folder::config(folder).map(|(_, decoder)| decoder).ok();
     let mut configs = Configs::default();
-    let mut parts = vec![
-        folder_part(&base, "unet", &folder::WEIGHTS, |p, json| {
-            let config = configs.unet.insert(UNet2DConditionConfig::parse(json)?);
-            UNet2DConditionModel::new(p, config.clone()).map(drop)
-        }),
-        folder_part(&base, "vae", &folder::WEIGHTS, |p, json| {
-            let config = configs.vae.insert(VaeConfig::parse(json)?);
-            Vae::new(p, config.clone()).map(drop)
-        }),
-    ];
-    if folder.join("condition_vae").is_dir() {
-        parts.push(folder_part(folder, "condition_vae", &folder::WEIGHTS, |p, json| {
-            let config = configs.condition_vae.insert(VaeConfig::parse(json)?);
-            Vae::new(p, config.clone()).map(drop)
-        }));
-    }
-    if folder.join("refinement").is_dir() {
-        parts.push(folder_part(folder, "refinement", &folder::WEIGHTS, |p, json| {
-            let config = configs.refinement.insert(UNet2DConfig::parse(json)?);
-            UNet2DModel::new(p, config.clone()).map(drop)
-        }));
-    }
-    if folder.join("taesd").is_dir() {
-        parts.push(folder_part(folder, "taesd", &folder::WEIGHTS, |p, json| {
-            let config = configs.taesd.insert(TaesdConfig::parse(json)?);
-            Taesd::new(p, config.clone()).map(drop)
-        }));
+    let mut parts = vec![];
+    for (name, new) in NETWORKS {
+        let is_basic = ["unet", "vae"].contains(&name);
+        let parent = if is_basic { &base } else { folder };
+        let is_used = decoder.is_none_or(|decoder| decoder.uses(name));
+        if !(is_basic && is_used || folder::is_there(parent, name)) {
+            continue;
+        }
+        // Of what isn't used nothing has to fit the others.
+        let mut unused = Configs::default();
+        let configs = if is_used { &mut configs } else { &mut unused };
+        let part = folder_part(parent, name, &folder::WEIGHTS, |p, json| new(configs, p, json));
+        parts.push(Part { is_unused: !is_used, ..part });
     }
     parts.push(text(&base, configs.unet.as_ref().map(|unet| unet.cross_attention_dim)));
     parts.push(scheduler(&base));
     let setup = || {
-        let folder = Folder::open(folder)?;
+        let folder = Folder::open(folder, Parts::ForVideo)?;
         configs.fit()?;
         let folder::Config { size, steps, .. } = folder.config;
-        Ok::<_, anyhow::Error>(format!(
-            "decoder {}, sampler {}, {steps} steps, {size} px",
-            folder.decoder, folder.method
-        ))
+        let steps = info::steps(steps);
+        Ok::<_, anyhow::Error>(format!("decoder {}, sampler {}, {steps}, {size} px", folder.decoder, folder.method))
     };
     Info { setup: setup().map_err(|e| format!("{e:#}")), parts }
 }

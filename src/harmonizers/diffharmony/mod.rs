@@ -45,7 +45,9 @@ pub type Draws<'a> = dyn FnMut(&[i64]) -> Result<Tensor> + 'a;
 pub struct DiffHarmony {
     folder: Folder,
     device: Device,
-    /// Of the features; the weights may be of another.
+    /// Of the weights.
+    precision: Precision,
+    /// Of the features, where the device computes faster in another than the weights'.
     kind: Kind,
     unet: UNet2DConditionModel,
     text: TextContext,
@@ -76,7 +78,7 @@ impl DiffHarmony {
         parts: Parts,
         is_given_up: &dyn Fn() -> bool,
     ) -> Result<Self> {
-        let folder = Folder::open(folder)?;
+        let folder = Folder::open(folder, parts)?;
         let kind = folder::kind(precision, device)?;
         let _no_grad = tch::no_grad_guard();
         let unet = UNet2DConditionConfig::parse(&folder.unet.config).context("unet/config.json")?;
@@ -84,23 +86,18 @@ impl DiffHarmony {
         let text = null_text::read_or_compute(&folder.base, unet.cross_attention_dim)?;
         let load = Loader { device, kind, is_given_up };
         let unet = load.network(&folder.unet, |p, _| UNet2DConditionModel::new(p, unet))?;
+        let precision = Precision::of(kind);
         let kind = nets::arithmetic(kind, device);
         let text = unet.text_context(&text.f_to_device(device)?.f_to_kind(kind)?)?;
-        let wanted = |decoder| parts == Parts::All || folder.decoder == decoder;
         let vae = |p: &nets::Path, json: &str| Vae::new(p, VaeConfig::parse(json)?);
-        let encodes = wanted(Decoder::Vae) || wanted(Decoder::Taesd);
-        let optional = |part: &Option<Part>, decoder| part.clone().filter(|_| wanted(decoder));
         let model = Self {
-            vae: encodes.then(|| load.network(&folder.vae, vae)).transpose()?,
-            condition_vae: load.optional(optional(&folder.condition_vae, Decoder::ConditionVae), vae)?,
-            taesd: load.optional(optional(&folder.taesd, Decoder::Taesd), |p, json| {
-                Taesd::new(p, TaesdConfig::parse(json)?)
-            })?,
-            refinement: load.optional(optional(&folder.refinement, Decoder::Vae), |p, json| {
-                UNet2DModel::new(p, UNet2DConfig::parse(json)?)
-            })?,
+            vae: load.optional(&folder.vae, vae)?,
+            condition_vae: load.optional(&folder.condition_vae, vae)?,
+            taesd: load.optional(&folder.taesd, |p, json| Taesd::new(p, TaesdConfig::parse(json)?))?,
+            refinement: load.optional(&folder.refinement, |p, json| UNet2DModel::new(p, UNet2DConfig::parse(json)?))?,
             folder,
             device,
+            precision,
             kind,
             unet,
             text,
@@ -195,9 +192,23 @@ impl DiffHarmony {
     }
 
     /// The published pipeline: `composite` B x 3 x H x W in -1..1 and `mask` B x 1 x H x W in {0, 1}, sides multiples of 64, to
-    /// the picture in 0..1. Euler ancestral (`steps` 0 takes the model's own number), every posterior sampled. `draws` is asked
-    /// for the first latents, the composite's posterior, one a step and, by the Harmony-VAE, for its own posterior.
+    /// the picture in 0..1. Every posterior is sampled: `draws` is asked for what `original_latents` asks for and, by the
+    /// Harmony-VAE, for its own posterior.
     pub fn original(
+        &self,
+        composite: &Tensor,
+        mask: &Tensor,
+        steps: u32,
+        decoder: Decoder,
+        draws: &mut Draws,
+    ) -> Result<Tensor> {
+        let latents = self.original_latents(composite, mask, steps, decoder, draws)?;
+        self.decode(&latents, composite, mask, decoder, Some(draws))
+    }
+
+    /// The latents that `original` decodes, scaled, the same for all decoders that share an encoder: Euler ancestral (`steps` 0
+    /// takes the model's own number). `draws` is asked for the first latents, the composite's posterior, and one a step.
+    pub fn original_latents(
         &self,
         composite: &Tensor,
         mask: &Tensor,
@@ -217,13 +228,12 @@ impl DiffHarmony {
             latents: latents.f_mul_scalar(vae.config.scaling_factor)?,
             mask: mask.f_upsample_nearest2d([h / downscale, w / downscale], None, None)?,
         };
-        let latents = self.denoise(&start, &condition, &*sampler, draws, &|| Ok(()))?;
-        self.decode(&latents, composite, mask, decoder, Some(draws))
+        self.denoise(&start, &condition, &*sampler, draws, &|| Ok(()))
     }
 
     /// Scaled latents to a picture in 0..1; `composite` and `mask` as `original` has them. Without `draws` the Harmony-VAE takes
     /// its posterior's mode.
-    fn decode(
+    pub fn decode(
         &self,
         latents: &Tensor,
         composite: &Tensor,
@@ -283,7 +293,7 @@ impl Loader<'_> {
         network.with_context(|| part.name)
     }
 
-    fn optional<N>(&self, part: Option<Part>, new: impl FnOnce(&nets::Path, &str) -> Result<N>) -> Result<Option<N>> {
-        part.map(|part| self.network(&part, new)).transpose()
+    fn optional<N>(&self, part: &Option<Part>, new: impl FnOnce(&nets::Path, &str) -> Result<N>) -> Result<Option<N>> {
+        part.as_ref().map(|part| self.network(part, new)).transpose()
     }
 }

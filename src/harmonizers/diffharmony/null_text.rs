@@ -62,12 +62,7 @@ pub fn compute(base: &Path) -> Result<Tensor> {
 /// Stores `text` in `base`, whole or not at all.
 pub fn write(base: &Path, text: &Tensor) -> Result<PathBuf> {
     let file = base.join(FILE);
-    let part = base.join(format!("{FILE}.part"));
-    let write = || {
-        Tensor::write_safetensors(&[(KEY, text)], &part)?;
-        std::fs::rename(&part, &file).context("renaming")
-    };
-    write().with_context(|| format!("can't write {}", file.display()))?;
+    files::write_whole(&file, |part| Ok(Tensor::write_safetensors(&[(KEY, text)], part)?))?;
     Ok(file)
 }
 

@@ -102,28 +102,47 @@ impl File {
             let range = start..start + values.len() * size;
             self.expect(range.clone())?;
             copier.copy(&self.bytes[range.clone()], values).map_err(|fault| anyhow!("tensor {name} {fault}"))?;
-            self.release(range)?;
+            self.release(range);
         }
         Ok(())
     }
 
-    /// Brings these bytes into memory, unless they are gone.
+    /// Brings these bytes into memory, unless they are gone: beyond the file's end now, or on a disk that fails.
     fn expect(&self, range: Range<usize>) -> Result<()> {
         const EFAULT: i32 = 14;
         let Bytes::Mapped(map) = &self.bytes else { return Ok(()) };
         match map.advise_range(Advice::PopulateRead, range.start, range.len()) {
-            Err(e) if e.raw_os_error() == Some(EFAULT) => Err(e).context("the file was cut while it was being read"),
+            Err(e) if e.raw_os_error() == Some(EFAULT) => Err(e).context("the file was cut, or can't be read any more"),
             // Kernels before 5.14 don't know the advice, and none needs it.
             _ => Ok(()),
         }
     }
 
     /// Gives back the pages of these bytes, and those around that the kernel brought along.
-    fn release(&self, range: Range<usize>) -> Result<()> {
-        let Bytes::Mapped(map) = &self.bytes else { return Ok(()) };
+    fn release(&self, range: Range<usize>) {
+        let Bytes::Mapped(map) = &self.bytes else { return };
         let (start, end) = (range.start.saturating_sub(AROUND), map.len().min(range.end + AROUND));
         // SAFETY: the map is never written to, so that its pages are the file's and come back when they are read again.
-        unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start)? };
-        Ok(())
+        let released = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
+        // Refused where a process has locked its memory, which has room for the whole file then.
+        drop(released);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As all of a process' memory may be, for the sake of real time: the kernel then refuses to take pages back.
+    #[test]
+    fn a_file_that_is_locked_in_memory_is_read_too() {
+        let good = tempfile::NamedTempFile::new().unwrap();
+        let ones = Tensor::ones([1000], (Kind::Float, Device::Cpu));
+        Tensor::write_safetensors(&[("a", &ones)], good.path()).unwrap();
+        let file = File::open(good.path()).unwrap();
+        // SAFETY: these bytes are mapped, and mlock changes nothing in them.
+        let refused = unsafe { libc::mlock(file.bytes.as_ptr().cast(), file.bytes.len()) };
+        assert_eq!(refused, 0, "{}", std::io::Error::last_os_error());
+        assert_eq!(file.copy("a", &file.left["a"], Kind::Float).unwrap(), ones);
     }
 }

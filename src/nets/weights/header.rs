@@ -13,11 +13,14 @@ use std::ops::Range;
 
 /// Many times what the largest checkpoint has.
 const LONGEST_HEADER: u64 = 4 << 20;
-const LONGEST_NAME: usize = 256;
-const MOST_DIMENSIONS: usize = 8;
+/// Of a tensor, in bytes.
+pub const LONGEST_NAME: usize = 256;
+pub const MOST_DIMENSIONS: usize = 8;
 
-/// A constant, 0 to 76, that older files of CLIP hold among the weights.
-const POSITION_IDS: &str = "embeddings.position_ids";
+/// Whether a tensor is no weight but the constant 0 to 76 that older files of CLIP hold among them, in whatever kind.
+pub fn is_position_ids(name: &str) -> bool {
+    name.rsplit('.').next() == Some("position_ids")
+}
 
 /// Why a file is no safetensors file, or not a whole one.
 #[derive(Debug)]
@@ -62,7 +65,7 @@ pub struct Stored {
 pub fn read(file: &[u8]) -> Result<BTreeMap<String, Stored>> {
     let (tensors, begin) = parse(file)?;
     contiguous(&tensors, file.len() - begin)?;
-    let weights = tensors.into_iter().filter(|(name, _)| !name.ends_with(POSITION_IDS));
+    let weights = tensors.into_iter().filter(|(name, _)| !is_position_ids(name));
     weights.map(|(name, raw)| stored(&name, raw, begin).map(|tensor| (name, tensor))).collect()
 }
 
@@ -143,6 +146,9 @@ impl<'de> Deserialize<'de> for Header<'de> {
                     if name == "__metadata__" {
                         map.next_value::<IgnoredAny>()?;
                         continue;
+                    }
+                    if name.contains(char::is_control) {
+                        return Err(A::Error::custom("a tensor's name with control characters"));
                     }
                     if name.len() > LONGEST_NAME {
                         return Err(A::Error::custom(format!("a tensor's name of {} bytes", name.len())));

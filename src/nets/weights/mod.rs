@@ -4,7 +4,7 @@ mod file;
 mod header;
 mod values;
 
-pub use header::{Dtype, Malformed, Stored};
+pub use header::{Dtype, LONGEST_NAME, MOST_DIMENSIONS, Malformed, Stored, is_position_ids};
 
 use super::config::few;
 use anyhow::{Context, Result, anyhow, ensure};
@@ -14,6 +14,10 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
+
+/// Ten times what the largest network has: a small configuration may ask for millions, and where no file is read nothing else
+/// ends that.
+const MOST_TENSORS: usize = 20_000;
 
 /// How a new parameter starts.
 #[derive(Clone, Copy, Debug)]
@@ -144,7 +148,11 @@ impl Weights {
                 fits(&name, &stored.shape, shape)?;
                 return Ok(file.copy(&name, &stored, *kind)?.f_to_device(self.device)?);
             }
-            Source::Shapes(_) => Tensor::f_zeros([1], (Kind::Float, self.device))?.f_expand(shape, false)?,
+            Source::Shapes(_) => {
+                let made = self.made.borrow().len();
+                ensure!(made < MOST_TENSORS, "the configuration asks for more than {MOST_TENSORS} tensors");
+                Tensor::f_zeros([1], (Kind::Float, self.device))?.f_expand(shape, false)?
+            }
             Source::New => new(shape, init, self.device)?,
         };
         self.made.borrow_mut().insert(name, tensor.shallow_clone());
@@ -349,7 +357,7 @@ mod tests {
         let weights = Weights::open(good.path(), Device::Cpu, Kind::Float).unwrap();
         good.as_file().set_len(5 << 20).unwrap();
         let error = a(&weights.root(), &[3 << 20]).unwrap_err();
-        assert!(format!("{error:#}").contains("cut while it was being read"), "{error:#}");
+        assert!(format!("{error:#}").contains("can't be read any more"), "{error:#}");
     }
 
     #[test]
@@ -358,5 +366,14 @@ mod tests {
         let tensor = weights.root().sub("a").get("weight", &[1 << 20, 1 << 20], Init::Const(0.0)).unwrap();
         assert_eq!(tensor.size(), [1 << 20, 1 << 20]);
         assert!(weights.finish().unwrap().contains_key("a.weight"));
+    }
+
+    #[test]
+    fn shapes_end_at_a_number() {
+        let weights = Weights::shapes();
+        let get = |i: usize| weights.root().sub(i).get("weight", &[1], Init::Const(0.0)).map(drop);
+        assert!((0..MOST_TENSORS).all(|i| get(i).is_ok()));
+        let error = get(MOST_TENSORS).unwrap_err();
+        assert!(error.to_string().contains("asks for more than 20000 tensors"), "{error}");
     }
 }

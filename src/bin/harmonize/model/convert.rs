@@ -3,13 +3,14 @@
 use anyhow::{Context, Result, ensure};
 use gstharmonize::convert::{self, Found};
 use gstharmonize::harmonizers::diffharmony::{Folder, null_text};
+use gstharmonize::nets::config::few;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Turn a model folder's PyTorch files into safetensors
 ///
-/// Reads .bin, .pt, .pth and .ckpt files that torch.save wrote with a reader that runs no code, whatever they ask for, and
+/// Reads .bin, .pt, .pth, .ckpt and .pkl files that torch.save wrote with a reader that runs no code, whatever they ask for, and
 /// writes each one's tensors, bit for bit, into a safetensors file beside it. Where there is a text encoder, stores its encoding
 /// of the empty prompt, the only one that is used, as null_text.safetensors. What is there already is left as it is.
 #[derive(clap::Args)]
@@ -34,7 +35,7 @@ pub fn run(args: &Args) -> Result<()> {
     let short = |path: &Path| path.strip_prefix(folder).unwrap_or(path).display().to_string();
     for found in convert::find(folder)? {
         match found {
-            Found::Skipped { pickle, why } => println!("{}: skipped, {why}", short(&pickle)),
+            Found::Skipped { path, why } => println!("{}: skipped, {why}", short(&path)),
             Found::Weights { pickle, safetensors } => {
                 println!("{}: {}", short(&pickle), convert_one(&pickle, &safetensors)?);
                 if args.remove {
@@ -67,7 +68,7 @@ fn convert_one(pickle: &Path, safetensors: &Path) -> Result<String> {
     let name = safetensors.file_name().unwrap_or_default().display();
     let dropped = match &converted.dropped[..] {
         [] => String::new(),
-        names => format!("; left out {}, which is no weight", names.join(", ")),
+        names => format!("; left out {}, which is no weight", few(names)),
     };
     Ok(format!("now {name}, {} tensors, {:.1} MB{dropped}", converted.tensors, converted.bytes as f64 / 1e6))
 }

@@ -9,14 +9,15 @@ const SHOWN: usize = 8;
 /// Show what a model holds and whether it would play
 ///
 /// Names, shapes and kinds in the files are held against what each config.json asks for; the weights themselves are not read,
-/// so that this takes no longer for gigabytes.
+/// so that this takes no longer for gigabytes. Whether they are finite numbers shows when the model is loaded.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   harmonize model info compact
   harmonize model info DiffHarmony/checkpoints
-You should see a line for each part that ends in ok, or what is missing, surplus or of another shape below it. The exit code
-is 1 when the model won't play, with the first reason on stderr.")]
+You should see a line for each part that ends in ok, or what is missing, surplus or of another shape below it. A part that the
+folder's decoder does without is not used, whatever is wrong with it. The exit code is 1 when the model won't play, with the
+first reason on stderr.")]
 pub struct Args {
     /// A built-in model, or a model folder
     #[arg(value_name = "NAME|FOLDER")]
@@ -44,10 +45,11 @@ fn print(part: &Part) {
     let numbers = [thousands(part.parameters), part.tensors.to_string(), megabytes(part.bytes)];
     // The scheduler has no file of weights, and neither has what is missing.
     let [parameters, tensors, size] = if part.bytes == 0 { ["-"; 3] } else { numbers.each_ref().map(String::as_str) };
-    let verdict = match part.problems.len() {
-        0 => "ok".into(),
-        1 => "1 problem".into(),
-        n => format!("{n} problems"),
+    let verdict = match (part.is_unused, part.problems.len()) {
+        (false, 0) => "ok".into(),
+        (true, 0) => "not used".into(),
+        (false, n) => problems(n),
+        (true, n) => format!("not used, {}", problems(n)),
     };
     row(&part.name, &part.class, parameters, tensors, &kinds.join(" "), size, &verdict);
     for problem in part.problems.iter().take(SHOWN) {
@@ -56,6 +58,10 @@ fn print(part: &Part) {
     if part.problems.len() > SHOWN {
         println!("  and {} more", part.problems.len() - SHOWN);
     }
+}
+
+fn problems(number: usize) -> String {
+    format!("{number} problem{}", if number == 1 { "" } else { "s" })
 }
 
 fn row(part: &str, class: &str, parameters: &str, tensors: &str, kinds: &str, size: &str, verdict: &str) {
