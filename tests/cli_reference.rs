@@ -158,7 +158,7 @@ fn every_decoder_has_the_picture_that_the_original_pipeline_gives_it() {
     let published = Published::load(&spec, 2).unwrap();
     assert_eq!(published.decoders(), ["DiffHarmony", "DiffHarmony++", "DiffHarmony/TAESD"]);
     let composite = Tensor::arange(3 * 64 * 64, (Kind::Float, Device::Cpu)).view([1, 3, 64, 64]) / (3.0 * 64.0 * 64.0);
-    let mask = (&composite.narrow(1, 0, 1)).gt(0.1).to_kind(Kind::Float);
+    let mask = composite.narrow(1, 0, 1).gt(0.1).to_kind(Kind::Float);
     let found = published.harmonize(&composite, &mask, 9).unwrap();
     let model = DiffHarmony::load(folder.path(), Device::Cpu, Precision::F32, Parts::All).unwrap();
     assert_eq!(found.len(), 3);
