@@ -11,6 +11,7 @@ pub mod eval;
 pub mod frame;
 pub mod harmonizers;
 pub mod nets;
+mod simd;
 pub mod train;
 pub mod transfer;
 

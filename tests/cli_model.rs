@@ -301,6 +301,7 @@ fn info_and_loading_agree_on_parts_that_are_not_used() {
             model.to_str().unwrap(),
             tch::Device::Cpu,
             gstharmonize::harmonizers::Precision::F32,
+            &|| false,
         )
     };
     let refinement = model.join("refinement").join(DIFFUSERS);

@@ -94,7 +94,7 @@ fn figures(picture: &Tensor, background: &RgbImage) -> [f64; 3] {
 fn pictures(model: &Path, seed: u64, name: &str) -> Vec<Tensor> {
     let _no_grad = tch::no_grad_guard();
     tch::set_num_threads(1);
-    let model = DiffHarmony::load(model, Device::Cpu, Precision::F32, Parts::All).unwrap();
+    let model = DiffHarmony::load(model, Device::Cpu, Precision::F32, Parts::All, &|| false).unwrap();
     let unit =
         Tensor::from_slice(&composite()).view([1, 256, 256, 3]).permute([0, 3, 1, 2]).to_kind(Kind::Float) / 255.0;
     let mask: Vec<f32> = (0..SIDE * SIDE).map(|i| inside(i % SIDE, i / SIDE) as u8 as f32).collect();
@@ -160,7 +160,7 @@ fn every_decoder_has_the_picture_that_the_original_pipeline_gives_it() {
     let composite = Tensor::arange(3 * 64 * 64, (Kind::Float, Device::Cpu)).view([1, 3, 64, 64]) / (3.0 * 64.0 * 64.0);
     let mask = composite.narrow(1, 0, 1).gt(0.1).to_kind(Kind::Float);
     let found = published.harmonize(&composite, &mask, 9).unwrap();
-    let model = DiffHarmony::load(folder.path(), Device::Cpu, Precision::F32, Parts::All).unwrap();
+    let model = DiffHarmony::load(folder.path(), Device::Cpu, Precision::F32, Parts::All, &|| false).unwrap();
     assert_eq!(found.len(), 3);
     for (found, decoder) in found.iter().zip([Decoder::Vae, Decoder::ConditionVae, Decoder::Taesd]) {
         let mut index = 0;

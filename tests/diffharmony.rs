@@ -19,11 +19,11 @@ fn golden() -> Option<PathBuf> {
 }
 
 fn load(folder: &Path, precision: Precision) -> Arc<dyn Harmonizer> {
-    harmonizers::load(folder.to_str().unwrap(), Device::Cpu, precision).unwrap()
+    harmonizers::load(folder.to_str().unwrap(), Device::Cpu, precision, &|| false).unwrap()
 }
 
 fn error(folder: &Path) -> String {
-    match harmonizers::load(folder.to_str().unwrap(), Device::Cpu, Precision::F32) {
+    match harmonizers::load(folder.to_str().unwrap(), Device::Cpu, Precision::F32, &|| false) {
         Ok(_) => panic!("loaded"),
         Err(error) => format!("{error:#}"),
     }
@@ -143,6 +143,43 @@ fn a_plain_diffusers_folder_is_the_same_model() {
     assert_eq!(a, b);
 }
 
+/// Pipelines that were saved again with Euler's scheduler know neither key, and DDIM would clip latents to -1..1 without.
+#[test]
+fn a_scheduler_that_says_nothing_of_clipping_clips_no_latents() {
+    let Some(golden) = golden() else { return };
+    let base = golden.join("base");
+    let silent = folder(&parts(&base, &["unet", "vae", "text_encoder"]), None);
+    let config = fs::read_to_string(base.join("scheduler/scheduler_config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    let keys = config.as_object_mut().unwrap();
+    assert!(keys.remove("clip_sample").is_some() && keys.remove("set_alpha_to_one").is_some());
+    fs::create_dir(silent.path().join("scheduler")).unwrap();
+    fs::write(silent.path().join("scheduler/scheduler_config.json"), config.to_string()).unwrap();
+    let scene = scene(1, 64, 64);
+    let by = |folder: &Path| harmonize(&*load(folder, Precision::F32), &scene, 1, None);
+    assert_eq!(by(silent.path()), by(folder(&parts(&golden, &["base"]), None).path()));
+}
+
+#[test]
+fn a_translucent_foreground_is_one_still() {
+    let Some(golden) = golden() else { return };
+    let model = load(&golden, Precision::F32);
+    let (composite, mask) = scene(1, 64, 96);
+    let full = harmonize(&*model, &(composite.shallow_clone(), mask.shallow_clone()), 1, None);
+    let faint = harmonize(&*model, &(composite.shallow_clone(), &mask * 0.25), 1, None);
+    assert!(change(&faint, &(&composite + (full - &composite) * 0.25)) < 1e-6);
+}
+
+#[test]
+fn a_load_that_is_given_up_ends() {
+    let Some(golden) = golden() else { return };
+    let asked = std::cell::Cell::new(0);
+    let after_one = || asked.replace(asked.get() + 1) == 1;
+    let given_up = harmonizers::load(golden.to_str().unwrap(), Device::Cpu, Precision::F32, &after_one);
+    assert!(format!("{:#}", given_up.err().unwrap()).contains("given up"));
+    assert_eq!(asked.get(), 2, "the first network was loaded, and no other");
+}
+
 #[test]
 fn taesd_decodes_what_the_autoencoder_encoded() {
     let (Some(golden), Some(taesd)) = (golden(), shared::folder("golden/taesd-tiny")) else { return };
@@ -190,7 +227,7 @@ fn weights_of_every_kind_compute_in_every_precision() {
             assert!(mean < 0.02, "{kind:?} in {precision}: off by {mean} on average");
         }
     }
-    let refused = harmonizers::load(golden.to_str().unwrap(), Device::Cpu, Precision::F16).err().unwrap();
+    let refused = harmonizers::load(golden.to_str().unwrap(), Device::Cpu, Precision::F16, &|| false).err().unwrap();
     assert!(format!("{refused:#}").contains("f16"), "{refused:#}");
 }
 
@@ -199,7 +236,7 @@ fn workers_share_one_model_and_agree() {
     let Some(golden) = golden() else { return };
     let spec = ModelSpec { model: golden.to_str().unwrap().into(), device: "cpu".into(), precision: Precision::F32 };
     let run = |workers| {
-        let engine = Engine::load(&spec, workers).unwrap();
+        let engine = Engine::load(&spec, workers, &|| false).unwrap();
         let frame = |level: usize| {
             let ramp = |i: usize| 0.1 * level as f32 + 0.5 * (i % 96) as f32 / 96.0;
             let rgb = (0..3 * 96 * 54).map(ramp).collect();
@@ -216,7 +253,7 @@ fn workers_share_one_model_and_agree() {
 
 fn engine(model: &Path) -> Engine {
     let model = model.to_str().unwrap().into();
-    Engine::load(&ModelSpec { model, device: "cpu".into(), precision: Precision::F32 }, 1).unwrap()
+    Engine::load(&ModelSpec { model, device: "cpu".into(), precision: Precision::F32 }, 1, &|| false).unwrap()
 }
 
 /// A photograph of 640 x 360 whose foreground is 40 x 20 of its pixels.
@@ -299,7 +336,7 @@ fn a_process_may_end_during_an_inference() {
     if std::env::var_os(ENDING).is_some() {
         let spec =
             ModelSpec { model: golden.to_str().unwrap().into(), device: "cpu".into(), precision: Precision::F32 };
-        let engine = Engine::load(&spec, 2).unwrap();
+        let engine = Engine::load(&spec, 2, &|| false).unwrap();
         let proxy =
             Proxy { width: 512, height: 288, region: None, rgb: vec![0.5; 3 * 512 * 288], mask: vec![1.0; 512 * 288] };
         let request = Request { sampling: Sampling { method: None, steps: 1000 }, seed: 3 };

@@ -127,6 +127,8 @@ fn a_seek_gives_up_the_inference_and_the_next_frame_goes_on() {
     let element = pipeline.by_name("h").unwrap().downcast::<Harmonize>().unwrap();
     pipeline.set_state(gst::State::Playing).unwrap();
     until("loading", || element.property_value("model-state").serialize().unwrap() == "ready");
+    let precision = || element.property::<gst::Structure>("stats").get::<String>("precision").unwrap();
+    assert!(["f32", "bf16"].contains(&precision().as_str()), "{}", precision());
     until("the first frame", || stat(&element, "frames-in") > 0);
     thread::sleep(Duration::from_millis(200));
     assert_eq!(stat(&element, "frames-out"), 0);

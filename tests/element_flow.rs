@@ -75,7 +75,7 @@ fn loading() -> (Harmonize, Arc<AtomicBool>) {
     let element = element(&Arc::default());
     let done = Arc::new(AtomicBool::new(false));
     let flag = done.clone();
-    element.set_loader(Arc::new(move |_| {
+    element.set_loader(Arc::new(move |_, _| {
         while !flag.load(Ordering::SeqCst) {
             thread::sleep(Duration::from_millis(5));
         }
@@ -297,7 +297,7 @@ fn pipeline(fake: &Arc<Fake>, sources: &str) -> (gst::Pipeline, Harmonize) {
     let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
     let element = pipeline.by_name("h").unwrap().downcast::<Harmonize>().unwrap();
     let fake = fake.clone();
-    element.set_loader(Arc::new(move |_| Ok(fake.clone() as Arc<dyn Infer>)));
+    element.set_loader(Arc::new(move |_, _| Ok(fake.clone() as Arc<dyn Infer>)));
     (pipeline, element)
 }
 
@@ -363,7 +363,7 @@ fn downstream_decides_on_the_composites_caps_and_the_mask_keeps_its_own() {
         format!("harmonize name=h ! video/x-raw,format=BGRx,width=64,height=36,framerate=25/1 ! fakesink {sources}");
     let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
     let element = pipeline.by_name("h").unwrap().downcast::<Harmonize>().unwrap();
-    element.set_loader(Arc::new(|_| Ok(Arc::<Fake>::default() as Arc<dyn Infer>)));
+    element.set_loader(Arc::new(|_, _| Ok(Arc::<Fake>::default() as Arc<dyn Infer>)));
     pipeline.set_state(gst::State::Playing).unwrap();
     wait_for(&pipeline, gst::MessageType::Eos);
     assert_eq!(stat(&element, "frames-out"), 3);
@@ -434,4 +434,23 @@ fn the_latency_is_two_frames_on_top_of_upstreams() {
     assert!(rig.element.static_pad("src").unwrap().query(&mut query));
     let (_, min, _) = query.result();
     assert_eq!(min.nseconds(), 10_000_000 + 2 * 33_333_333);
+}
+
+#[test]
+fn a_state_change_gives_up_a_load() {
+    let element = element(&Arc::default());
+    let ended = Arc::new(AtomicBool::new(false));
+    let flag = ended.clone();
+    element.set_loader(Arc::new(move |_, is_given_up| {
+        while !is_given_up() {
+            thread::sleep(Duration::from_millis(2));
+        }
+        flag.store(true, Ordering::SeqCst);
+        anyhow::bail!("given up")
+    }));
+    element.set_state(gst::State::Paused).unwrap();
+    until("the load", || element.property_value("model-state").serialize().unwrap() == "loading");
+    assert!(!ended.load(Ordering::SeqCst));
+    at_once("the change to NULL", || element.set_state(gst::State::Null).unwrap());
+    until("the load's end", || ended.load(Ordering::SeqCst));
 }

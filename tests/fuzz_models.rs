@@ -99,7 +99,7 @@ fn corrupted(models: &[Model], number: usize, folder: &Path) -> String {
 }
 
 fn load(folder: &Path) -> anyhow::Result<()> {
-    harmonizers::load(folder.to_str().unwrap(), Device::Cpu, Precision::F32).map(drop)
+    harmonizers::load(folder.to_str().unwrap(), Device::Cpu, Precision::F32, &|| false).map(drop)
 }
 
 /// What stands against the folder without its weights being read.

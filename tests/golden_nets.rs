@@ -128,6 +128,31 @@ fn harmony_vae_decodes_as_the_reference_does() {
 }
 
 #[test]
+fn tiles_decode_nearly_as_the_whole_does() {
+    let Some(golden) = Golden::open("diffharmony-tiny") else { return };
+    let _guard = tch::no_grad_guard();
+    let [whole, tiled] = [vae(&golden, "condition_vae"), vae(&golden, "condition_vae").tiled(40, 12).unwrap()];
+    // The reference's latents and frame, twice as large each way.
+    let grown = |x: &Tensor| Tensor::cat(&[x, &x.flip([2])], 2);
+    let grown = |key| grown(&Tensor::cat(&[golden.get(key), &golden.get(key).flip([3])], 3));
+    let condition = whole.condition(&grown("composite"), &grown("mask")).unwrap();
+    let (z, mean) = (&grown("vae.z"), &condition.posterior.mean);
+    let pictures = |vae: &Vae| [vae.decode(z), vae.decode_conditioned(z, &condition, mean)].map(Result::unwrap);
+    for (what, (whole, tiled)) in
+        ["decode", "decode_conditioned"].iter().zip(pictures(&whole).iter().zip(&pictures(&tiled)))
+    {
+        let difference = tiled - whole;
+        let off = (difference.norm() / whole.norm()).double_value(&[]);
+        // Where tiles meet the difference must not jump: it is as smooth as the picture.
+        let roughness = |x: &Tensor| x.diff::<Tensor>(1, -1, None, None).abs().max().double_value(&[]);
+        eprintln!("{what}: {off} {} {}", roughness(&difference), roughness(whole));
+        assert!(off > 1e-6, "{what} was not tiled");
+        assert!(off < 0.2, "{what} is off by {off}");
+        assert!(roughness(&difference) < 0.3 * roughness(whole), "{what} has seams");
+    }
+}
+
+#[test]
 fn null_text_is_the_reference_s() {
     let Some(golden) = Golden::open("diffharmony-tiny") else { return };
     let _guard = tch::no_grad_guard();

@@ -66,7 +66,8 @@ fn training_learns_repeats_and_resumes() {
     assert!(validation[1] < 0.98, "12 steps left {validation:?} of the composites' error");
     assert!(image::open(out("straight").join("loss.png")).unwrap().width() > 100);
 
-    gstharmonize::harmonizers::load(out("straight").to_str().unwrap(), tch::Device::Cpu, Precision::Auto).unwrap();
+    gstharmonize::harmonizers::load(out("straight").to_str().unwrap(), tch::Device::Cpu, Precision::Auto, &|| false)
+        .unwrap();
 }
 
 #[test]
@@ -76,7 +77,7 @@ fn more_workers_than_composites_in_a_step_spoil_nothing() {
     photographs(folder.path(), 24);
     let out = folder.path().join("out");
     run(&Args { batch: 2, workers: 5, validation: 2, ..args(folder.path(), &out, 1) }).unwrap();
-    gstharmonize::harmonizers::load(out.to_str().unwrap(), tch::Device::Cpu, Precision::Auto).unwrap();
+    gstharmonize::harmonizers::load(out.to_str().unwrap(), tch::Device::Cpu, Precision::Auto, &|| false).unwrap();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Nobody joins an inference thread (a pipeline never waits for one), so the exit itself gives up what they do and waits for
 //! the step at hand.
 
+use once_cell::sync::OnceCell;
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -11,8 +12,10 @@ use std::time::{Duration, Instant};
 static EXITING: AtomicBool = AtomicBool::new(false);
 static BUSY: AtomicUsize = AtomicUsize::new(0);
 
-/// Longer than a step takes; a thread that is stuck beyond it can't keep the process from ending.
+/// A thread that is stuck for longer can't keep the process from ending.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// When the first handler's patience ends, and with it that of all others.
+static DEADLINE: OnceCell<Instant> = OnceCell::new();
 
 unsafe extern "C" {
     fn atexit(handler: extern "C" fn()) -> c_int;
@@ -41,6 +44,14 @@ pub fn is_exiting() -> bool {
     EXITING.load(Ordering::SeqCst)
 }
 
+/// Drops a model, or leaves it to the end of the process that has begun: its memory may be a device's that is gone.
+pub fn let_go<T>(model: T) {
+    match Busy::new() {
+        Some(_busy) => drop(model),
+        None => std::mem::forget(model),
+    }
+}
+
 /// Makes the exit wait. What was registered before is torn down after: call it whenever libtorch has set more of itself up.
 pub fn hold() {
     // SAFETY: the handler is a function of this library, which is never unloaded; it touches atomics and sleeps.
@@ -50,8 +61,8 @@ pub fn hold() {
 
 extern "C" fn wait() {
     EXITING.store(true, Ordering::SeqCst);
-    let start = Instant::now();
-    while BUSY.load(Ordering::SeqCst) > 0 && start.elapsed() < PATIENCE {
+    let deadline = *DEADLINE.get_or_init(|| Instant::now() + PATIENCE);
+    while BUSY.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(2));
     }
 }

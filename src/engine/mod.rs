@@ -10,14 +10,16 @@ pub use pending::Pending;
 
 use crate::diffusion::Noise;
 use crate::frame::{Mask, Proxy, Region, View};
-use crate::harmonizers::{self, Harmonizer, ModelSpec, ProxyGrid, Run, Sampling};
+use crate::harmonizers::{self, Harmonizer, ModelSpec, Precision, ProxyGrid, Run, Sampling};
 use crate::transfer::{self, Transfer};
 use anyhow::{Context, Result, bail, ensure};
 use pending::Promise;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
 /// What one inference depends on besides its proxy.
@@ -28,6 +30,8 @@ pub struct Request {
     pub seed: u64,
 }
 
+/// How often a load asks whether it has been given up, while its workers warm up.
+const ASKED_EVERY: Duration = Duration::from_millis(20);
 /// Long side of the largest proxy that a CPU warms up with.
 const WARM_UP: u32 = 128;
 
@@ -43,44 +47,60 @@ pub struct Engine {
     jobs: Mutex<Sender<Job>>,
     grid: ProxyGrid,
     device: String,
+    precision: Precision,
 }
 
 impl Engine {
-    /// Loads what `spec` asks for, once for all `workers`, and runs each of them once so that the first frame costs what every
-    /// frame costs.
-    pub fn load(spec: &ModelSpec, workers: usize) -> Result<Self> {
+    /// Loads what `spec` asks for, once for all `workers`, and runs each of them once, which finds what can't run and makes what
+    /// is made at the first run. Ends with an error soon after `is_given_up`, which is asked from this thread.
+    pub fn load(spec: &ModelSpec, workers: usize, is_given_up: &dyn Fn() -> bool) -> Result<Self> {
         let _busy = exit::Busy::new().context("the process is ending")?;
         exit::hold();
+        tch::set_num_threads(1);
         let device = harmonizers::device(&spec.device)?;
-        Self::new(harmonizers::load(&spec.model, device, spec.precision)?, device, workers)
+        let is_given_up = || is_given_up() || exit::is_exiting();
+        let model = harmonizers::load(&spec.model, device, spec.precision, &is_given_up)?;
+        Self::new(model, device, workers, &is_given_up)
     }
 
-    /// An engine of `workers` threads, at least one, that share `model` on `device`.
-    pub fn new(model: Arc<dyn Harmonizer>, device: Device, workers: usize) -> Result<Self> {
+    /// An engine of `workers` threads, at least one, that share `model` on `device`; `is_given_up` as in `load`.
+    pub fn new(
+        model: Arc<dyn Harmonizer>,
+        device: Device,
+        workers: usize,
+        is_given_up: &dyn Fn() -> bool,
+    ) -> Result<Self> {
         ensure!(workers > 0, "an engine needs at least one worker");
-        let grid = model.grid();
+        let (grid, precision) = (model.grid(), model.precision());
         let (jobs, inbox) = channel();
         let inbox = Arc::new(Mutex::new(inbox));
         let (warm, warmed) = channel();
+        let given_up = Arc::new(AtomicBool::new(false));
         for i in 0..workers {
             let worker = Worker { model: Arc::clone(&model), device, inbox: Arc::clone(&inbox) };
-            let warm = warm.clone();
+            let (warm, given_up) = (warm.clone(), Arc::clone(&given_up));
             thread::Builder::new()
                 .name(format!("harmonize-{i}"))
-                .spawn(move || worker.run(&warm))
+                .spawn(move || worker.run(&warm, &given_up))
                 .context("can't start an inference thread")?;
         }
         // With the workers' own ends alone, a thread that dies is an error below and not a wait without end.
         drop(warm);
         for _ in 0..workers {
-            warmed.recv().context("an inference thread ended while it was warming up")?.context("warm-up")?;
+            let warmed = loop {
+                match warmed.recv_timeout(ASKED_EVERY) {
+                    Err(RecvTimeoutError::Timeout) => given_up.fetch_or(is_given_up(), Ordering::Relaxed),
+                    ended => break ended,
+                };
+            };
+            warmed.context("an inference thread ended while it was warming up")?.context("warm-up")?;
         }
         exit::hold();
         let device = match device {
             Device::Cuda(index) => format!("cuda:{index}"),
             _ => "cpu".to_owned(),
         };
-        Ok(Self { jobs: Mutex::new(jobs), grid, device })
+        Ok(Self { jobs: Mutex::new(jobs), grid, device, precision })
     }
 
     /// What the model is to see of a frame with `mask`; `long_side` of the proxy 0 takes the model's own. Where the model
@@ -94,6 +114,16 @@ impl Engine {
     /// The device it runs on: `cpu` or `cuda:N`.
     pub fn device(&self) -> &str {
         &self.device
+    }
+
+    /// The kind of the model's weights, never `Auto`.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Sides of the cells of proxy pixels that share a colour map.
+    pub fn cell(&self) -> usize {
+        self.grid.cell as usize
     }
 
     /// Queues an inference. Its result depends on `proxy` and `request` alone, not on the workers or the queue.
@@ -114,9 +144,14 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(self, warm: &Sender<Result<()>>) {
+    fn run(self, warm: &Sender<Result<()>>, given_up: &AtomicBool) {
         tch::set_num_threads(1);
         let _no_grad = tch::no_grad_guard();
+        self.work(warm, given_up);
+        exit::let_go(self.model);
+    }
+
+    fn work(&self, warm: &Sender<Result<()>>, given_up: &AtomicBool) {
         let grid = self.model.grid();
         // What a GPU tunes it tunes to a size; a CPU needs none of a large model's own, which takes it seconds.
         let long_side = if self.device == Device::Cpu { grid.long_side.min(WARM_UP) } else { grid.long_side };
@@ -125,7 +160,7 @@ impl Worker {
         let grey = Proxy { width, height, region: None, rgb, mask };
         // The fewest steps that every sampler can take.
         let request = Request { sampling: Sampling { steps: 2, ..Default::default() }, seed: 0 };
-        let result = self.infer(&grey, request, &|| false).map(|_| ());
+        let result = self.infer(&grey, request, &|| given_up.load(Ordering::Relaxed)).map(|_| ());
         let failed = result.is_err();
         if warm.send(result).is_err() || failed {
             return;

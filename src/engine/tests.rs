@@ -11,6 +11,10 @@ struct Fake {
 }
 
 impl Harmonizer for Fake {
+    fn precision(&self) -> Precision {
+        Precision::F32
+    }
+
     fn grid(&self) -> ProxyGrid {
         ProxyGrid { long_side: 16, multiple: 8, cell: 1, crop: self.crop }
     }
@@ -37,7 +41,8 @@ const REQUEST: Request = Request { sampling: Sampling { method: None, steps: 0 }
 #[test]
 fn workers_and_order_don_t_change_a_result() {
     let run = |workers: usize| -> Vec<Transfer> {
-        let engine = Engine::load(&ModelSpec { device: "cpu".into(), ..Default::default() }, workers).unwrap();
+        let engine =
+            Engine::load(&ModelSpec { device: "cpu".into(), ..Default::default() }, workers, &|| false).unwrap();
         let request = |i: u64| Request { sampling: Sampling { method: None, steps: 2 }, seed: i };
         let proxies = (0..6).map(|i| engine.submit(proxy(0.1 * i as f32), request(i)));
         let pending: Vec<_> = proxies.collect();
@@ -50,7 +55,7 @@ fn workers_and_order_don_t_change_a_result() {
 
 #[test]
 fn cancel_releases_who_waits_at_once() {
-    let engine = Engine::new(fake(1.0, Duration::from_secs(1)), Device::Cpu, 1).unwrap();
+    let engine = Engine::new(fake(1.0, Duration::from_secs(1)), Device::Cpu, 1, &|| false).unwrap();
     let pending = engine.submit(proxy(0.2), REQUEST);
     let canceller = pending.clone();
     thread::spawn(move || {
@@ -64,7 +69,7 @@ fn cancel_releases_who_waits_at_once() {
 
 #[test]
 fn dropping_the_engine_never_waits_and_tells_who_does() {
-    let engine = Engine::new(fake(1.0, Duration::from_secs(1)), Device::Cpu, 1).unwrap();
+    let engine = Engine::new(fake(1.0, Duration::from_secs(1)), Device::Cpu, 1, &|| false).unwrap();
     let (first, second) = (engine.submit(proxy(0.2), REQUEST), engine.submit(proxy(0.3), REQUEST));
     let start = Instant::now();
     drop(engine);
@@ -74,7 +79,7 @@ fn dropping_the_engine_never_waits_and_tells_who_does() {
 
 #[test]
 fn a_panicking_model_is_one_frame_s_error() {
-    let engine = Engine::new(fake(1.0, Duration::ZERO), Device::Cpu, 1).unwrap();
+    let engine = Engine::new(fake(1.0, Duration::ZERO), Device::Cpu, 1, &|| false).unwrap();
     let error = engine.submit(proxy(0.2), Request { seed: 13, ..REQUEST }).wait().unwrap().unwrap_err();
     assert!(format!("{error:#}").contains("unlucky"), "{error:#}");
     assert!(engine.submit(proxy(0.2), REQUEST).wait().unwrap().is_ok());
@@ -82,13 +87,17 @@ fn a_panicking_model_is_one_frame_s_error() {
 
 #[test]
 fn values_that_are_not_finite_are_an_error() {
-    assert!(Engine::new(fake(f64::NAN, Duration::ZERO), Device::Cpu, 1).is_err());
+    assert!(Engine::new(fake(f64::NAN, Duration::ZERO), Device::Cpu, 1, &|| false).is_err());
 }
 
 /// Wants proxies that no memory holds, which kills the worker that makes the first one.
 struct Boundless;
 
 impl Harmonizer for Boundless {
+    fn precision(&self) -> Precision {
+        Precision::F32
+    }
+
     fn grid(&self) -> ProxyGrid {
         ProxyGrid { long_side: u32::MAX, multiple: u32::MAX, cell: 1, crop: false }
     }
@@ -101,7 +110,7 @@ impl Harmonizer for Boundless {
 #[test]
 fn a_worker_that_dies_while_it_warms_up_is_an_error_not_a_wait() {
     let (send, ended) = channel();
-    thread::spawn(move || send.send(Engine::new(Arc::new(Boundless), Device::Cpu, 1).map(drop)));
+    thread::spawn(move || send.send(Engine::new(Arc::new(Boundless), Device::Cpu, 1, &|| false).map(drop)));
     let error = ended.recv_timeout(Duration::from_secs(20)).expect("still waiting").unwrap_err();
     assert!(format!("{error:#}").contains("warming up"), "{error:#}");
 }
@@ -117,7 +126,7 @@ fn small_foreground(x: usize, y: usize) -> Mask {
 fn a_model_that_wants_crops_sees_small_foregrounds_in_one() {
     let engine = |crop| {
         let model = Fake { gain: 1.5, crop, takes: Duration::ZERO, panics_on_seed: false };
-        Engine::new(Arc::new(model), Device::Cpu, 1).unwrap()
+        Engine::new(Arc::new(model), Device::Cpu, 1, &|| false).unwrap()
     };
     let mask = small_foreground(140, 80);
     assert_eq!(engine(false).view(&mask, 0), View::whole(16, 8));
@@ -141,6 +150,10 @@ struct Patient {
 }
 
 impl Harmonizer for Patient {
+    fn precision(&self) -> Precision {
+        Precision::F32
+    }
+
     fn grid(&self) -> ProxyGrid {
         ProxyGrid { long_side: 16, multiple: 8, cell: 1, crop: false }
     }
@@ -159,7 +172,7 @@ impl Harmonizer for Patient {
 #[test]
 fn a_cancelled_inference_makes_way_for_the_next() {
     let ended = Arc::new(AtomicUsize::new(0));
-    let engine = Engine::new(Arc::new(Patient { ended: ended.clone() }), Device::Cpu, 1).unwrap();
+    let engine = Engine::new(Arc::new(Patient { ended: ended.clone() }), Device::Cpu, 1, &|| false).unwrap();
     let long = engine.submit(proxy(0.2), REQUEST);
     thread::sleep(Duration::from_millis(50));
     long.cancel();
@@ -168,4 +181,31 @@ fn a_cancelled_inference_makes_way_for_the_next() {
     assert!(engine.submit(proxy(0.2), quick).wait().unwrap().is_ok());
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert_eq!(ended.load(Ordering::SeqCst), 3, "the warm-up, the cancelled run and the next");
+}
+
+#[test]
+fn a_load_that_is_given_up_ends_in_its_warm_up() {
+    struct Endless;
+
+    impl Harmonizer for Endless {
+        fn precision(&self) -> Precision {
+            Precision::F32
+        }
+
+        fn grid(&self) -> ProxyGrid {
+            ProxyGrid { long_side: 16, multiple: 8, cell: 1, crop: false }
+        }
+
+        fn harmonize(&self, _composite: &Tensor, _mask: &Tensor, run: &Run) -> Result<Tensor> {
+            loop {
+                thread::sleep(Duration::from_millis(5));
+                run.check()?;
+            }
+        }
+    }
+
+    let asked = AtomicUsize::new(0);
+    let given_up = || asked.fetch_add(1, Ordering::SeqCst) > 2;
+    let error = Engine::new(Arc::new(Endless), Device::Cpu, 2, &given_up).err().unwrap();
+    assert!(format!("{error:#}").contains("cancelled"), "{error:#}");
 }

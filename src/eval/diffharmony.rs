@@ -34,7 +34,7 @@ impl Published {
             (Precision::Auto, _) => Precision::F32,
             (asked, _) => asked,
         };
-        let model = DiffHarmony::load(folder, device, precision, Parts::All)
+        let model = DiffHarmony::load(folder, device, precision, Parts::All, &|| false)
             .with_context(|| format!("model folder {}", spec.model))?;
         Ok(Self { model, device, steps })
     }

@@ -5,8 +5,8 @@
 //! a mask or a difference of zero leaves a sample as it is, whatever its value.
 
 use super::colour::compose;
-use super::simd::vectorized;
 use super::{Colour, Format, Mask, Packed, PictureMut, PlaneMut, Region};
+use crate::simd::vectorized;
 use crate::transfer::Transfer;
 use std::ops::Range;
 

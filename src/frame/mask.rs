@@ -1,7 +1,7 @@
 //! The mask at the composite's size: one byte a pixel, 0 background, 255 foreground.
 
-use super::simd::vectorized;
 use super::{Format, Picture, Plane, Region};
+use crate::simd::vectorized;
 use anyhow::{Result, ensure};
 
 /// Which samples of the mask stream hold the mask.

@@ -9,7 +9,6 @@ mod colour;
 pub mod mask;
 pub mod proxy;
 pub mod region;
-mod simd;
 #[cfg(test)]
 mod tests;
 

@@ -1,11 +1,11 @@
 //! The proxy: the small picture that a harmonizer sees.
 
 use super::colour::Affine;
-use super::simd::vectorized;
 use super::{Format, Mask, Picture, Plane, Region, View};
+use crate::simd::vectorized;
 
-/// Box-filtered composite and mask of the whole frame, or of a region of it. `rgb` is 3 x height x width (planar), sRGB in 0..1; `mask` is height x width in
-/// 0..1.
+/// Box-filtered composite and mask of the whole frame, or of a region of it. `rgb` is 3 x height x width (planar), sRGB in
+/// 0..1; `mask` is height x width in 0..1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proxy {
     pub width: usize,

@@ -5,7 +5,7 @@
 //! affine maps and a residual. Its features see the picture at half the proxy's size; statistics of foreground and
 //! background (moments, histograms, pooled features) reach every block through the embedding.
 
-use super::{Harmonizer, ProxyGrid, Run};
+use super::{Harmonizer, Precision, ProxyGrid, Run};
 use crate::diffusion::{self, Method, Prediction, Schedule, Spacing};
 use crate::nets::weights::channels_last;
 use crate::nets::{Conv2d, Init, Linear, Path, ResnetBlock, SelfAttention, embeddings};
@@ -243,6 +243,10 @@ fn upsample(x: &Tensor) -> Result<Tensor> {
 }
 
 impl Harmonizer for Compact {
+    fn precision(&self) -> Precision {
+        Precision::F32
+    }
+
     fn grid(&self) -> ProxyGrid {
         ProxyGrid { long_side: self.config.proxy_size, multiple: MULTIPLE, cell: 1, crop: false }
     }

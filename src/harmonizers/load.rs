@@ -19,8 +19,14 @@ pub const BUILT_IN: [(&str, &str, &[u8]); 1] = [(
 const CONFIG: &str = "config.json";
 pub const WEIGHTS: &str = "model.safetensors";
 
-/// Loads a built-in model or a model folder. Every tensor's name, shape, kind and values are checked.
-pub fn load(model: &str, device: Device, precision: Precision) -> Result<Arc<dyn Harmonizer>> {
+/// Loads a built-in model or a model folder. Every tensor's name, shape, kind and values are checked. Ends with an error soon
+/// after `is_given_up`.
+pub fn load(
+    model: &str,
+    device: Device,
+    precision: Precision,
+    is_given_up: &dyn Fn() -> bool,
+) -> Result<Arc<dyn Harmonizer>> {
     if let Some((_, config, weights)) = BUILT_IN.iter().find(|(name, ..)| *name == model) {
         let load = || compact(config, Weights::from_safetensors(weights, device, Kind::Float)?, device, precision);
         return load().with_context(|| format!("built-in model {model}"));
@@ -29,7 +35,7 @@ pub fn load(model: &str, device: Device, precision: Precision) -> Result<Arc<dyn
     let load = || -> Result<Arc<dyn Harmonizer>> {
         if diffharmony::Folder::is_one(folder) {
             let parts = diffharmony::Parts::ForVideo;
-            return Ok(Arc::new(DiffHarmony::load(folder, device, precision, parts)?));
+            return Ok(Arc::new(DiffHarmony::load(folder, device, precision, parts, is_given_up)?));
         }
         let config = files::read_text(&folder.join(CONFIG))?;
         let weights = files::weights(folder, &[WEIGHTS])?;

@@ -19,7 +19,7 @@ fn folder(change: impl FnOnce(&mut BTreeMap<String, Tensor>)) -> tempfile::TempD
 }
 
 fn error(folder: &Path) -> String {
-    match load(folder.to_str().unwrap(), Device::Cpu, Precision::Auto) {
+    match load(folder.to_str().unwrap(), Device::Cpu, Precision::Auto, &|| false) {
         Ok(_) => panic!("loaded"),
         Err(e) => format!("{e:#}"),
     }
@@ -28,9 +28,9 @@ fn error(folder: &Path) -> String {
 #[test]
 fn a_folder_loads_and_every_built_in_model_too() {
     let folder = folder(|_| ());
-    load(folder.path().to_str().unwrap(), Device::Cpu, Precision::Auto).unwrap();
+    load(folder.path().to_str().unwrap(), Device::Cpu, Precision::Auto, &|| false).unwrap();
     for (name, ..) in BUILT_IN {
-        load(name, Device::Cpu, Precision::Auto).unwrap();
+        load(name, Device::Cpu, Precision::Auto, &|| false).unwrap();
     }
 }
 

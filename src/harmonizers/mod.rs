@@ -16,7 +16,7 @@ use crate::diffusion::{Method, Noise};
 use anyhow::{Result, bail, ensure};
 use std::fmt::{self, Display};
 use std::str::FromStr;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// The sizes of proxy that a model takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,9 @@ impl ProxyGrid {
 /// A model that answers a composited proxy with the proxy as it should look.
 pub trait Harmonizer: Send + Sync {
     fn grid(&self) -> ProxyGrid;
+
+    /// The kind of its weights, never `Auto`.
+    fn precision(&self) -> Precision;
 
     /// `composite` is B x 3 x h x w, sRGB in 0..1; `mask` B x 1 x h x w in 0..1; h and w fit `grid`. Returns the harmonized
     /// proxy like `composite`, blended where the mask is partial. No randomness but the run's noise.
@@ -83,7 +86,7 @@ pub struct Sampling {
     pub steps: u32,
 }
 
-/// The kind that weights are kept and features computed in.
+/// The kind that weights are kept in, and features computed in where the device is fast at that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// The fastest that the device has and the model is known to bear.
@@ -96,6 +99,15 @@ pub enum Precision {
 
 impl Precision {
     pub const ALL: [Self; 4] = [Self::Auto, Self::F32, Self::Bf16, Self::F16];
+
+    /// That of weights of `kind`.
+    pub fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::BFloat16 => Self::Bf16,
+            Kind::Half => Self::F16,
+            _ => Self::F32,
+        }
+    }
 
     pub fn name(self) -> &'static str {
         match self {

@@ -1,5 +1,6 @@
 //! Attention (Vaswani et al. 2017): over the positions of a feature map, and from them to a text.
 
+use super::flash;
 use super::{GroupNorm, Init, Linear, Norm, Param, Path};
 use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
@@ -12,6 +13,9 @@ fn split_heads(x: &Tensor, heads: i64) -> Result<Tensor> {
 
 /// softmax(q k^T / sqrt(D)) v for B x heads x N x D, as B x N x C. `causal`: a position attends to none after it.
 fn dot_product(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> Result<Tensor> {
+    if !causal && flash::suits(q, k) {
+        return flash::attend(q, k, v);
+    }
     let mixed = Tensor::f_scaled_dot_product_attention(q, k, v, None::<&Tensor>, 0.0, causal, None, false)?;
     let (b, heads, n, d) = mixed.size4()?;
     Ok(mixed.f_permute([0, 2, 1, 3])?.f_reshape([b, n, heads * d])?)
@@ -53,7 +57,7 @@ impl SelfAttention {
         let qkv: Vec<_> =
             qkv.f_chunk(3, -1)?.iter().map(|part| split_heads(part, self.heads)).collect::<Result<_>>()?;
         let mixed = dot_product(&qkv[0], &qkv[1], &qkv[2], false)?;
-        Ok(feature_map(&self.out.forward(&mixed)?, x)?.f_add(x)?)
+        Ok(feature_map(&self.out.forward(&mixed)?, x)?.f_add_(x)?)
     }
 }
 
@@ -146,6 +150,6 @@ impl AttentionBlock {
     /// B x C x h x w in and out; the input is added to the result.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let mixed = self.attention.forward_self(&tokens(&self.norm.forward(x)?)?, false)?;
-        Ok(feature_map(&mixed, x)?.f_add(x)?)
+        Ok(feature_map(&mixed, x)?.f_add_(x)?)
     }
 }

@@ -1,7 +1,7 @@
 //! The blocks U-Nets and autoencoders are stacked from: down, middle, up, named as diffusers names them.
 
 use super::transformer::{Transformer2D, TransformerConfig};
-use super::{AttentionBlock, Conv2d, Init, KeysValues, Norm, Path, ResnetBlock};
+use super::{AttentionBlock, Conv2d, Init, KeysValues, Norm, Param, Path, ResnetBlock};
 use anyhow::Result;
 use std::slice;
 use tch::Tensor;
@@ -19,10 +19,24 @@ pub struct BlockConfig {
 /// What a U-Net's blocks see besides features.
 #[derive(Debug, Default)]
 pub struct Conditioning<'a> {
-    /// B x E, after its activation.
-    pub emb: Option<&'a Tensor>,
+    /// What the time embedding adds in each residual block to come; nothing in a network without one.
+    pub shifts: slice::Iter<'a, Param>,
     /// The text's keys and values for the transformers to come.
     pub text: slice::Iter<'a, KeysValues>,
+}
+
+impl Conditioning<'_> {
+    fn shift(&mut self) -> Option<&Tensor> {
+        self.shifts.next().map(|shift| &**shift)
+    }
+}
+
+/// Appends what `emb` adds in each of `resnets`, in the order `forward` takes it.
+fn push_shifts(resnets: &[ResnetBlock], emb: &Tensor, all: &mut Vec<Param>) -> Result<()> {
+    for resnet in resnets {
+        all.extend(resnet.shift(emb)?.map(Param::new));
+    }
+    Ok(())
 }
 
 /// Halves both sides.
@@ -86,6 +100,10 @@ impl DownBlock {
         })
     }
 
+    pub fn shifts(&self, emb: &Tensor, all: &mut Vec<Param>) -> Result<()> {
+        push_shifts(&self.resnets, emb, all)
+    }
+
     pub fn keys_values(&self, text: &Tensor, all: &mut Vec<KeysValues>) -> Result<()> {
         self.attentions.iter().try_for_each(|attention| attention.keys_values(text, all))
     }
@@ -99,7 +117,7 @@ impl DownBlock {
         };
         let mut x = x;
         for (i, resnet) in self.resnets.iter().enumerate() {
-            x = resnet.forward(&x, c.emb)?;
+            x = resnet.forward_shifted(&x, c.shift())?;
             if let Some(attention) = self.attentions.get(i) {
                 x = attention.forward(&x, &mut c.text)?;
             }
@@ -152,6 +170,10 @@ impl MidBlock {
         Ok(Self { resnets: [resnet(0)?, resnet(1)?], attention })
     }
 
+    pub fn shifts(&self, emb: &Tensor, all: &mut Vec<Param>) -> Result<()> {
+        push_shifts(&self.resnets, emb, all)
+    }
+
     pub fn keys_values(&self, text: &Tensor, all: &mut Vec<KeysValues>) -> Result<()> {
         match &self.attention {
             MidAttention::Text(attention) => attention.keys_values(text, all),
@@ -160,13 +182,13 @@ impl MidBlock {
     }
 
     pub fn forward(&self, x: &Tensor, c: &mut Conditioning) -> Result<Tensor> {
-        let x = self.resnets[0].forward(x, c.emb)?;
+        let x = self.resnets[0].forward_shifted(x, c.shift())?;
         let x = match &self.attention {
             MidAttention::None => x,
             MidAttention::Spatial(attention) => attention.forward(&x)?,
             MidAttention::Text(attention) => attention.forward(&x, &mut c.text)?,
         };
-        self.resnets[1].forward(&x, c.emb)
+        self.resnets[1].forward_shifted(&x, c.shift())
     }
 }
 
@@ -198,6 +220,10 @@ impl UpBlock {
         })
     }
 
+    pub fn shifts(&self, emb: &Tensor, all: &mut Vec<Param>) -> Result<()> {
+        push_shifts(&self.resnets, emb, all)
+    }
+
     pub fn keys_values(&self, text: &Tensor, all: &mut Vec<KeysValues>) -> Result<()> {
         self.attentions.iter().try_for_each(|attention| attention.keys_values(text, all))
     }
@@ -209,7 +235,7 @@ impl UpBlock {
             if let Some(skip) = skips.pop() {
                 x = Tensor::f_cat(&[x, skip], 1)?;
             }
-            x = resnet.forward(&x, c.emb)?;
+            x = resnet.forward_shifted(&x, c.shift())?;
             if let Some(attention) = self.attentions.get(i) {
                 x = attention.forward(&x, &mut c.text)?;
             }
@@ -222,9 +248,9 @@ impl UpBlock {
     pub fn forward_add(&self, x: Tensor, skips: &mut Vec<Tensor>) -> Result<Tensor> {
         let mut x = x;
         for resnet in &self.resnets {
-            x = resnet.forward(&x, None)?;
+            x = resnet.forward_shifted(&x, None)?;
             if let Some(skip) = skips.pop() {
-                x = x.f_add(&skip)?;
+                x = x.f_add_(&skip)?;
             }
         }
         self.grow(x, None)
@@ -234,7 +260,7 @@ impl UpBlock {
     fn grow(&self, x: Tensor, size: Option<[i64; 2]>) -> Result<Tensor> {
         let Some(conv) = &self.upsample else { return Ok(x) };
         let (_, _, h, w) = x.size4()?;
-        conv.forward(&x.f_upsample_nearest2d(size.unwrap_or([2 * h, 2 * w]), None, None)?)
+        conv.forward_resized(&x, size.unwrap_or([2 * h, 2 * w]))
     }
 }
 

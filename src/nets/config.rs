@@ -32,6 +32,11 @@ impl Config {
         &self.class
     }
 
+    /// Whether `key` is there, null or not.
+    pub fn has(&self, key: &str) -> bool {
+        self.left.contains_key(key)
+    }
+
     /// The value of `key`; none where it is absent or null.
     pub fn value(&mut self, key: &str) -> Option<Value> {
         self.left.remove(key).filter(|value| !value.is_null())

@@ -1,21 +1,26 @@
 //! Building blocks of the networks, and the networks of Stable Diffusion and DiffHarmony made of them, each from its
 //! `config.json`. Every feature map is NCHW; a block computes in the kind of its input.
 
+mod arithmetic;
 pub mod attention;
 pub mod blocks;
 pub mod clip;
 pub mod config;
 pub mod embeddings;
+mod flash;
 pub mod layers;
 pub mod resnet;
 pub mod taesd;
+mod tiles;
 pub mod transformer;
 pub mod unet;
 pub mod unet_2d;
 pub mod unet_2d_condition;
 pub mod vae;
 pub mod weights;
+mod winograd;
 
+pub use arithmetic::arithmetic;
 pub use attention::{Attention, AttentionBlock, KeysValues, SelfAttention};
 pub use config::Config;
 pub use layers::{Conv2d, GroupNorm, LayerNorm, Linear};

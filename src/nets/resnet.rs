@@ -1,7 +1,8 @@
 //! The residual block of diffusion U-Nets (Dhariwal & Nichol 2021) and of their autoencoders.
 
+use super::layers::{Extras, silu};
 use super::{Conv2d, GroupNorm, Init, Linear, Path};
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use tch::Tensor;
 
 /// What a network's group normalizations share.
@@ -61,24 +62,66 @@ impl ResnetBlock {
         })
     }
 
-    /// `x` is B x C x h x w, `emb` B x E after its activation; only a block without an embedding does without.
-    pub fn forward<'a>(&self, x: &Tensor, emb: impl Into<Option<&'a Tensor>>) -> Result<Tensor> {
-        let h = self.conv1.forward(&self.norm1.forward(x)?.f_silu()?)?;
-        let emb = emb.into().context("the block needs an embedding");
-        let project =
-            |projection: &Linear| -> Result<Tensor> { Ok(projection.forward(emb?)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?) };
-        let h = match &self.modulation {
-            Modulation::None => self.norm2.forward(&h)?,
-            Modulation::Shift(projection) => self.norm2.forward(&h.f_add(&project(projection)?)?)?,
-            Modulation::ScaleShift(projection) => {
-                let emb = project(projection)?.f_chunk(2, 1)?;
-                self.norm2.forward(&h)?.f_mul(&emb[0].f_add_scalar(1.0)?)?.f_add(&emb[1])?
-            }
+    /// What `emb` (B x E, after its activation) adds after the first convolution, B x C, in a block where that is all it does.
+    pub fn shift(&self, emb: &Tensor) -> Result<Option<Tensor>> {
+        match &self.modulation {
+            Modulation::Shift(projection) => Ok(Some(projection.forward(emb)?)),
+            Modulation::None | Modulation::ScaleShift(_) => Ok(None),
+        }
+    }
+
+    /// `x` is B x C x h x w, `emb` B x E after its activation.
+    pub fn forward(&self, x: &Tensor, emb: &Tensor) -> Result<Tensor> {
+        let Modulation::ScaleShift(projection) = &self.modulation else {
+            return self.forward_shifted(x, self.shift(emb)?.as_ref());
         };
-        let h = self.conv2.forward(&h.f_silu()?)?;
-        Ok(match &self.shortcut {
-            None => h.f_add(x)?,
-            Some(shortcut) => h.f_add(&shortcut.forward(x)?)?,
-        })
+        let h = self.norm2.forward(&self.conv1.forward_activated(&self.norm1, x, Extras::default())?)?;
+        let emb = projection.forward(emb)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?.f_chunk(2, 1)?;
+        let h = silu(h.f_mul(&emb[0].f_add_scalar(1.0)?)?.f_add(&emb[1])?)?;
+        self.conv2.forward_with(&h, Extras { shift: None, residual: Some(&self.shortcut(x)?) })
+    }
+
+    /// As `forward`, with what `shift` gave for the embedding.
+    pub fn forward_shifted(&self, x: &Tensor, shift: Option<&Tensor>) -> Result<Tensor> {
+        let fits = match &self.modulation {
+            Modulation::None => shift.is_none(),
+            Modulation::Shift(_) => shift.is_some(),
+            Modulation::ScaleShift(_) => false,
+        };
+        ensure!(fits, "the embedding is another network's");
+        let h = self.conv1.forward_activated(&self.norm1, x, Extras { shift, residual: None })?;
+        self.conv2.forward_activated(&self.norm2, &h, Extras { shift: None, residual: Some(&self.shortcut(x)?) })
+    }
+
+    fn shortcut(&self, x: &Tensor) -> Result<Tensor> {
+        self.shortcut.as_ref().map_or_else(|| Ok(x.shallow_clone()), |shortcut| shortcut.forward(x))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nets::Weights;
+    use std::collections::BTreeMap;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn weights_in_training_and_at_rest_compute_the_same() {
+        let _guard = tch::no_grad_guard();
+        let norm = Norm { groups: 8, eps: 1e-5 };
+        let block = |weights: &Weights| ResnetBlock::resizing(&weights.root(), [256, 320], Some(32), norm).unwrap();
+        let new = Weights::new(Device::Cpu);
+        let training = block(&new);
+        let tensors: BTreeMap<_, _> = new.finish().unwrap().into_iter().map(|(name, t)| (name, t.detach())).collect();
+        let resting = block(&Weights::given(tensors, Device::Cpu));
+        for (b, size) in [(1, [40, 33]), (2, [12, 17])] {
+            let x = Tensor::randn([b, 256, size[0], size[1]], (Kind::Float, Device::Cpu)) * 3 + 1;
+            for rows in [1, b] {
+                let emb = Tensor::randn([rows, 32], (Kind::Float, Device::Cpu));
+                let (found, expected) = (resting.forward(&x, &emb).unwrap(), training.forward(&x, &emb).unwrap());
+                let error = ((found - &expected).norm() / expected.norm()).double_value(&[]);
+                assert!(error > 0.0 && error < 3e-6, "{b} x {size:?} with {rows} embeddings: off by {error}");
+            }
+        }
     }
 }

@@ -6,6 +6,9 @@ use anyhow::{Context as _, Result};
 use std::slice;
 use tch::Tensor;
 
+/// Tokens that go through the feed-forward layer at a time: it is eight times as wide as they are.
+const TOKENS: i64 = 1024;
+
 /// The hyper-parameters of one feature map's transformer.
 #[derive(Clone, Copy, Debug)]
 pub struct TransformerConfig {
@@ -28,7 +31,8 @@ struct TransformerBlock {
     norm2: LayerNorm,
     attn2: Attention,
     norm3: LayerNorm,
-    feed_forward_in: Linear,
+    /// Values and gates.
+    feed_forward_in: [Linear; 2],
     feed_forward_out: Linear,
 }
 
@@ -45,17 +49,27 @@ impl TransformerBlock {
             norm2: norm("norm2")?,
             attn2: attention("attn2", config.cross_attention_dim)?,
             norm3: norm("norm3")?,
-            feed_forward_in: linear("ff.net.0.proj", [channels, 8 * channels])?,
+            feed_forward_in: linear("ff.net.0.proj", [channels, 8 * channels])?.halves()?,
             feed_forward_out: linear("ff.net.2", [4 * channels, channels])?,
         })
     }
 
     fn forward(&self, x: &Tensor, text: &KeysValues) -> Result<Tensor> {
-        let x = self.attn1.forward_self(&self.norm1.forward(x)?, false)?.f_add(x)?;
-        let x = self.attn2.forward(&self.norm2.forward(&x)?, text, false)?.f_add(&x)?;
-        let halves = self.feed_forward_in.forward(&self.norm3.forward(&x)?)?.f_chunk(2, -1)?;
-        let h = halves[0].f_mul(&halves[1].f_gelu("none")?)?;
-        Ok(self.feed_forward_out.forward(&h)?.f_add(&x)?)
+        let x = self.attn1.forward_self(&self.norm1.forward(x)?, false)?.f_add_(x)?;
+        let x = self.attn2.forward(&self.norm2.forward(&x)?, text, false)?.f_add_(&x)?;
+        let parts = x.f_split(TOKENS, 1)?;
+        let parts: Vec<_> = parts.iter().map(|x| self.feed_forward(x)).collect::<Result<_>>()?;
+        match parts.as_slice() {
+            [all] => Ok(all.shallow_clone()),
+            parts => Ok(Tensor::f_cat(parts, 1)?),
+        }
+    }
+
+    fn feed_forward(&self, x: &Tensor) -> Result<Tensor> {
+        let h = self.norm3.forward(x)?;
+        let [values, gates] = &self.feed_forward_in;
+        let h = values.forward(&h)?.f_mul_(&gates.forward(&h)?.f_gelu("none")?)?;
+        Ok(self.feed_forward_out.forward(&h)?.f_add_(x)?)
     }
 }
 
@@ -96,6 +110,6 @@ impl Transformer2D {
         for block in &self.blocks {
             h = block.forward(&h, text.next().context("the text's keys and values are another network's")?)?;
         }
-        Ok(feature_map(&self.proj_out.forward(&h)?, x)?.f_add(x)?)
+        Ok(feature_map(&self.proj_out.forward(&h)?, x)?.f_add_(x)?)
     }
 }

@@ -2,9 +2,10 @@
 //! features kept as skips.
 
 use super::blocks::{BlockConfig, Conditioning, DownBlock, Ending, MidBlock, MidConfig, UpBlock};
+use super::layers::Extras;
 use super::transformer::TransformerConfig;
 use super::weights::channels_last;
-use super::{Conv2d, GroupNorm, Init, KeysValues, Path};
+use super::{Conv2d, GroupNorm, Init, KeysValues, Param, Path};
 use anyhow::{Result, ensure};
 use tch::Tensor;
 
@@ -80,6 +81,15 @@ impl UNet {
         Ok(all)
     }
 
+    /// What the time embedding `emb` (B x E, after its activation) adds in every residual block, in the order of `forward`.
+    pub fn shifts(&self, emb: &Tensor) -> Result<Vec<Param>> {
+        let mut all = Vec::new();
+        self.down.iter().try_for_each(|block| block.shifts(emb, &mut all))?;
+        self.mid.shifts(emb, &mut all)?;
+        self.up.iter().try_for_each(|block| block.shifts(emb, &mut all))?;
+        Ok(all)
+    }
+
     /// B x in_channels x h x w to B x out_channels x h x w.
     pub fn forward(&self, x: &Tensor, mut c: Conditioning) -> Result<Tensor> {
         let mut x = self.conv_in.forward(&channels_last(x)?)?;
@@ -91,6 +101,6 @@ impl UNet {
         for block in &self.up {
             x = block.forward_concat(x, &mut c, &mut skips)?;
         }
-        self.conv_out.forward(&self.norm_out.forward(&x)?.f_silu()?)
+        self.conv_out.forward_activated(&self.norm_out, &x, Extras::default())
     }
 }

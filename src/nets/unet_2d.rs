@@ -44,7 +44,10 @@ impl UNet2DConfig {
             out_channels: c.count("out_channels", 3)?,
             layers_per_block: c.layers("layers_per_block", 2)?,
             add_attention: c.flag("add_attention", true)?,
-            attention_head_dim: c.count_per_block("attention_head_dim", 1)?.map(|dim| dim[0]),
+            attention_head_dim: match c.has("attention_head_dim") {
+                true => c.count_per_block("attention_head_dim", 1)?.map(|dim| dim[0]),
+                false => Some(8),
+            },
             input_residual: c.flag("input_residual", false)?,
             asymmetric_padding,
             norm_num_groups: c.count("norm_num_groups", 32)?,

@@ -5,7 +5,7 @@ use super::config::shown;
 use super::embeddings::{self, TimestepEmbedding};
 use super::transformer::TransformerConfig;
 use super::unet::{UNet, UNetConfig};
-use super::{Config, KeysValues, Norm, Path};
+use super::{Config, KeysValues, Norm, Param, Path};
 use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};
 
@@ -131,6 +131,10 @@ fn refuse_variants(c: &mut Config) -> Result<()> {
 #[derive(Debug)]
 pub struct TextContext(Vec<KeysValues>);
 
+/// Timesteps as this network's residual blocks see them, computed once for all frames.
+#[derive(Debug)]
+pub struct TimeContext(Vec<Param>);
+
 #[derive(Debug)]
 pub struct UNet2DConditionModel {
     pub config: UNet2DConditionConfig,
@@ -173,15 +177,16 @@ impl UNet2DConditionModel {
         Ok(TextContext(self.unet.keys_values(text)?))
     }
 
-    /// The embedding of timesteps, which may be fractional: B x time_embedding_dim, after its activation, in `kind`.
-    pub fn time_embedding(&self, timesteps: &[f64], kind: Kind, device: Device) -> Result<Tensor> {
+    /// The embedding of timesteps, which may be fractional, one for each member of a batch or one for all; in `kind`.
+    pub fn time_embedding(&self, timesteps: &[f64], kind: Kind, device: Device) -> Result<TimeContext> {
         let sinusoids = embeddings::timestep(timesteps, self.config.block_out_channels[0], device)?;
-        Ok(self.time_embedding.forward(&sinusoids.f_to_kind(kind)?)?.f_silu()?)
+        let emb = self.time_embedding.forward(&sinusoids.f_to_kind(kind)?)?.f_silu()?;
+        Ok(TimeContext(self.unet.shifts(&emb)?))
     }
 
-    /// `x` is B x in_channels x h x w, `emb` one row for each member of the batch or one for all, from `time_embedding`.
+    /// `x` is B x in_channels x h x w, `time` from `time_embedding`, `text` from `text_context`.
     /// Returns the predicted noise, or whatever the network was trained to predict, B x out_channels x h x w.
-    pub fn forward(&self, x: &Tensor, emb: &Tensor, text: &TextContext) -> Result<Tensor> {
-        self.unet.forward(x, Conditioning { emb: Some(emb), text: text.0.iter() })
+    pub fn forward(&self, x: &Tensor, time: &TimeContext, text: &TextContext) -> Result<Tensor> {
+        self.unet.forward(x, Conditioning { shifts: time.0.iter(), text: text.0.iter() })
     }
 }

@@ -4,6 +4,8 @@
 //! Latents are the network's own: whoever samples them multiplies and divides by `scaling_factor`.
 
 use super::blocks::{BlockConfig, Conditioning, DownBlock, Ending, MidBlock, MidConfig, UpBlock};
+use super::layers::Extras;
+use super::tiles::Tiling;
 use super::weights::channels_last;
 use super::{Config, Conv2d, GroupNorm, Init, Norm, Path};
 use anyhow::{Context, Result, ensure};
@@ -115,7 +117,7 @@ impl Encoder {
     }
 
     fn head(&self, x: &Tensor) -> Result<Tensor> {
-        self.conv_out.forward(&self.norm_out.forward(x)?.f_silu()?)
+        self.conv_out.forward_activated(&self.norm_out, x, Extras::default())
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
@@ -150,17 +152,34 @@ impl Decoder {
         })
     }
 
-    /// `mid` is added in the middle, `skips` from the last one after each layer.
-    fn forward(&self, z: &Tensor, mid: Option<&Tensor>, mut skips: Vec<Tensor>) -> Result<Tensor> {
+    /// `mid` is added in the middle, `skips` from the last one after each layer. In tiles where a side is longer than `tiling` says:
+    /// what precedes them, with its attention over all positions, sees the whole.
+    fn forward(&self, z: &Tensor, mid: Option<&Tensor>, skips: Vec<Tensor>, tiling: Tiling) -> Result<Tensor> {
         let z = self.conv_in.forward(&channels_last(z)?)?;
         let mut x = self.mid.forward(&z, &mut Conditioning::default())?;
         if let Some(mid) = mid {
             x = x.f_add(mid)?;
         }
+        let (_, _, h, w) = x.size4()?;
+        if h.max(w) <= tiling.tile {
+            return self.grow(x, skips);
+        }
+        tiling.paint([h, w], 1 << (self.up.len() - 1), |[rows, columns]| {
+            let crop = |x: &Tensor| -> Result<Tensor> {
+                let scale = x.size()[2] / h;
+                let x = x.f_narrow(2, scale * rows.start, scale * rows.len)?;
+                Ok(x.f_narrow(3, scale * columns.start, scale * columns.len)?)
+            };
+            self.grow(channels_last(&crop(&x)?)?, skips.iter().map(crop).collect::<Result<_>>()?)
+        })
+    }
+
+    fn grow(&self, x: Tensor, mut skips: Vec<Tensor>) -> Result<Tensor> {
+        let mut x = x;
         for block in &self.up {
             x = block.forward_add(x, &mut skips)?;
         }
-        self.conv_out.forward(&self.norm_out.forward(&x)?.f_silu()?)
+        self.conv_out.forward_activated(&self.norm_out, &x, Extras::default())
     }
 }
 
@@ -236,7 +255,11 @@ pub struct Vae {
     quant_conv: Conv2d,
     post_quant_conv: Conv2d,
     conditional: Option<ConditionalEncoder>,
+    tiling: Tiling,
 }
+
+/// Latents of more than 128 a side, those of pictures of more than 1024, are decoded in tiles.
+const TILING: Tiling = Tiling { tile: 128, overlap: 24 };
 
 impl Vae {
     pub fn new(p: &Path, config: VaeConfig) -> Result<Self> {
@@ -248,8 +271,16 @@ impl Vae {
             quant_conv: conv1(p, "quant_conv", [2 * latent; 2], Init::FanIn(1.0))?,
             post_quant_conv: conv1(p, "post_quant_conv", [latent; 2], Init::FanIn(1.0))?,
             conditional: config.additional_in_channels.map(conditional).transpose()?,
+            tiling: TILING,
             config,
         })
+    }
+
+    /// The same, decoding in tiles of at most `tile` latents a side, which share `overlap`. Normalization sees one tile at a time:
+    /// the result is near that of the whole, not equal to it.
+    pub fn tiled(self, tile: i64, overlap: i64) -> Result<Self> {
+        ensure!(0 < overlap && 3 * overlap <= tile, "tiles of {tile} can't share {overlap}");
+        Ok(Self { tiling: Tiling { tile, overlap }, ..self })
     }
 
     /// Whether it is a Harmony-VAE.
@@ -264,7 +295,7 @@ impl Vae {
 
     /// Latents to B x out_channels x H x W in about -1..1.
     pub fn decode(&self, z: &Tensor) -> Result<Tensor> {
-        self.decoder.forward(&self.post_quant_conv.forward(z)?, None, Vec::new())
+        self.decoder.forward(&self.post_quant_conv.forward(z)?, None, Vec::new(), self.tiling)
     }
 
     /// `composite` in -1..1 and `mask` in 0..1, at the size of the picture to decode.
@@ -288,6 +319,6 @@ impl Vae {
         let bridge = c.latent_skip_conv.forward(&self.post_quant_conv.forward(z_condition)?)?;
         let z = self.post_quant_conv.forward(z)?.f_add(&bridge)?;
         let skips = condition.skips.iter().map(Tensor::shallow_clone).collect();
-        self.decoder.forward(&z, Some(&condition.mid), skips)
+        self.decoder.forward(&z, Some(&condition.mid), skips, self.tiling)
     }
 }

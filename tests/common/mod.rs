@@ -7,6 +7,7 @@ use gst_check::Harness;
 use gstharmonize::elements::harmonize::{Harmonize, Infer, Job};
 use gstharmonize::engine::Request;
 use gstharmonize::frame::{Mask, Proxy, Region, View};
+use gstharmonize::harmonizers::Precision;
 use gstharmonize::harmonizers::compact::{Compact, Config};
 use gstharmonize::nets::Weights;
 use gstharmonize::transfer::Transfer;
@@ -71,6 +72,10 @@ impl Infer for Fake {
         "fake:0"
     }
 
+    fn precision(&self) -> Precision {
+        Precision::F32
+    }
+
     fn submit(&self, proxy: Proxy, _request: Request) -> Arc<dyn Job> {
         self.submitted.fetch_add(1, Ordering::SeqCst);
         assert!(proxy.mask.iter().any(|&m| m > 0.0), "an empty mask needs no inference");
@@ -104,14 +109,14 @@ pub fn element(fake: &Arc<Fake>) -> Harmonize {
     init();
     let element = gst::ElementFactory::make("harmonize").build().unwrap().downcast::<Harmonize>().unwrap();
     let fake = fake.clone();
-    element.set_loader(Arc::new(move |_| Ok(fake.clone() as Arc<dyn Infer>)));
+    element.set_loader(Arc::new(move |_, _| Ok(fake.clone() as Arc<dyn Infer>)));
     element
 }
 
 /// An element whose model takes `delay` to load, and then can't be.
 pub fn element_that_cannot_load(delay: Duration) -> Harmonize {
     let element = element(&Arc::default());
-    element.set_loader(Arc::new(move |_| {
+    element.set_loader(Arc::new(move |_, _| {
         thread::sleep(delay);
         bail!("the disk is on fire")
     }));

@@ -21,7 +21,7 @@ pub struct ModelArgs {
     #[arg(long, default_value = "auto")]
     pub device: String,
 
-    /// auto, f32, bf16 or f16: the kind that weights are kept and features computed in
+    /// auto, f32, bf16 or f16: the kind that weights are kept in, and features computed in where the device is fast at that
     #[arg(long, value_name = "KIND", default_value_t = Precision::Auto)]
     pub precision: Precision,
 
@@ -82,7 +82,7 @@ impl ModelArgs {
 
     /// Loads the model on `workers` threads.
     pub fn load(&self, workers: usize) -> Result<Engine> {
-        self.loading(|spec| Engine::load(spec, workers))
+        self.loading(|spec| Engine::load(spec, workers, &|| false))
     }
 
     /// What `load` makes of the model asked for, with a spinner on a terminal meanwhile.

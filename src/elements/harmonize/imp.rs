@@ -64,7 +64,7 @@ pub struct Harmonize {
         blurb = "Where the model runs: auto (CUDA if there is any, else the CPU), cpu, cuda or cuda:N. A device that is not there is an error",
         type = String, get, set, member = device, default = Some("auto"), mutable_ready)]
     #[property(name = "precision", nick = "Precision",
-        blurb = "The kind that the model's weights are kept and its features computed in. One that the model is not known to bear is an error",
+        blurb = "The kind that the model's weights are kept in, and its features computed in where the device is fast at that. One that the model is not known to bear is an error",
         type = Precision, get, set, member = precision, builder(Precision::default()).mutable_ready())]
     #[property(name = "sampler", nick = "Sampler",
         blurb = "How the model gets from noise to a picture; ddim and euler add no noise on the way",
@@ -126,8 +126,9 @@ impl Harmonize {
 
     fn stats(&self) -> gst::Structure {
         let settings = lock(&self.settings).clone();
-        let device = self.inference.device().unwrap_or(settings.device);
-        lock(&self.stats).to_structure(&device, &settings.model)
+        let spec = settings.spec();
+        let (device, precision) = self.inference.device().unwrap_or((spec.device, spec.precision));
+        lock(&self.stats).to_structure(&device, precision.name(), &spec.model)
     }
 
     fn mask_pad(&self) -> Option<gst_base::AggregatorPad> {

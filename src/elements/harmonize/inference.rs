@@ -6,6 +6,7 @@
 use super::ModelState;
 use crate::engine::{Engine, Pending, Request};
 use crate::frame::{Mask, Proxy, View};
+use crate::harmonizers::Precision;
 use crate::transfer::Transfer;
 use anyhow::Result;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,7 @@ pub trait Infer: Send + Sync {
     /// What the model is to see of a frame with `mask`; `long_side` of the proxy 0 takes the model's own.
     fn view(&self, mask: &Mask, long_side: u32) -> View;
     fn device(&self) -> &str;
+    fn precision(&self) -> Precision;
     /// Queues an inference; returns at once.
     fn submit(&self, proxy: Proxy, request: Request) -> Arc<dyn Job>;
 }
@@ -34,6 +36,10 @@ impl Infer for Engine {
 
     fn device(&self) -> &str {
         self.device()
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision()
     }
 
     fn submit(&self, proxy: Proxy, request: Request) -> Arc<dyn Job> {
@@ -97,10 +103,10 @@ impl Inference {
         }
     }
 
-    /// The device of the loaded model.
-    pub fn device(&self) -> Option<String> {
+    /// The device of the loaded model, and the kind of its weights.
+    pub fn device(&self) -> Option<(String, Precision)> {
         match &self.lock().model {
-            Model::Ready(engine) => Some(engine.device().to_owned()),
+            Model::Ready(engine) => Some((engine.device().to_owned(), engine.precision())),
             _ => None,
         }
     }
@@ -204,6 +210,10 @@ mod tests {
 
         fn device(&self) -> &str {
             "cpu"
+        }
+
+        fn precision(&self) -> Precision {
+            Precision::F32
         }
 
         fn submit(&self, _proxy: Proxy, _request: Request) -> Arc<dyn Job> {

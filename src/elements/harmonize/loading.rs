@@ -13,12 +13,12 @@ use std::time::Duration;
 /// What an application is given to get from its state change to its main loop.
 const UNTIL_MAIN_LOOP: Duration = Duration::from_millis(100);
 
-/// Loads a model.
-pub type Loader = dyn Fn(&ModelSpec) -> Result<Arc<dyn Infer>> + Send + Sync;
+/// Loads a model, and ends with an error soon after the second argument says that it is given up.
+pub type Loader = dyn Fn(&ModelSpec, &dyn Fn() -> bool) -> Result<Arc<dyn Infer>> + Send + Sync;
 
 /// The loader of every element that no test has touched.
-pub fn load_engine(spec: &ModelSpec) -> Result<Arc<dyn Infer>> {
-    Ok(Arc::new(Engine::load(spec, 1)?))
+pub fn load_engine(spec: &ModelSpec, is_given_up: &dyn Fn() -> bool) -> Result<Arc<dyn Infer>> {
+    Ok(Arc::new(Engine::load(spec, 1, is_given_up)?))
 }
 
 /// Starts loading on a thread that nothing ever waits for. How it ends is told by messages, and to those who wait in
@@ -35,7 +35,7 @@ pub fn start(
     post_progress(element, gst::ProgressType::Start, &format!("Loading {what}"));
     let (element, loads) = (element.downgrade(), inference.clone());
     let run = move || {
-        let loaded = catch_unwind(AssertUnwindSafe(|| loader(&spec)));
+        let loaded = catch_unwind(AssertUnwindSafe(|| loader(&spec, &|| !loads.is_current(load))));
         let loaded = loaded.unwrap_or_else(|_| Err(anyhow!("its loading panicked")));
         let loaded = loaded.with_context(|| format!("Can't load {what}"));
         if let Some(element) = element.upgrade() {
@@ -55,7 +55,7 @@ fn finish(element: &Harmonize, inference: &Inference, load: u64, loaded: Result<
     }
     match loaded {
         Ok(engine) => {
-            let text = format!("Model ready on device {}", engine.device());
+            let text = format!("Model ready on device {} in {}", engine.device(), engine.precision());
             if inference.finish_load(load, Some(engine)) {
                 post_progress(element, gst::ProgressType::Complete, &text);
             }

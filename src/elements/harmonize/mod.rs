@@ -128,7 +128,7 @@ pub enum MaskRange {
     Limited,
 }
 
-/// The kind that weights are kept and features computed in.
+/// The kind that weights are kept in, and features computed in where the device is fast at that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstHarmonizePrecision")]
 pub enum Precision {

@@ -31,7 +31,7 @@ impl Stats {
         self.times.push_back(time);
     }
 
-    pub fn to_structure(&self, device: &str, model: &str) -> gst::Structure {
+    pub fn to_structure(&self, device: &str, precision: &str, model: &str) -> gst::Structure {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         let mut sorted: Vec<_> = self.times.iter().copied().map(ms).collect();
         sorted.sort_by(f64::total_cmp);
@@ -48,6 +48,7 @@ impl Stats {
             .field("mean-ms", sorted.iter().fold(0.0, |sum, ms| sum + ms) / sorted.len().max(1) as f64)
             .field("p95-ms", p95)
             .field("device", device)
+            .field("precision", precision)
             .field("model", model)
             .build()
     }
@@ -61,7 +62,7 @@ mod tests {
     fn times_are_of_the_window_only() {
         gst::init().unwrap();
         let mut stats = Stats::default();
-        let get = |stats: &Stats, field| stats.to_structure("cpu", "compact").get::<f64>(field).unwrap();
+        let get = |stats: &Stats, field| stats.to_structure("cpu", "f32", "compact").get::<f64>(field).unwrap();
         assert_eq!((get(&stats, "last-ms"), get(&stats, "mean-ms"), get(&stats, "p95-ms")), (0.0, 0.0, 0.0));
         assert!(get(&stats, "mean-ms").is_sign_positive());
         for _ in 0..WINDOW {

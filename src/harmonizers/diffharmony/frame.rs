@@ -1,6 +1,6 @@
 //! A proxy's way through DiffHarmony: padded to the network's multiple with its aspect kept, one deterministic pass, cropped.
 
-use super::super::{Harmonizer, ProxyGrid, Run};
+use super::super::{Harmonizer, Precision, ProxyGrid, Run};
 use super::{Condition, Config, Decoder, DiffHarmony};
 use crate::diffusion::Noise;
 use anyhow::Result;
@@ -11,7 +11,7 @@ use tch::{Kind, Tensor};
 /// 32.7 dB in the foreground, where single pixels keep 30.1 to 27.7.
 const CELL: u32 = 4;
 
-/// The refinement network was trained at this long side, and at no other (research on its release: 256 x 256 alone).
+/// Long side that the refinement network was trained at, and at no other.
 const REFINEMENT_SIZE: f64 = 256.0;
 
 impl DiffHarmony {
@@ -37,6 +37,7 @@ impl DiffHarmony {
         let mut draws = self.draws(run.noise);
         let start = draws(&condition.latents.size())?;
         let latents = self.denoise(&start, &condition, &*sampler, &mut draws, &|| run.check())?;
+        run.check()?;
         self.decode(&latents, &composite, mask, self.folder.decoder, None)
     }
 
@@ -71,6 +72,10 @@ impl DiffHarmony {
 }
 
 impl Harmonizer for DiffHarmony {
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     fn grid(&self) -> ProxyGrid {
         let Config { size: long_side, crop, .. } = self.folder.config;
         ProxyGrid { long_side, multiple: CELL, cell: CELL, crop }
@@ -82,9 +87,12 @@ impl Harmonizer for DiffHarmony {
         let padding = |length: i64| (-length).rem_euclid(multiple);
         let (right, below) = (padding(w), padding(h));
         let pad = |x: &Tensor| x.f_replication_pad2d([0, right, 0, below]);
-        let binary = mask.f_ge(0.5)?.f_to_kind(Kind::Float)?;
+        // Half of its highest value, so that a foreground that is translucent everywhere is one still.
+        let half = mask.f_amax([1i64, 2, 3].as_slice(), true)?.f_mul_scalar(0.5)?.f_clamp_min(1.0 / 256.0)?;
+        let binary = mask.f_ge_tensor(&half)?.f_to_kind(Kind::Float)?;
         let (padded, padded_mask) = (pad(composite)?, pad(&binary)?);
         let picture = self.pass(&padded, &padded_mask, run)?;
+        run.check()?;
         let picture = self.refined(picture, &padded_mask, &padded)?.f_narrow(2, 0, h)?.f_narrow(3, 0, w)?;
         Ok(composite.f_lerp_tensor(&picture, mask)?)
     }

@@ -19,11 +19,13 @@ use super::{Precision, Sampling};
 use crate::diffusion::{self, Method, Sampler, Spacing};
 use crate::nets::taesd::{Taesd, TaesdConfig};
 use crate::nets::unet_2d::{UNet2DConfig, UNet2DModel};
-use crate::nets::unet_2d_condition::{TextContext, UNet2DConditionConfig, UNet2DConditionModel};
+use crate::nets::unet_2d_condition::{TextContext, TimeContext, UNet2DConditionConfig, UNet2DConditionModel};
 use crate::nets::vae::{Vae, VaeConfig};
 use crate::nets::{self, Weights};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
 /// Which of a folder's networks to load.
@@ -38,14 +40,19 @@ pub enum Parts {
 /// Standard normal draws of a shape, one after the other.
 pub type Draws<'a> = dyn FnMut(&[i64]) -> Result<Tensor> + 'a;
 
-/// The networks of one folder, on one device in one kind.
+/// The networks of one folder, on one device.
 #[derive(Debug)]
 pub struct DiffHarmony {
     folder: Folder,
     device: Device,
+    /// Of the weights.
+    precision: Precision,
+    /// Of the features, where the device computes faster in another than the weights'.
     kind: Kind,
     unet: UNet2DConditionModel,
     text: TextContext,
+    /// By their bits.
+    times: Mutex<HashMap<u64, Arc<TimeContext>>>,
     vae: Option<Vae>,
     condition_vae: Option<Vae>,
     taesd: Option<Taesd>,
@@ -62,16 +69,25 @@ pub struct Condition {
 }
 
 impl DiffHarmony {
-    /// Loads `folder`; errors name the part and the tensor that doesn't fit.
-    pub fn load(folder: &Path, device: Device, precision: Precision, parts: Parts) -> Result<Self> {
+    /// Loads `folder`; errors name the part and the tensor that doesn't fit. Between two of its networks it ends with an error if
+    /// `is_given_up`.
+    pub fn load(
+        folder: &Path,
+        device: Device,
+        precision: Precision,
+        parts: Parts,
+        is_given_up: &dyn Fn() -> bool,
+    ) -> Result<Self> {
         let folder = Folder::open(folder, parts)?;
         let kind = folder::kind(precision, device)?;
         let _no_grad = tch::no_grad_guard();
         let unet = UNet2DConditionConfig::parse(&folder.unet.config).context("unet/config.json")?;
         // The text encoder comes first: its memory is free again before the large network's is taken.
         let text = null_text::read_or_compute(&folder.base, unet.cross_attention_dim)?;
-        let load = Loader { device, kind };
+        let load = Loader { device, kind, is_given_up };
         let unet = load.network(&folder.unet, |p, _| UNet2DConditionModel::new(p, unet))?;
+        let precision = Precision::of(kind);
+        let kind = nets::arithmetic(kind, device);
         let text = unet.text_context(&text.f_to_device(device)?.f_to_kind(kind)?)?;
         let vae = |p: &nets::Path, json: &str| Vae::new(p, VaeConfig::parse(json)?);
         let model = Self {
@@ -81,9 +97,11 @@ impl DiffHarmony {
             refinement: load.optional(&folder.refinement, |p, json| UNet2DModel::new(p, UNet2DConfig::parse(json)?))?,
             folder,
             device,
+            precision,
             kind,
             unet,
             text,
+            times: Mutex::default(),
         };
         model.configs().fit()?;
         Ok(model)
@@ -124,14 +142,29 @@ impl DiffHarmony {
     }
 
     /// The network's sampler with its timesteps spread as each was meant to: Euler's from end to end, DDIM's from the noisiest
-    /// on, LCM's as distilled. What `scheduler_config.json` says was for another pipeline.
+    /// on, LCM's as distilled. What `scheduler_config.json` says of that was for another pipeline. Where it says nothing of
+    /// clipping and of the last step, latents aren't clipped and DDIM ends at timestep 0, as Stable Diffusion has it.
     fn sampler(&self, method: Method, steps: usize) -> Result<Box<dyn Sampler>> {
         let spacing = match method {
             Method::EulerAncestral | Method::Euler => Some(Spacing::Linspace),
             Method::Ddim => Some(Spacing::Trailing),
             Method::Lcm => None,
         };
-        method.sampler(&diffusion::Config { spacing, ..self.folder.scheduler.clone() }, steps)
+        let trained = self.folder.scheduler.clone();
+        let clip_sample = trained.clip_sample.or(Some(false));
+        let set_alpha_to_one = trained.set_alpha_to_one.or(Some(false));
+        method.sampler(&diffusion::Config { spacing, clip_sample, set_alpha_to_one, ..trained }, steps)
+    }
+
+    /// Timestep `t` as the network sees it, computed once.
+    fn time(&self, t: f64) -> Result<Arc<TimeContext>> {
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(time) = times.get(&t.to_bits()) {
+            return Ok(time.clone());
+        }
+        let time = Arc::new(self.unet.time_embedding(&[t], self.kind, self.device)?);
+        times.insert(t.to_bits(), time.clone());
+        Ok(time)
     }
 
     /// From noise to latents, scaled. Samplers that add noise take a draw at every step, as the original does. `check` is
@@ -149,9 +182,9 @@ impl DiffHarmony {
         let mut z = start.f_mul_scalar(sampler.init_noise_sigma())?;
         for (i, &t) in sampler.timesteps().iter().enumerate() {
             check()?;
-            let emb = self.unet.time_embedding(&[t], self.kind, self.device)?;
+            let time = self.time(t)?;
             let scaled = z.f_mul_scalar(sampler.input_scale(i))?.f_to_kind(self.kind)?;
-            let output = self.unet.forward(&Tensor::f_cat(&[&scaled, &condition], 1)?, &emb, &self.text)?;
+            let output = self.unet.forward(&Tensor::f_cat(&[&scaled, &condition], 1)?, &time, &self.text)?;
             let draw = random.then(|| draws(&z.size())).transpose()?;
             z = sampler.step(i, &output, &z, draw.as_ref())?;
         }
@@ -241,13 +274,15 @@ impl DiffHarmony {
     }
 }
 
-struct Loader {
+struct Loader<'a> {
     device: Device,
     kind: Kind,
+    is_given_up: &'a dyn Fn() -> bool,
 }
 
-impl Loader {
+impl Loader<'_> {
     fn network<N>(&self, part: &Part, new: impl FnOnce(&nets::Path, &str) -> Result<N>) -> Result<N> {
+        ensure!(!(self.is_given_up)(), "loading was given up");
         let load = || {
             let weights = Weights::open(&part.weights, self.device, self.kind)?;
             let network = new(&weights.root(), &part.config)?;

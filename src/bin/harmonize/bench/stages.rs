@@ -34,13 +34,13 @@ pub fn measure(args: &Args, wanted: impl Fn(Stage) -> bool, bar: &ProgressBar, r
         }
         if wanted(Stage::Fit) {
             bar.set_message(format!("fit {width}x{height}"));
-            let times = time(frames, || drop(fit(&small, &harmonized, 1)));
+            let times = time(frames, || drop(fit(&small, &harmonized, engine.cell())));
             rows.push(Row::new("fit", size, None, &times));
         }
         for (format, name) in FORMATS.into_iter().filter(|_| wanted(Stage::Apply)) {
             bar.set_message(format!("apply {width}x{height} {name}"));
             let mut scene = Scene::new(format, width, height);
-            let transfer = fit(&small, &harmonized, 1);
+            let transfer = fit(&small, &harmonized, engine.cell());
             let times = time(frames, || {
                 let (mut picture, mask) = scene.picture_mut();
                 apply(&mut picture, mask, &transfer, args.model.strength as f32);

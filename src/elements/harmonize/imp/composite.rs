@@ -95,7 +95,8 @@ impl Harmonize {
         }
     }
 
-    /// Harmonizes `composite` of running time `time` in place. `mask` is `None` without a mask pad, and holds `None` if there is no mask at its time.
+    /// Harmonizes `composite` of running time `time` in place. `mask` is `None` without a mask pad, and holds `None` if there is
+    /// no mask at its time.
     pub(super) fn harmonize(
         &self,
         composite: &mut gst::Buffer,
