@@ -225,6 +225,8 @@ mod tests {
         let header =
             r#"{"text_model.embeddings.position_ids": {"dtype": "I64", "shape": [1, 77], "data_offsets": [0, 616]}}"#;
         assert!(read(&file(header, 616)).unwrap().is_empty());
+        assert!(read(&file(&header.replace("text_model.embeddings.", ""), 616)).unwrap().is_empty());
+        assert!(error(&header.replace("position_ids", "positions"), 616).contains("is of kind I64"));
     }
 
     #[test]
@@ -270,6 +272,7 @@ mod tests {
         assert!(error(&"[".repeat(1 << 20), 0).contains("its header has"));
         assert!(error(&r#"{"a":"#.repeat(1 << 16), 0).contains("its header has"));
         assert!(error(&format!(r#"{{"{}": 0}}"#, "a".repeat(1 << 20)), 0).contains("name of 1048576 bytes"));
+        assert!(error(r#"{"\u001b[2J": 0}"#, 0).contains("name with control characters"));
         assert!(
             error(r#"{"a": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0], "x": 0}}"#, 0).contains("field `x`")
         );
