@@ -175,7 +175,7 @@ fn every_decoder_has_the_picture_that_the_original_pipeline_gives_it() {
 }
 
 #[test]
-fn figures_depend_on_seed_and_steps_and_on_jobs_by_no_more_than_rounding() {
+fn figures_depend_on_seed_and_steps_and_not_on_jobs() {
     let Some(model) = shared::folder("golden/diffharmony-tiny") else { return };
     let data_set = data_set();
     let run = |args: &[&str]| json(data_set.path(), &model, &[&["--reference", "64"], args].concat());
@@ -184,12 +184,7 @@ fn figures_depend_on_seed_and_steps_and_on_jobs_by_no_more_than_rounding() {
         json["tables"]["real"].as_array().unwrap().iter().map(row).collect()
     };
     let once = rows(&run(&[]));
-    let two = rows(&run(&["--jobs", "2", "--steps", "5", "--reference", "64"]));
-    assert_eq!(once.len(), two.len());
-    for ((name, a), (other, b)) in once.iter().zip(&two) {
-        // Some sums are taken in another order by another number of threads: a value here and there is cut to the next code.
-        assert!(name == other && (a / b - 1.0).abs() < 1e-4, "{name} {a}, {other} {b}");
-    }
+    assert_eq!(once, rows(&run(&["--jobs", "2", "--steps", "5", "--reference", "64"])));
     let both = rows(&run(&["--reference", "128"]));
     assert_eq!((&once[..], once[1].0.as_str()), (&both[..5], "DiffHarmony-64"));
     assert_eq!((both.len(), both[8].0.as_str()), (9, "DiffHarmony++-128 + refinement"));

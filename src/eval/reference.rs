@@ -58,9 +58,9 @@ pub fn rows(stages: &dyn Stages, sizes: &[u32]) -> Vec<String> {
     rows
 }
 
-/// Measures `stages` at working squares of `sizes` on every picture of `subsets`, on `jobs` threads that share the
-/// cores; `on_done` is called after each picture. The result depends on `seed` and, but for rounding, not on `jobs`, the order or
-/// the other pictures. Ends at the first failure. A picture whose mask has no foreground at 256 x 256 is `None`.
+/// Measures `stages` at working squares of `sizes` on every picture of `subsets`, on `jobs` threads, each with one
+/// of torch; `on_done` is called after each picture. The result depends on `seed` and not on `jobs`, the order or the other
+/// pictures. Ends at the first failure. A picture whose mask has no foreground at 256 x 256 is `None`.
 pub fn evaluate(
     subsets: &[Subset],
     stages: &dyn Stages,
@@ -69,12 +69,8 @@ pub fn evaluate(
     jobs: usize,
     on_done: impl Fn() + Sync,
 ) -> Result<Vec<Vec<Option<Measured>>>> {
-    // Where a stream of frames is harmonized a torch thread spins that waits for one more than there are cores for. Here nobody
-    // else needs the cores, and few pictures are in work, for their memory.
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = (cores / jobs.max(1)).max(1) as i32;
     let work = |triple: &Triple| {
-        tch::set_num_threads(threads);
+        tch::set_num_threads(1);
         let _no_grad = tch::no_grad_guard();
         measure(triple, stages, sizes, seed)
     };

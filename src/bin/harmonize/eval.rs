@@ -42,7 +42,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// Pictures in work at the same time [default: one a core; with --reference 1, for the memory each takes]
+    /// Pictures in work at the same time [default: one a core; with --reference 1, for the
+    /// memory that each takes]. On a CPU each keeps one core busy
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
 
