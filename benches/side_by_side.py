@@ -20,6 +20,7 @@ from pathlib import Path
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("model", type=Path, help="folder with base/unet, base/vae and base/scheduler, safetensors")
 parser.add_argument("--kinds", default="f32,bf16")
+parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
 parser.add_argument("--work", default="unet:64,unet:128,frame:512", help="sides of the latent or of the picture")
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--rounds", type=int, default=5)
@@ -35,13 +36,13 @@ import torch  # noqa: E402
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-KINDS = {"f32": torch.float32, "bf16": torch.bfloat16}
+KINDS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 STEPS = 5
 
 
 class Ours:
     def __init__(self, kind: str, folder: Path):
-        command = [*args.ours.split(), str(args.model.resolve()), kind, str(args.threads)]
+        command = [*args.ours.split(), str(args.model.resolve()), kind, str(args.threads), args.device]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.output = folder / "ours.safetensors"
         self.load_seconds = float(self.answer())
@@ -68,12 +69,18 @@ class Ours:
         return peak
 
 
+def finish():
+    """Waits for what the device has been given to do."""
+    if args.device == "cuda":
+        torch.cuda.synchronize()
+
+
 class Diffusers:
     def __init__(self, kind: str):
         start = time.perf_counter()
         self.kind = KINDS[kind]
-        self.unet = UNet2DConditionModel.from_pretrained(args.model / "base/unet", torch_dtype=self.kind)
-        self.vae = AutoencoderKL.from_pretrained(args.model / "base/vae", torch_dtype=self.kind)
+        self.unet = UNet2DConditionModel.from_pretrained(args.model / "base/unet", torch_dtype=self.kind).to(args.device)
+        self.vae = AutoencoderKL.from_pretrained(args.model / "base/vae", torch_dtype=self.kind).to(args.device)
         self.scheduler = DDIMScheduler.from_pretrained(args.model / "base/scheduler")
         self.load_seconds = time.perf_counter() - start
 
@@ -83,10 +90,13 @@ class Diffusers:
 
     @torch.inference_mode()
     def run(self, work: str, given: Path) -> tuple[list[float], torch.Tensor]:
-        given = {name: tensor.to(self.kind) if name != "t" else tensor for name, tensor in load_file(given).items()}
+        given = {name: tensor.to(args.device) for name, tensor in load_file(given).items()}
+        given = {name: tensor.to(self.kind) if name != "t" else tensor for name, tensor in given.items()}
+        finish()
         start = time.perf_counter(), time.process_time()
         y = (self.step if work == "unet" else self.frame)(given)
-        return [time.perf_counter() - start[0], time.process_time() - start[1]], y.float()
+        finish()
+        return [time.perf_counter() - start[0], time.process_time() - start[1]], y.float().cpu()
 
     def step(self, given: dict) -> torch.Tensor:
         return self.unet(given["x"], given["t"], encoder_hidden_states=given["text"]).sample
