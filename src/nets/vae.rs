@@ -313,12 +313,12 @@ impl Vae {
         })
     }
 
-    /// As `decode`, led by `condition` and by `z_condition`, its posterior's mean or a sample of it.
-    pub fn decode_conditioned(&self, z: &Tensor, condition: &Condition, z_condition: &Tensor) -> Result<Tensor> {
+    /// As `decode`, led by `condition`, whose features are let go of one by one, and by `z_condition`, its posterior's mean or a
+    /// sample of it.
+    pub fn decode_conditioned(&self, z: &Tensor, condition: Condition, z_condition: &Tensor) -> Result<Tensor> {
         let c = self.conditional.as_ref().context("this autoencoder has no conditional encoder")?;
         let bridge = c.latent_skip_conv.forward(&self.post_quant_conv.forward(z_condition)?)?;
         let z = self.post_quant_conv.forward(z)?.f_add(&bridge)?;
-        let skips = condition.skips.iter().map(Tensor::shallow_clone).collect();
-        self.decoder.forward(&z, Some(&condition.mid), skips, self.tiling)
+        self.decoder.forward(&z, Some(&condition.mid), condition.skips, self.tiling)
     }
 }

@@ -256,7 +256,7 @@ impl DiffHarmony {
                     None => posterior.mean.shallow_clone(),
                     Some(draws) => posterior.sample(&draws(&latents.size())?.f_to_kind(self.kind)?)?,
                 };
-                vae.decode_conditioned(&z, &condition, &z_condition)?
+                vae.decode_conditioned(&z, condition, &z_condition)?
             }
         };
         Ok(picture.f_to_kind(Kind::Float)?.f_mul_scalar(0.5)?.f_add_scalar(0.5)?.f_clamp(0.0, 1.0)?)

@@ -107,17 +107,21 @@ fn affine(norm: &GroupNorm, x: &Tensor) -> Result<[Vec<f32>; 2]> {
 
 /// The values of a contiguous tensor.
 fn floats(x: &Tensor) -> Result<&[Lanes]> {
+    let (start, len) = dense(x)?;
+    // SAFETY: `len` values in this process' memory, which nothing writes while `x` is borrowed.
+    Ok(unsafe { std::slice::from_raw_parts(start, len) })
+}
+
+/// Where the values of a contiguous tensor begin, and how many whole `Lanes` they are.
+fn dense(x: &Tensor) -> Result<(*mut Lanes, usize)> {
     let dense = x.is_contiguous() && x.kind() == Kind::Float && x.device() == Device::Cpu;
     ensure!(dense, "{x:?} is not contiguous f32 on the CPU");
-    // SAFETY: a dense f32 tensor in this process' memory, which nothing writes while it is borrowed.
-    let floats = unsafe { std::slice::from_raw_parts(x.data_ptr() as *const f32, x.numel()) };
-    Ok(floats.as_chunks().0)
+    Ok((x.data_ptr() as *mut Lanes, x.numel() / LANES))
 }
 
 /// As `floats`, of a tensor that this module has made itself.
 fn floats_mut(x: &mut Tensor) -> Result<&mut [Lanes]> {
-    let all = floats(x)?;
-    let (start, len) = (all.as_ptr() as *mut Lanes, all.len());
+    let (start, len) = dense(x)?;
     // SAFETY: as above; `x` is borrowed for writing and shares its memory with no tensor in use.
     Ok(unsafe { std::slice::from_raw_parts_mut(start, len) })
 }
