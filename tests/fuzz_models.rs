@@ -134,14 +134,24 @@ fn fault(folder: &Path, how: &str) -> Option<String> {
     }
 }
 
-/// Limits this process's memory to what it has and `more` bytes.
-fn limit_memory(more: u64) {
+/// The memory that this process has, in bytes, as RLIMIT_DATA counts it.
+fn memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let data = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
-    let bytes = data.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024 + more;
-    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-    // SAFETY: setrlimit reads the structure that it is given.
-    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) }, 0);
+    data.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// What `work` returns that has no more than `bytes` of memory in all.
+fn within<R>(bytes: u64, work: impl FnOnce() -> R) -> R {
+    let limit = |bytes| {
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: setrlimit reads the structure that it is given.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) }, 0);
+    };
+    limit(bytes);
+    let result = work();
+    limit(libc::RLIM_INFINITY);
+    result
 }
 
 /// Does nothing but in the process that `every_corrupted_folder_is_an_error` starts.
@@ -159,14 +169,14 @@ fn refuse() {
         load(&folder).unwrap();
         assert_eq!(info(&folder), None);
     }
-    limit_memory(2 * models.iter().map(Model::size).max().unwrap() + SLACK);
+    let bytes = memory() + 2 * models.iter().map(Model::size).max().unwrap() + SLACK;
     let mut faults = 0;
     for number in 0..FOLDERS {
         let folder = temporary.path().join(number.to_string());
         let how = corrupted(&models, number, &folder);
         println!("{number}: {how}");
         std::io::stdout().flush().unwrap();
-        if let Some(fault) = fault(&folder, &how) {
+        if let Some(fault) = within(bytes, || fault(&folder, &how)) {
             println!("FAULT: {fault}");
             faults += 1;
         }
