@@ -62,7 +62,7 @@ fn judge(root: &Path, pickle: PathBuf) -> Found {
     let folder = pickle.parent().unwrap_or(root);
     let part = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let safetensors = files::safetensors(&pickle);
-    let why = if folder != root && !files::PARTS.contains(&part) || !folder.join("config.json").exists() {
+    let why = if folder != root && !files::PARTS.contains(&part) || !folder.join(files::CONFIG).exists() {
         "the plugin loads nothing from there"
     } else if files::is_training(&pickle) {
         "it belongs to training"

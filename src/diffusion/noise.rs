@@ -1,6 +1,9 @@
 //! Counter-based noise: every value is a function of its key and its place, so any frame can be drawn on its own,
 //! on any worker, and all devices see the same bits.
 
+use anyhow::{Result, bail};
+use tch::{Device, Tensor};
+
 /// Philox4x32-10 (Salmon et al., SC'11, "Parallel random numbers: as easy as 1, 2, 3").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Philox {
@@ -58,6 +61,19 @@ impl Noise {
         }
         let [low, high, ..] = self.philox.words([index, 0, 0, u32::MAX]);
         Self { philox: Philox { key: [low, high] } }
+    }
+
+    /// Draw after draw, from the first: f32 normals on `device` of the B x C x h x w that is asked for, the same for each member
+    /// of the batch.
+    pub fn draws(self, device: Device) -> impl FnMut(&[i64]) -> Result<Tensor> {
+        let mut next = 0;
+        move |shape| {
+            let [b, c, h, w] = *shape else { bail!("a draw of noise has four sides, not {shape:?}") };
+            let field = self.draw(next).field(c as usize, h as usize, w as usize);
+            next += 1;
+            let field = Tensor::f_from_slice(&field)?.f_view([1, c, h, w])?;
+            Ok(field.f_to_device(device)?.f_expand([b, c, h, w], false)?)
+        }
     }
 
     /// `channels` x `height` x `width` values, planar; a value depends on its place alone, not on the field's size.

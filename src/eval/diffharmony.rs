@@ -4,7 +4,7 @@ use super::reference::Stages;
 use crate::diffusion::Noise;
 use crate::harmonizers::diffharmony::{Decoder, DiffHarmony, Folder, Parts};
 use crate::harmonizers::{self, BUILT_IN, ModelSpec, Precision};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use tch::{Device, Tensor};
 
@@ -39,17 +39,6 @@ impl Published {
         Ok(Self { model, device, steps })
     }
 
-    /// The draws that one picture takes, from the first on.
-    fn draws(&self, seed: u64) -> impl FnMut(&[i64]) -> Result<Tensor> {
-        let mut next = 0;
-        move |shape| {
-            let [1, c, h, w] = *shape else { bail!("a draw of one picture's latents, not {shape:?}") };
-            let field = Noise::fixed(seed).draw(next).field(c as usize, h as usize, w as usize);
-            next += 1;
-            self.on_device(&Tensor::f_from_slice(&field)?.f_view([1, c, h, w])?)
-        }
-    }
-
     fn on_device(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_to_device(self.device)?)
     }
@@ -73,7 +62,7 @@ impl Stages for Published {
         let mut pictures = vec![];
         for decoder in self.model.decoders() {
             let is_plain = decoder != Decoder::ConditionVae;
-            let mut draws = self.draws(seed);
+            let mut draws = Noise::fixed(seed).draws(self.device);
             let latents = match &plain {
                 Some(latents) if is_plain => latents.shallow_clone(),
                 _ => self.model.original_latents(&composite, &mask, self.steps, decoder, &mut draws)?,

@@ -263,19 +263,15 @@ impl Harmonizer for Compact {
             ..diffusion::Config::new(schedule, train_timesteps)
         };
         let sampler = sampling.method.unwrap_or(Method::Ddim).sampler(&trained, steps)?;
-        let (b, _, h, w) = composite.size4()?;
-        let draw = |index: usize| -> Result<Tensor> {
-            let field = noise.draw(index as u32).field(3, h as usize, w as usize);
-            let field = Tensor::f_from_slice(&field)?.f_view([1, 3, h, w])?;
-            Ok(field.f_to_device(self.device)?.f_expand([b, 3, h, w], false)?)
-        };
-        let mut x = draw(0)?.f_mul_scalar(sampler.init_noise_sigma())?;
+        let shape = composite.size();
+        let mut draws = noise.draws(self.device);
+        let mut x = draws(&shape)?.f_mul_scalar(sampler.init_noise_sigma())?;
         let mut change = x.f_zeros_like()?;
         for (i, &t) in sampler.timesteps().iter().enumerate() {
             run.check()?;
             let scaled = x.f_mul_scalar(sampler.input_scale(i))?;
-            change = self.forward(&scaled, composite, mask, &vec![t; b as usize], Kind::Float)?.f_mul(mask)?;
-            let fresh = sampler.takes_draw(i).then(|| draw(i + 1)).transpose()?;
+            change = self.forward(&scaled, composite, mask, &vec![t; shape[0] as usize], Kind::Float)?.f_mul(mask)?;
+            let fresh = sampler.takes_draw(i).then(|| draws(&shape)).transpose()?;
             x = sampler.step(i, &change.f_mul_scalar(residual_scale)?, &x, fresh.as_ref())?;
         }
         Ok(composite.f_add(&change)?.f_clamp(0.0, 1.0)?)

@@ -5,6 +5,8 @@ use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+/// A model's, and a network's, hyper-parameters.
+pub const CONFIG: &str = "config.json";
 /// Folders below a model's own, one for each of its networks.
 pub const PARTS: [&str; 6] = ["unet", "vae", "text_encoder", "condition_vae", "refinement", "taesd"];
 /// The folder around those of Stable Diffusion.

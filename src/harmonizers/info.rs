@@ -2,14 +2,13 @@
 //! other. The weights themselves stay unread: whether all are finite numbers shows when they are loaded.
 
 use super::compact::Compact;
-use super::{diffharmony, files, load};
+use super::files::{self, CONFIG};
+use super::{diffharmony, load};
 use crate::nets::{self, Weights, weights};
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use tch::{Device, Tensor};
-
-const CONFIG: &str = "config.json";
 
 /// A model's parts, and how it is set up where they fit.
 #[derive(Clone, Debug)]

@@ -2,7 +2,8 @@
 
 use super::compact::{Compact, Config};
 use super::diffharmony::{self, DiffHarmony};
-use super::{Harmonizer, Precision, files};
+use super::files::{self, CONFIG};
+use super::{Harmonizer, Precision};
 use crate::nets::Weights;
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
@@ -16,7 +17,6 @@ pub const BUILT_IN: [(&str, &str, &[u8]); 1] = [(
     include_bytes!("../../models/compact/model.safetensors"),
 )];
 
-const CONFIG: &str = "config.json";
 pub const WEIGHTS: &str = "model.safetensors";
 
 /// Loads a built-in model or a model folder. Every tensor's name, shape, kind and values are checked. Ends with an error soon

@@ -1,8 +1,9 @@
 //! The blocks U-Nets and autoencoders are stacked from: down, middle, up, named as diffusers names them.
 
+use super::config::{Config, shown};
 use super::transformer::{Transformer2D, TransformerConfig};
 use super::{AttentionBlock, Conv2d, Init, KeysValues, Norm, Param, Path, ResnetBlock};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::slice;
 use tch::Tensor;
 
@@ -72,6 +73,18 @@ pub enum Ending {
     Halved,
     /// Halved, with zeros to the right and below.
     HalvedAsymmetric,
+}
+
+impl Ending {
+    /// How a network's `downsample_padding` has its down blocks end: 1 pads all around, 0 to the right and below.
+    pub fn parse(c: &mut Config) -> Result<Self> {
+        let Some(value) = c.value("downsample_padding") else { return Ok(Self::Halved) };
+        match value.as_i64() {
+            Some(1) => Ok(Self::Halved),
+            Some(0) => Ok(Self::HalvedAsymmetric),
+            _ => bail!("downsample_padding is {}, which is not supported: only 0 and 1", shown(&value)),
+        }
+    }
 }
 
 impl DownBlock {

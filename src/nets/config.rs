@@ -68,9 +68,7 @@ impl Config {
         if !value.is_array() {
             return Ok(Some(vec![count(key, &value)?; blocks]));
         }
-        let values = list(key, &value)?;
-        ensure!(values.len() == blocks, "{key} has {} entries for {blocks} blocks", values.len());
-        values.iter().map(|value| count(key, value)).collect::<Result<_>>().map(Some)
+        per_block(key, &value, blocks)?.iter().map(|value| count(key, value)).collect::<Result<_>>().map(Some)
     }
 
     pub fn number(&mut self, key: &str, default: f64) -> Result<f64> {
@@ -84,8 +82,8 @@ impl Config {
         value.as_bool().ok_or_else(|| anyhow!("{key} is {}: expected true or false", shown(&value)))
     }
 
-    /// For each entry of the list `key`, which of `names` it is.
-    pub fn choices(&mut self, key: &str, names: &[&str]) -> Result<Vec<usize>> {
+    /// For each of `blocks` blocks, which of `names` its entry in the list `key` is.
+    pub fn choices(&mut self, key: &str, names: &[&str], blocks: usize) -> Result<Vec<usize>> {
         let value = self.value(key).ok_or_else(|| anyhow!("{key} is missing"))?;
         let choice = |value: &Value| {
             let index = names.iter().position(|name| Some(*name) == value.as_str());
@@ -93,7 +91,7 @@ impl Config {
                 anyhow!("{key} holds {}, which is not supported: only {}", shown(value), names.join(" and "))
             })
         };
-        list(key, &value)?.iter().map(choice).collect()
+        per_block(key, &value, blocks)?.iter().map(choice).collect()
     }
 
     /// Refuses `key` unless it is absent or has the one value that is implemented.
@@ -131,6 +129,13 @@ impl Config {
 fn count(key: &str, value: &Value) -> Result<i64> {
     let count = value.as_i64().filter(|v| (1..=MAX_COUNT).contains(v));
     count.ok_or_else(|| anyhow!("{key} holds {}: expected an integer from 1 to {MAX_COUNT}", shown(value)))
+}
+
+/// The list `value`, which has an entry for each of `blocks` blocks.
+fn per_block<'a>(key: &str, value: &'a Value, blocks: usize) -> Result<&'a [Value]> {
+    let values = list(key, value)?;
+    ensure!(values.len() == blocks, "{key} has {} entries for {blocks} blocks", values.len());
+    Ok(values)
 }
 
 fn list<'a>(key: &str, value: &'a Value) -> Result<&'a [Value]> {
@@ -176,6 +181,6 @@ mod tests {
         let activation = error(&net(r#""act_fn": "mish""#), |c| c.only("act_fn", "silu"));
         assert_eq!(activation, r#"act_fn is "mish", which is not supported: only "silu""#);
         assert!(error(&net(r#""eps": 0"#), |c| c.number("eps", 1e-5).map(drop)).starts_with("eps is 0"));
-        assert!(error(&net(r#""types": ["X"]"#), |c| c.choices("types", &["A"]).map(drop)).contains("holds \"X\""));
+        assert!(error(&net(r#""types": ["X"]"#), |c| c.choices("types", &["A"], 1).map(drop)).contains("holds \"X\""));
     }
 }

@@ -3,7 +3,7 @@
 use super::blocks::{BlockConfig, Conditioning, Ending, MidConfig};
 use super::unet::{UNet, UNetConfig};
 use super::{Config, Norm, Path};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use tch::Tensor;
 
 /// The hyper-parameters that are honoured.
@@ -19,7 +19,8 @@ pub struct UNet2DConfig {
     pub attention_head_dim: Option<i64>,
     /// The input's first `out_channels` channels are added to the result.
     pub input_residual: bool,
-    pub asymmetric_padding: bool,
+    /// How all down blocks but the last end.
+    pub ending: Ending,
     pub norm_num_groups: i64,
     pub norm_eps: f64,
 }
@@ -31,14 +32,8 @@ impl UNet2DConfig {
         let block_out_channels = c.counts("block_out_channels")?;
         let blocks = block_out_channels.len();
         for (key, kind) in [("down_block_types", "DownBlock2D"), ("up_block_types", "UpBlock2D")] {
-            let types = c.choices(key, &[kind])?;
-            ensure!(types.len() == blocks, "{key} has {} entries for {blocks} blocks", types.len());
+            c.choices(key, &[kind], blocks)?;
         }
-        let asymmetric_padding = match c.value("downsample_padding").map_or(Some(1), |value| value.as_i64()) {
-            Some(0) => true,
-            Some(1) => false,
-            _ => bail!("downsample_padding is neither 0 nor 1, which is not supported"),
-        };
         let config = Self {
             in_channels: c.count("in_channels", 3)?,
             out_channels: c.count("out_channels", 3)?,
@@ -49,7 +44,7 @@ impl UNet2DConfig {
                 false => Some(8),
             },
             input_residual: c.flag("input_residual", false)?,
-            asymmetric_padding,
+            ending: Ending::parse(&mut c)?,
             norm_num_groups: c.count("norm_num_groups", 32)?,
             norm_eps: c.number("norm_eps", 1e-5)?,
             block_out_channels,
@@ -93,7 +88,7 @@ impl UNet2DModel {
                 down: vec![None; blocks],
                 mid: if config.add_attention { MidConfig::Spatial(channels / head_dim) } else { MidConfig::None },
                 up: vec![None; blocks],
-                ending: if config.asymmetric_padding { Ending::HalvedAsymmetric } else { Ending::Halved },
+                ending: config.ending,
                 kernels: [3; 2],
             },
         )?;

@@ -1,7 +1,6 @@
 //! `UNet2DConditionModel`: the U-Net of Stable Diffusion 1 and 2, conditioned on a timestep and a text.
 
 use super::blocks::{BlockConfig, Conditioning, Ending, MidConfig};
-use super::config::shown;
 use super::embeddings::{self, TimestepEmbedding};
 use super::transformer::TransformerConfig;
 use super::unet::{UNet, UNetConfig};
@@ -26,7 +25,8 @@ pub struct UNet2DConditionConfig {
     pub use_linear_projection: bool,
     pub upcast_attention: bool,
     pub time_embedding_dim: i64,
-    pub downsample_padding: i64,
+    /// How all down blocks but the last end.
+    pub ending: Ending,
     pub norm_num_groups: i64,
     pub norm_eps: f64,
     pub kernels: [i64; 2],
@@ -38,20 +38,11 @@ impl UNet2DConditionConfig {
         let mut c = Config::parse(json, "_class_name", &["UNet2DConditionModel"])?;
         let block_out_channels = c.counts("block_out_channels")?;
         let blocks = block_out_channels.len();
-        let down = c.choices("down_block_types", &["DownBlock2D", "CrossAttnDownBlock2D"])?;
-        let up = c.choices("up_block_types", &["UpBlock2D", "CrossAttnUpBlock2D"])?;
-        ensure!(down.len() == blocks, "down_block_types has {} entries for {blocks} blocks", down.len());
-        ensure!(up.len() == blocks, "up_block_types has {} entries for {blocks} blocks", up.len());
+        let down = c.choices("down_block_types", &["DownBlock2D", "CrossAttnDownBlock2D"], blocks)?;
+        let up = c.choices("up_block_types", &["UpBlock2D", "CrossAttnUpBlock2D"], blocks)?;
         // Diffusers' attention_head_dim is the number of heads; num_attention_heads came later and goes before it.
         let head_dim = c.count_per_block("attention_head_dim", blocks)?;
         let heads = c.count_per_block("num_attention_heads", blocks)?.or(head_dim).unwrap_or(vec![8; blocks]);
-        let downsample_padding = match c.value("downsample_padding") {
-            None => 1,
-            Some(value) => match value.as_i64() {
-                Some(padding @ (0 | 1)) => padding,
-                _ => anyhow::bail!("downsample_padding is {}, which is not supported: only 0 and 1", shown(&value)),
-            },
-        };
         let config = Self {
             in_channels: c.count("in_channels", 4)?,
             out_channels: c.count("out_channels", 4)?,
@@ -64,7 +55,7 @@ impl UNet2DConditionConfig {
             use_linear_projection: c.flag("use_linear_projection", false)?,
             upcast_attention: c.flag("upcast_attention", false)?,
             time_embedding_dim: c.count("time_embedding_dim", 4 * block_out_channels[0])?,
-            downsample_padding,
+            ending: Ending::parse(&mut c)?,
             norm_num_groups: c.count("norm_num_groups", 32)?,
             norm_eps: c.number("norm_eps", 1e-5)?,
             kernels: [c.count("conv_in_kernel", 3)?, c.count("conv_out_kernel", 3)?],
@@ -163,7 +154,7 @@ impl UNet2DConditionModel {
                 down,
                 mid: MidConfig::Text(&middle),
                 up,
-                ending: if config.downsample_padding == 0 { Ending::HalvedAsymmetric } else { Ending::Halved },
+                ending: config.ending,
                 kernels: config.kernels,
             },
         )?;

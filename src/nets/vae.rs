@@ -32,8 +32,7 @@ impl VaeConfig {
         let block_out_channels = c.counts("block_out_channels")?;
         let blocks = block_out_channels.len();
         for (key, kind) in [("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")] {
-            let types = c.choices(key, &[kind])?;
-            ensure!(types.len() == blocks, "{key} has {} entries for {blocks} blocks", types.len());
+            c.choices(key, &[kind], blocks)?;
         }
         let conditional = c.class() == "ConditionVAE";
         let config = Self {

@@ -1,7 +1,7 @@
 //! Where the parts of a DiffHarmony model lie: the released layout (`base/`, `refinement/`, `condition_vae/`) or a plain
 //! diffusers folder, and what the folder's own `config.json` says about their use.
 
-use super::super::files;
+use super::super::files::{self, CONFIG};
 use super::super::{Precision, Sampling};
 use super::Parts;
 use crate::diffusion::{self, Method};
@@ -12,7 +12,6 @@ use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
-const CONFIG: &str = "config.json";
 pub const WEIGHTS: [&str; 2] = ["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"];
 
 /// What makes a picture of latents.

@@ -2,7 +2,6 @@
 
 use super::super::{Harmonizer, Precision, ProxyGrid, Run};
 use super::{Condition, Config, Decoder, DiffHarmony};
-use crate::diffusion::Noise;
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
@@ -34,23 +33,11 @@ impl DiffHarmony {
         };
         let (method, steps) = self.folder.sampling(run.sampling);
         let sampler = self.sampler(method, steps)?;
-        let mut draws = self.draws(run.noise);
+        let mut draws = run.noise.draws(self.device);
         let start = draws(&condition.latents.size())?;
         let latents = self.denoise(&start, &condition, &*sampler, &mut draws, &|| run.check())?;
         run.check()?;
         self.decode(&latents, &composite, mask, self.folder.decoder, None)
-    }
-
-    /// Draw after draw of `noise`, the same for each member of a batch.
-    fn draws(&self, noise: &Noise) -> impl FnMut(&[i64]) -> Result<Tensor> + use<> {
-        let (noise, device, mut next) = (*noise, self.device, 0);
-        move |shape| {
-            let [b, c, h, w] = *shape else { anyhow::bail!("a draw of latents has four sides, not {shape:?}") };
-            let field = noise.draw(next).field(c as usize, h as usize, w as usize);
-            next += 1;
-            let field = Tensor::f_from_slice(&field)?.f_view([1, c, h, w])?;
-            Ok(field.f_to_device(device)?.f_expand([b, c, h, w], false)?)
-        }
     }
 
     /// What the refinement network would change at its own size, scaled back to the picture's.

@@ -243,13 +243,13 @@ impl DiffHarmony {
     ) -> Result<Tensor> {
         let vae = self.autoencoder(decoder)?;
         let z = latents.f_div_scalar(vae.config.scaling_factor)?.f_to_kind(self.kind)?;
-        let picture = match (decoder, &self.taesd) {
-            (Decoder::Vae, _) => vae.decode(&z)?,
-            (Decoder::Taesd, taesd) => {
-                let taesd = taesd.as_ref().context("taesd is not loaded")?;
+        let picture = match decoder {
+            Decoder::Vae => vae.decode(&z)?,
+            Decoder::Taesd => {
+                let taesd = self.taesd.as_ref().context("taesd is not loaded")?;
                 taesd.decode(&latents.f_to_kind(self.kind)?)?
             }
-            (Decoder::ConditionVae, _) => {
+            Decoder::ConditionVae => {
                 let condition = vae.condition(&composite.f_to_kind(self.kind)?, &mask.f_to_kind(self.kind)?)?;
                 let posterior = &condition.posterior;
                 let z_condition = match draws {

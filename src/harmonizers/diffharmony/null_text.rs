@@ -50,7 +50,7 @@ pub fn compute(base: &Path) -> Result<Tensor> {
     let _no_grad = tch::no_grad_guard();
     let folder = base.join(TEXT_ENCODER);
     let compute = || {
-        let config = ClipConfig::parse(&files::read_text(&folder.join("config.json"))?).context("config.json")?;
+        let config = ClipConfig::parse(&files::read_text(&folder.join(files::CONFIG))?).context(files::CONFIG)?;
         let weights = Weights::open(&files::weights(&folder, &WEIGHTS)?, Device::Cpu, Kind::Float)?;
         let clip = ClipTextModel::new(&weights.root(), config)?;
         weights.finish()?;
