@@ -2,7 +2,10 @@
 
 use crate::transfer::Transfer;
 use anyhow::{Result, anyhow};
+use once_cell::sync::OnceCell;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 enum State {
     Waiting,
@@ -12,7 +15,10 @@ enum State {
 }
 
 struct Slot {
+    begun: Instant,
     state: Mutex<State>,
+    /// Set before `state` leaves `Waiting`.
+    took: OnceCell<Duration>,
     changed: Condvar,
 }
 
@@ -25,6 +31,8 @@ impl Slot {
     fn settle(&self, state: State) {
         let mut current = self.lock();
         if matches!(*current, State::Waiting) {
+            // No one else sets it: this is the first settlement.
+            let _ = self.took.set(self.begun.elapsed());
             *current = state;
             self.changed.notify_all();
         }
@@ -38,7 +46,8 @@ pub struct Pending(Arc<Slot>);
 impl Pending {
     /// A promise and the view of it that a caller waits on.
     pub(super) fn new() -> (Promise, Self) {
-        let slot = Arc::new(Slot { state: Mutex::new(State::Waiting), changed: Condvar::new() });
+        let (begun, state) = (Instant::now(), Mutex::new(State::Waiting));
+        let slot = Arc::new(Slot { begun, state, took: OnceCell::new(), changed: Condvar::new() });
         (Promise(slot.clone()), Self(slot))
     }
 
@@ -55,6 +64,24 @@ impl Pending {
                 State::Over => return None,
             }
         }
+    }
+
+    /// The transfer if it is there, without waiting; like `wait`, it hands out a result once.
+    pub fn poll(&self) -> Poll<Option<Result<Transfer>>> {
+        let mut state = self.0.lock();
+        match std::mem::replace(&mut *state, State::Over) {
+            State::Waiting => {
+                *state = State::Waiting;
+                Poll::Pending
+            }
+            State::Done(result) => Poll::Ready(Some(result)),
+            State::Over => Poll::Ready(None),
+        }
+    }
+
+    /// How long it took from being queued to its end.
+    pub fn took(&self) -> Option<Duration> {
+        self.0.took.get().copied()
     }
 
     /// Releases everyone who waits. A result that comes later is thrown away.
