@@ -82,7 +82,7 @@ impl Harmonize {
 
     /// Declares anew from time to time: work may take longer than was thought.
     pub(super) fn measure(&self) {
-        if lock(&self.stats).frames_in % MEASURED_EVERY == 0 {
+        if lock(&self.stats).frames_in.is_multiple_of(MEASURED_EVERY) {
             self.declare_latency();
         }
     }
