@@ -3,6 +3,7 @@
 use crate::transfer::Transfer;
 use anyhow::{Result, anyhow};
 use once_cell::sync::OnceCell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -14,7 +15,11 @@ enum State {
     Over,
 }
 
+/// Numbers of inferences, for the log.
+static IDS: AtomicU64 = AtomicU64::new(1);
+
 struct Slot {
+    id: u64,
     begun: Instant,
     state: Mutex<State>,
     /// Set before `state` leaves `Waiting`.
@@ -47,8 +52,14 @@ impl Pending {
     /// A promise and the view of it that a caller waits on.
     pub(super) fn new() -> (Promise, Self) {
         let (begun, state) = (Instant::now(), Mutex::new(State::Waiting));
-        let slot = Arc::new(Slot { begun, state, took: OnceCell::new(), changed: Condvar::new() });
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        let slot = Arc::new(Slot { id, begun, state, took: OnceCell::new(), changed: Condvar::new() });
         (Promise(slot.clone()), Self(slot))
+    }
+
+    /// What the log calls it.
+    pub fn id(&self) -> u64 {
+        self.0.id
     }
 
     /// Blocks until the transfer is there or inference has failed; `None` once cancelled.
@@ -96,6 +107,10 @@ impl Pending {
 pub(super) struct Promise(Arc<Slot>);
 
 impl Promise {
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
     pub fn keep(self, result: Result<Transfer>) {
         self.0.settle(State::Done(result));
     }

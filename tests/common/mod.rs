@@ -94,6 +94,10 @@ impl Infer for Fake {
 }
 
 impl Job for FakeJob {
+    fn id(&self) -> u64 {
+        0
+    }
+
     fn wait(&self) -> Option<Result<Transfer>> {
         let left = self.delay.saturating_sub(self.begun.elapsed());
         let cancelled = self.cancelled.lock().unwrap();

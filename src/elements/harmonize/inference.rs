@@ -4,7 +4,7 @@
 //! One mutex guards everything here. It is never held while a model loads or infers, nor while GStreamer is called, so
 //! `flush` returns at once whatever they do. A flush is remembered until `resume`: none is lost between two frames.
 
-use super::ModelState;
+use super::{CAT, ModelState};
 use crate::engine::{Engine, Pending, Request};
 use crate::frame::{Mask, Proxy, View};
 use crate::harmonizers::{ModelSpec, Precision};
@@ -26,6 +26,8 @@ pub trait Infer: Send + Sync {
 
 /// An inference under way. Its result is handed out once.
 pub trait Job: Send + Sync {
+    /// What the engine's log calls it.
+    fn id(&self) -> u64;
     /// Blocks until the transfer is there; `None` once cancelled.
     fn wait(&self) -> Option<Result<Transfer>>;
     /// The same without blocking.
@@ -55,6 +57,10 @@ impl Infer for Engine {
 }
 
 impl Job for Pending {
+    fn id(&self) -> u64 {
+        self.id()
+    }
+
     fn wait(&self) -> Option<Result<Transfer>> {
         self.wait()
     }
@@ -275,6 +281,7 @@ impl Inference {
         let job = engine.submit(proxy, request);
         let before = inner.job.replace((job.clone(), time));
         drop(inner);
+        gst::debug!(CAT, "Inference {} begins, for the composite at {time} ns", job.id());
         if let Some((before, _)) = before {
             before.cancel();
         }

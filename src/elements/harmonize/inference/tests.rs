@@ -28,6 +28,10 @@ impl Infer for Model {
 }
 
 impl Job for Model {
+    fn id(&self) -> u64 {
+        0
+    }
+
     fn wait(&self) -> Option<Result<Transfer>> {
         Some(if self.fails.load(Ordering::SeqCst) { Err(anyhow::anyhow!("no")) } else { Ok(Transfer::identity()) })
     }
