@@ -144,7 +144,20 @@ mod imp {
             frame.map_writable()?.copy_from_slice(&reel.frame(number).map_readable()?);
             frame.set_pts(start);
             frame.set_duration(end.zip(start).map(|(end, start)| end - start));
+            if self.obj().is_live() {
+                self.wait(start.context("the frame has no time")?)?;
+            }
             Ok(buffer)
+        }
+
+        /// Waits for a running time, less than a frame away. The base class would do so too, but move the first frame to the
+        /// instant at which it came, so that composites and masks had times of their own.
+        fn wait(&self, time: gst::ClockTime) -> Result<()> {
+            let clock = self.obj().clock().context("the source has no clock")?;
+            let base = self.obj().base_time().context("the source has no base time")?;
+            // A time that is past is a frame that is late, which is for others to see.
+            let _ = clock.new_single_shot_id(base + time).wait();
+            Ok(())
         }
     }
 
@@ -198,11 +211,6 @@ mod imp {
 
         fn is_seekable(&self) -> bool {
             false
-        }
-
-        /// What the base class waits for in live mode.
-        fn times(&self, buffer: &gst::BufferRef) -> (Option<gst::ClockTime>, Option<gst::ClockTime>) {
-            if self.obj().is_live() { (buffer.pts(), None) } else { (None, None) }
         }
     }
 

@@ -42,6 +42,10 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     beside: u32,
 
+    /// Set a property of the element, such as keyframe-interval=100000000
+    #[arg(long, value_name = "PROPERTY=VALUE", value_parser = setting)]
+    set: Vec<(String, String)>,
+
     /// Also write the figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -66,6 +70,11 @@ fn rate(text: &str) -> Result<gst::Fraction> {
     let (numer, denom) = text.split_once('/').unwrap_or((text, "1"));
     let [numer, denom] = [numer, denom].map(|text| text.parse().ok().filter(|&n: &i32| n > 0));
     numer.zip(denom).map(|(numer, denom)| gst::Fraction::new(numer, denom)).context("it reads 60 or 30000/1001")
+}
+
+fn setting(text: &str) -> Result<(String, String)> {
+    let (name, value) = text.split_once('=').context("it reads PROPERTY=VALUE")?;
+    Ok((name.into(), value.into()))
 }
 
 /// Quiet and busy times last so long.
@@ -132,21 +141,24 @@ impl Sum {
         COUNTERS.iter().zip(self.counters).find(|(counter, _)| **counter == name).map_or(0, |(_, count)| count)
     }
 
-    fn column(self, name: &'static str, seen: &Seen) -> Column {
+    /// `latency` is the whole pipeline's, also of the frames that came before it was settled.
+    fn column(self, name: &'static str, seen: &Seen, latency: gst::ClockTime) -> Column {
         let seconds = self.time.as_secs_f64();
         let cores = |time: Duration| time.as_secs_f64() / seconds;
         let ms = |times: &[Duration]| Spread::new(times.iter().map(|time| 1e3 * time.as_secs_f64()).collect());
+        let slack = seen.arrival.iter().map(|arrival| 1e3 * (latency.seconds_f64() - arrival.as_secs_f64()));
+        let slack: Vec<f64> = slack.collect();
         Column {
             name,
             seconds,
             counters: COUNTERS.iter().map(|name| (*name, self.count(name))).collect(),
-            shown_a_second: seen.slack.len() as f64 / seconds,
-            late: seen.slack.iter().filter(|&&slack| slack < 0.0).count(),
+            shown_a_second: slack.len() as f64 / seconds,
+            late: slack.iter().filter(|&&slack| slack < 0.0).count(),
             element_ms: ms(&seen.element),
             without_processor_ms: ms(&seen.waited),
             source_behind_ms: ms(&seen.behind),
             // Upside down, so that its high end is the bad one, as everywhere.
-            slack_ms: Spread::new(seen.slack.iter().map(|slack| -1e3 * slack).collect()).negated(),
+            slack_ms: Spread::new(slack.iter().map(|slack| -slack).collect()).negated(),
             interval_ms: ms(&seen.intervals),
             transfers_a_second: self.count("transfers") as f64 / seconds,
             transfers_in_worst_second: self.renewed.iter().copied().min().unwrap_or_default(),
@@ -162,6 +174,11 @@ pub fn run(args: &Args) -> Result<()> {
     gstharmonize::plugin_register_static()?;
     let load = process::load();
     let rig = Rig::new(&args.film, args.rate, Pace::Live { encode: args.encode }, &args.model)?;
+    for (name, value) in &args.set {
+        let pspec = rig.harmonize.find_property(name).with_context(|| format!("harmonize has no property {name}"))?;
+        let value = glib::Value::deserialize_with_pspec(value, &pspec).with_context(|| format!("{name}={value}"))?;
+        rig.harmonize.set_property(name, value);
+    }
     let start = Instant::now();
     let watch = Watch::new(&rig, start)?;
     rig.play()?;
@@ -191,7 +208,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut columns = Vec::new();
     for (phase, (sum, name)) in sums.into_iter().zip(["quiet", "busy"]).enumerate() {
         if phase == QUIET || args.beside > 0 {
-            columns.push(sum.column(name, &watch.seen(phase)));
+            columns.push(sum.column(name, &watch.seen(phase), latency[1]));
         }
     }
     let [width, height] = args.film.size;

@@ -4,7 +4,6 @@ use super::rig::Rig;
 use super::{lock, process};
 use anyhow::{Context, Result};
 use gst::prelude::*;
-use gst_base::prelude::BaseSinkExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -18,8 +17,8 @@ pub struct Seen {
     pub waited: Vec<Duration>,
     /// How far a frame was behind its time when it left its source.
     pub behind: Vec<Duration>,
-    /// How long before its time each frame reached the sink, in seconds; negative is late.
-    pub slack: Vec<f64>,
+    /// From each frame's time to its reaching the sink.
+    pub arrival: Vec<Duration>,
     /// Between frames shown one after the other.
     pub intervals: Vec<Duration>,
     shown: Option<Instant>,
@@ -121,10 +120,8 @@ impl Watch {
             let segment = pad.sticky_event::<gst::event::Segment>(0).map(|event| event.segment().clone());
             let segment = segment.and_then(|segment| segment.downcast::<gst::ClockTime>().ok());
             let time = segment.zip(info.buffer()).and_then(|(segment, buffer)| segment.to_running_time(buffer.pts()));
-            if let Some((sink, time)) = sink.upgrade().zip(time)
-                && let Some(now) = sink.current_running_time()
-            {
-                watch.now().slack.push((time + BaseSinkExt::latency(&sink)).seconds_f64() - now.seconds_f64());
+            if let Some((now, time)) = sink.upgrade().and_then(|sink| sink.current_running_time()).zip(time) {
+                watch.now().arrival.push(now.saturating_sub(time).into());
             }
             gst::PadProbeReturn::Ok
         });
