@@ -77,9 +77,9 @@ fn setting(text: &str) -> Result<(String, String)> {
     Ok((name.into(), value.into()))
 }
 
-/// Quiet and busy times last so long.
-const TURN: Duration = Duration::from_secs(10);
-/// What comes first warms caches and loads the model; it counts as quiet.
+/// Seconds that a quiet or busy time lasts at most.
+const TURN: f64 = 10.0;
+/// The start, in which the model is loaded, is quiet.
 const QUIET: usize = 0;
 const BUSY: usize = 1;
 
@@ -146,19 +146,23 @@ impl Sum {
         let seconds = self.time.as_secs_f64();
         let cores = |time: Duration| time.as_secs_f64() / seconds;
         let ms = |times: &[Duration]| Spread::new(times.iter().map(|time| 1e3 * time.as_secs_f64()).collect());
-        let slack = seen.arrival.iter().map(|arrival| 1e3 * (latency.seconds_f64() - arrival.as_secs_f64()));
-        let slack: Vec<f64> = slack.collect();
+        let of = |&(time, arrival): &(gst::ClockTime, Duration)| {
+            (time.seconds_f64(), 1e3 * (latency.seconds_f64() - arrival.as_secs_f64()))
+        };
+        let slack: Vec<(f64, f64)> = seen.arrival.iter().map(of).collect();
+        let late_at_s: Vec<f64> = slack.iter().filter(|(_, slack)| *slack < 0.0).map(|(time, _)| *time).collect();
         Column {
             name,
             seconds,
             counters: COUNTERS.iter().map(|name| (*name, self.count(name))).collect(),
             shown_a_second: slack.len() as f64 / seconds,
-            late: slack.iter().filter(|&&slack| slack < 0.0).count(),
+            late: late_at_s.len(),
+            late_at_s,
             element_ms: ms(&seen.element),
             without_processor_ms: ms(&seen.waited),
             source_behind_ms: ms(&seen.behind),
             // Upside down, so that its high end is the bad one, as everywhere.
-            slack_ms: Spread::new(slack.iter().map(|slack| -slack).collect()).negated(),
+            slack_ms: Spread::new(slack.iter().map(|(_, slack)| -slack).collect()).negated(),
             interval_ms: ms(&seen.intervals),
             transfers_a_second: self.count("transfers") as f64 / seconds,
             transfers_in_worst_second: self.renewed.iter().copied().min().unwrap_or_default(),
@@ -185,16 +189,11 @@ pub fn run(args: &Args) -> Result<()> {
 
     let bar = progress(args.minutes.as_secs(), "playing");
     let mut show = Show { rig: &rig, watch: &watch, sums: Default::default(), qos: 0 };
-    let turn = TURN.min(args.minutes / 4);
-    let mut phase = QUIET;
-    while start.elapsed() < args.minutes {
-        let busy = if phase == BUSY { Some(Busy::new(args.beside)?) } else { None };
-        let left = args.minutes.saturating_sub(start.elapsed());
-        // A remainder shorter than a turn belongs to the last one.
-        let time = if args.beside > 0 && left >= 2 * turn { turn } else { left };
-        show.phase(phase, time, |_| bar.set_position(start.elapsed().as_secs()))?;
-        drop(busy);
-        phase = if args.beside > 0 && phase == QUIET { BUSY } else { QUIET };
+    // As many quiet turns as busy ones.
+    let turns = if args.beside > 0 { 2 * (args.minutes.as_secs_f64() / (2.0 * TURN)).ceil() as u32 } else { 1 };
+    for (phase, _) in [QUIET, BUSY].into_iter().cycle().zip(0..turns) {
+        let _busy = (phase == BUSY).then(|| Busy::new(args.beside)).transpose()?;
+        show.phase(phase, args.minutes / turns, || bar.set_position(start.elapsed().as_secs()))?;
     }
     bar.finish_and_clear();
     let latency = declared(&rig)?;
@@ -261,7 +260,7 @@ struct Show<'a> {
 
 impl Show<'_> {
     /// Looks at the counters each second until `time` is over.
-    fn phase(&mut self, phase: usize, time: Duration, mut tick: impl FnMut(Duration)) -> Result<()> {
+    fn phase(&mut self, phase: usize, time: Duration, tick: impl Fn()) -> Result<()> {
         self.watch.enter(phase);
         let sum = &mut self.sums[phase];
         let begun = Instant::now();
@@ -290,7 +289,7 @@ impl Show<'_> {
                 sum.renewed.push(sum.count("transfers") - before);
             }
             from = to;
-            tick(begun.elapsed());
+            tick();
         }
         Ok(())
     }

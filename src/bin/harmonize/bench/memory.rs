@@ -19,7 +19,7 @@ use std::time::Duration;
 Examples:
   harmonize bench memory
   harmonize bench memory --frames 1000000 --size 640x360
-You should see the process's resident memory after 1,000 frames, ten times on the way, and at the end.")]
+You should see the process's resident memory after 1,000 frames, at every tenth of the way, and at the end.")]
 pub struct Args {
     /// Frames to play
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(i32).range(2000..))]
@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> Result<()> {
     let pad = rig.sink.static_pad("sink").context("a sink without pad")?;
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
         let count = counted.fetch_add(1, Ordering::Relaxed) + 1;
-        if count == 1000 || count == frames || count.is_multiple_of(frames.div_ceil(10)) {
+        if count == 1000 || count == frames || count > 1000 && count.is_multiple_of(frames.div_ceil(10)) {
             lock(&noted).extend(process::resident().map(|resident_kib| Mark { frames: count, resident_kib }));
         }
         gst::PadProbeReturn::Ok

@@ -17,8 +17,8 @@ pub struct Seen {
     pub waited: Vec<Duration>,
     /// How far a frame was behind its time when it left its source.
     pub behind: Vec<Duration>,
-    /// From each frame's time to its reaching the sink.
-    pub arrival: Vec<Duration>,
+    /// Each frame's running time, and how long after it the frame reached the sink.
+    pub arrival: Vec<(gst::ClockTime, Duration)>,
     /// Between frames shown one after the other.
     pub intervals: Vec<Duration>,
     shown: Option<Instant>,
@@ -121,7 +121,7 @@ impl Watch {
             let segment = segment.and_then(|segment| segment.downcast::<gst::ClockTime>().ok());
             let time = segment.zip(info.buffer()).and_then(|(segment, buffer)| segment.to_running_time(buffer.pts()));
             if let Some((now, time)) = sink.upgrade().and_then(|sink| sink.current_running_time()).zip(time) {
-                watch.now().arrival.push(now.saturating_sub(time).into());
+                watch.now().arrival.push((time, now.saturating_sub(time).into()));
             }
             gst::PadProbeReturn::Ok
         });
