@@ -7,7 +7,7 @@ mod composite;
 mod events;
 mod timing;
 
-use self::composite::{Outcome, Place, Stop, clock};
+use self::composite::{Clock, Outcome, Place, Stop};
 use super::inference::Inference;
 use super::latency::Latency;
 use super::loading::{self, Loader};
@@ -487,7 +487,7 @@ impl AggregatorImpl for Harmonize {
         } else {
             self.harmonize(&mut composite, place, mask, mode)
         };
-        let time = clock(place.span.start);
+        let time = Clock(place.span.start);
         match outcome {
             Ok(Outcome::Harmonized) => gst::debug!(CAT, imp = self, "The composite at {time} is harmonized"),
             Ok(Outcome::Untouched(why)) => {
