@@ -5,6 +5,7 @@
 
 mod composite;
 mod events;
+mod patience;
 mod timing;
 
 use self::composite::{Clock, Outcome, Place, Stop};
@@ -37,6 +38,8 @@ enum Episode {
     NotReady,
     Failing,
     Late,
+    /// A composite has been waiting for its mask for long.
+    Waiting,
 }
 
 #[derive(Default)]
@@ -53,6 +56,9 @@ struct State {
     segment: Option<gst::Event>,
     tags: Vec<gst::Event>,
     last: Option<Span>,
+    /// Composites that have come to the sink pad, and that have been taken from it.
+    arrived: u64,
+    taken: u64,
     /// The keyframe lattice's cell that was inferred in last.
     cell: Option<u64>,
     /// Running time before which frames come too late downstream, and downstream's proportion.
@@ -60,7 +66,7 @@ struct State {
     proportion: f64,
     /// The frame before was dropped.
     discont: bool,
-    episodes: [bool; 5],
+    episodes: [bool; 6],
     /// When `stats` were posted last.
     posted: Option<Instant>,
 }
@@ -73,7 +79,8 @@ impl State {
     /// What a flush leaves behind.
     fn forget(&mut self) {
         (self.last, self.cell, self.earliest) = (None, None, None);
-        for episode in [Episode::Maskless, Episode::NotReady, Episode::Late] {
+        self.taken = self.arrived;
+        for episode in [Episode::Maskless, Episode::NotReady, Episode::Late, Episode::Waiting] {
             self.episodes[episode as usize] = false;
         }
     }
@@ -362,6 +369,13 @@ impl ObjectImpl for Harmonize {
 
     fn constructed(&self) {
         self.parent_constructed();
+        let element = self.obj().downgrade();
+        self.sink.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            if let Some(element) = element.upgrade() {
+                element.imp().arrived();
+            }
+            gst::PadProbeReturn::Ok
+        });
         self.obj().add_pad(&self.sink).expect("a new element has no pad of this name");
     }
 }
@@ -469,7 +483,13 @@ impl AggregatorImpl for Harmonize {
         let mask = self.mask_pad().map(find).transpose()?;
         drop(composite);
         let Some(mut composite) = self.sink.pop_buffer() else { return Err(NEED_DATA) };
-        lock(&self.state).last = Some(place.span);
+        {
+            let mut state = lock(&self.state);
+            state.last = Some(place.span);
+            // GAPs come by no probe.
+            state.taken += u64::from(!is_gap(&composite));
+        }
+        self.ends(Episode::Waiting);
         if is_gap(&composite) {
             return self.push_gap(&composite);
         }
