@@ -8,12 +8,12 @@ mod events;
 mod patience;
 mod timing;
 
-use self::composite::{Clock, Outcome, Place, Stop};
+use self::composite::{Outcome, Place, Stop};
 use super::inference::Inference;
 use super::latency::Latency;
 use super::loading::{self, Loader};
 use super::masks::Masks;
-use super::pairing::Span;
+use super::pairing::{Clock, Span};
 use super::settings::{AUTOMATIC, Settings};
 use super::stats::Stats;
 use super::video::{FORMATS, Video};
