@@ -5,10 +5,12 @@
 
 mod composite;
 mod events;
+mod output;
 mod patience;
 mod timing;
 
 use self::composite::{Outcome, Place, Stop};
+use self::output::is_gap;
 use super::inference::Inference;
 use super::latency::Latency;
 use super::loading::{self, Loader};
@@ -176,18 +178,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A GAP event, which the base class has made a buffer.
-fn is_gap(buffer: &gst::BufferRef) -> bool {
-    buffer.size() == 0 && buffer.flags().contains(gst::BufferFlags::GAP | gst::BufferFlags::DROPPABLE)
-}
-
-/// What the far side of `pad` can do within its template and `filter`.
-fn peer_caps(pad: &gst_base::AggregatorPad, filter: Option<&gst::CapsRef>) -> gst::Caps {
-    let template = pad.pad_template_caps();
-    let caps = filter.map_or(template.clone(), |f| f.intersect_with_mode(&template, gst::CapsIntersectMode::First));
-    pad.peer_query_caps(Some(&caps)).intersect_with_mode(&caps, gst::CapsIntersectMode::First)
-}
-
 impl Harmonize {
     pub(super) fn set_loader(&self, loader: Arc<Loader>) {
         *lock(&self.loader) = loader;
@@ -241,71 +231,6 @@ impl Harmonize {
     /// Whether one has ended now.
     fn ends(&self, episode: Episode) -> bool {
         std::mem::replace(&mut lock(&self.state).episodes[episode as usize], false)
-    }
-
-    /// Sends caps and tags ahead of the next output, and hands out the segment, which the base class sends with a buffer.
-    fn announce(&self) -> Option<gst::Event> {
-        let (caps, segment, tags) = {
-            let mut state = lock(&self.state);
-            (state.caps.take(), state.segment.take(), std::mem::take(&mut state.tags))
-        };
-        if let Some(caps) = caps {
-            self.obj().set_src_caps(&caps);
-        }
-        for event in tags {
-            self.obj().src_pad().push_event(event);
-        }
-        segment
-    }
-
-    fn push(&self, mut buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
-        self.announce();
-        if std::mem::take(&mut lock(&self.state).discont) {
-            buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
-        }
-        self.obj().selected_samples(buffer.pts(), buffer.dts(), buffer.duration(), None);
-        let flow = self.obj().finish_buffer(buffer);
-        let mut stats = lock(&self.stats);
-        *if flow.is_ok() { &mut stats.frames_out } else { &mut stats.dropped } += 1;
-        flow
-    }
-
-    /// A frame that goes no further.
-    fn drop_frame(&self) -> Result<gst::FlowSuccess, gst::FlowError> {
-        lock(&self.stats).dropped += 1;
-        lock(&self.state).discont = true;
-        // The base class may take the next one at once.
-        Ok(gst::FlowSuccess::Ok)
-    }
-
-    /// Posts `stats` where their time has come.
-    fn post_stats(&self, time: i64) {
-        let interval = lock(&self.settings).stats_interval;
-        if interval == 0 {
-            return;
-        }
-        {
-            let mut state = lock(&self.state);
-            let now = Instant::now();
-            if now.duration_since(*state.posted.get_or_insert(now)) < Duration::from_nanos(interval) {
-                return;
-            }
-            state.posted = Some(now);
-        }
-        let mut stats = self.stats();
-        stats.set("running-time", time.max(0) as u64);
-        // Refused only while the element has no bus.
-        let _ = self.obj().post_message(gst::message::Element::builder(stats).src(&*self.obj()).build());
-    }
-
-    fn push_gap(&self, gap: &gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let segment = self.announce();
-        let src = self.obj().src_pad().clone();
-        if let (Some(pts), true) = (gap.pts(), src.has_current_caps()) {
-            segment.map(|segment| src.push_event(segment));
-            src.push_event(gst::event::Gap::builder(pts).duration(gap.duration()).build());
-        }
-        Ok(gst::FlowSuccess::Ok)
     }
 }
 
@@ -563,18 +488,7 @@ impl AggregatorImpl for Harmonize {
     }
 
     fn sink_query(&self, pad: &gst_base::AggregatorPad, query: &mut gst::QueryRef) -> bool {
-        use gst::QueryViewMut::*;
-        let is_composite = *pad == self.sink;
-        match query.view_mut() {
-            Caps(query) if is_composite => {
-                let source = self.obj().src_pad().clone();
-                query.set_result(&peer_caps(&source, query.filter()));
-                true
-            }
-            // Buffers leave as they came, so downstream's wishes are ours.
-            Allocation(_) if is_composite => self.obj().src_pad().peer_query(query),
-            _ => self.parent_sink_query(pad, query),
-        }
+        self.answers(pad, query)
     }
 
     fn propose_allocation(
@@ -588,15 +502,7 @@ impl AggregatorImpl for Harmonize {
     }
 
     fn src_query(&self, query: &mut gst::QueryRef) -> bool {
-        use gst::QueryViewMut::*;
-        match query.view_mut() {
-            Caps(query) => {
-                query.set_result(&peer_caps(&self.sink, query.filter()));
-                true
-            }
-            Position(_) | Duration(_) | Seeking(_) | Uri(_) => self.sink.peer_query(query),
-            _ => self.parent_src_query(query),
-        }
+        self.answers_downstream(query)
     }
 
     fn sink_event_pre_queue(
