@@ -198,3 +198,20 @@ fn a_wait_without_end_is_told_of() {
     rig.mask.push(buffer(at(30, 1), at(30, 1), &[255; 8])).unwrap();
     assert_ne!(rig.out_lift(1), 0);
 }
+
+#[test]
+fn passthrough_does_not_wait_for_masks_in_pipelines_that_are_not_live() {
+    let mut rig = not_live(&[]);
+    rig.push_alone(0);
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(rig.out.try_pull().is_none());
+    rig.element.set_property("passthrough", true);
+    assert_eq!(rig.out_lift(0), 0);
+    for n in 1..4 {
+        rig.push_alone(n);
+        assert_eq!(rig.out_lift(n), 0);
+    }
+    rig.element.set_property("passthrough", false);
+    assert_ne!(rig.lifted(4), 0);
+    assert_eq!((rig.stat("missing-masks"), rig.warnings().len()), (0, 0));
+}

@@ -191,7 +191,8 @@ impl Harmonize {
 
     /// The mode that frames are worked on in, never `Auto`.
     fn mode(&self) -> Mode {
-        match lock(&self.settings).mode {
+        let mode = lock(&self.settings).mode;
+        match mode {
             Mode::Auto if lock(&self.state).is_live => Mode::Live,
             Mode::Auto => Mode::Exact,
             mode => mode,
@@ -280,7 +281,11 @@ impl ObjectImpl for Harmonize {
         self.derived_set_property(id, value, pspec);
         match pspec.name() {
             "model" | "device" | "precision" => self.reload(),
-            "mode" | "processing-deadline" | "mask-timeout" => self.declare_latency(),
+            "mode" | "processing-deadline" => self.declare_latency(),
+            "mask-timeout" | "passthrough" => {
+                self.declare_latency();
+                self.look_after_next();
+            }
             _ => (),
         }
     }

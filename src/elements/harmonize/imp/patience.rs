@@ -25,10 +25,7 @@ impl Harmonize {
             }
             state.arrived
         };
-        let patience = match lock(&self.settings).mask_timeout {
-            AUTOMATIC => HINT,
-            ns => Duration::from_nanos(ns),
-        };
+        let patience = self.patience().unwrap_or(HINT);
         let Some(time) = self.mask_pad().and_then(|_| {
             let now = gst::SystemClock::obtain().time();
             now.checked_add(gst::ClockTime::from_nseconds(u64::try_from(patience.as_nanos()).ok()?))
@@ -46,6 +43,24 @@ impl Harmonize {
         });
     }
 
+    /// How long a composite waits for its mask, if not without end.
+    fn patience(&self) -> Option<Duration> {
+        let settings = lock(&self.settings);
+        match settings.mask_timeout {
+            _ if settings.passthrough => Some(Duration::ZERO),
+            AUTOMATIC => None,
+            ns => Some(Duration::from_nanos(ns)),
+        }
+    }
+
+    /// Looks after the composite that waits while a property is set that may end its wait.
+    pub(super) fn look_after_next(&self) {
+        let next = lock(&self.state).taken + 1;
+        if self.patience().is_some() {
+            self.obj().call_async(move |element| element.imp().look_after(next));
+        }
+    }
+
     /// What to do about composite `number` if it is still waiting.
     fn look_after(&self, number: u64) {
         let is_waiting = {
@@ -57,7 +72,7 @@ impl Harmonize {
         };
         let Some(time) = self.sink.peek_buffer().and_then(|composite| self.place(&composite).ok()) else { return };
         let time = time.span.start;
-        if lock(&self.settings).mask_timeout == AUTOMATIC {
+        if self.patience().is_none() {
             if self.begins(Episode::Waiting) {
                 self.warn(&format!(
                     "The composite at running time {} has been waiting for its mask for {HINT:?}: end a mask stream with EOS, or \
