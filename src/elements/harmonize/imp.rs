@@ -357,7 +357,10 @@ impl ElementImpl for Harmonize {
 
 impl AggregatorImpl for Harmonize {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
-        *lock(&self.state) = State { is_started: true, ..State::default() };
+        {
+            let mut state = lock(&self.state);
+            *state = State { is_started: true, arrived: state.arrived, taken: state.arrived, ..State::default() };
+        }
         *lock(&self.masks) = Masks::default();
         *lock(&self.stats) = Stats::default();
         *lock(&self.flushes) = Flushes::default();
@@ -375,7 +378,7 @@ impl AggregatorImpl for Harmonize {
             loading::post_progress(&self.obj(), gst::ProgressType::Canceled, "Stopped before the model was loaded");
         }
         self.obj().notify_model_state();
-        *lock(&self.state) = State::default();
+        lock(&self.state).is_started = false;
         *lock(&self.masks) = Masks::default();
         Ok(())
     }

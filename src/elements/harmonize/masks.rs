@@ -60,9 +60,9 @@ impl Masks {
         *self = Self { video: self.video.take(), ..Self::default() };
     }
 
-    /// Lets the composite at `time` go without its mask once a GAP of PTS `gap` has come.
-    pub fn give_up(&mut self, time: i64, gap: gst::ClockTime) {
-        self.given_up = Some((time, gap));
+    /// Lets the composite at `time` go without its mask once a GAP of PTS `gap` has come; false if that is on its way.
+    pub fn give_up(&mut self, time: i64, gap: gst::ClockTime) -> bool {
+        self.given_up.replace((time, gap)) != Some((time, gap))
     }
 
     /// The mask of the composite that starts at running time `time`; `None` if it may be still to come.

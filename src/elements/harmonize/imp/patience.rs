@@ -14,33 +14,28 @@ use std::time::Duration;
 /// A wait without a limit is told of after this.
 const HINT: Duration = Duration::from_secs(5);
 
+/// How often a composite whose time is over is looked after until it is taken up.
+const AGAIN: Duration = Duration::from_millis(10);
+
 impl Harmonize {
     /// Counts a composite on its arrival, and looks after it when its time is over.
     pub(super) fn arrived(&self) {
-        let number = {
+        let (number, is_live) = {
             let mut state = lock(&self.state);
             state.arrived += 1;
-            if state.is_live {
-                return;
-            }
-            state.arrived
+            (state.arrived, state.is_live)
         };
-        let patience = self.patience().unwrap_or(HINT);
-        let Some(time) = self.mask_pad().and_then(|_| {
-            let now = gst::SystemClock::obtain().time();
-            now.checked_add(gst::ClockTime::from_nseconds(u64::try_from(patience.as_nanos()).ok()?))
-        }) else {
-            return;
-        };
-        let element = self.obj().downgrade();
-        let id = gst::SystemClock::obtain().new_single_shot_id(time);
-        // Refused for a clock that is going away: then so is the process.
-        let _ = id.wait_async(move |_, _, _| {
-            if let Some(element) = element.upgrade() {
-                // The clock's thread serves everyone.
-                element.call_async(move |element| element.imp().look_after(number));
-            }
-        });
+        if !is_live && self.mask_pad().is_some() {
+            self.look_after_in(self.patience().unwrap_or(HINT), number);
+        }
+    }
+
+    /// Looks after the composite that waits while a property is set that may end its wait.
+    pub(super) fn look_after_next(&self) {
+        let next = lock(&self.state).taken + 1;
+        if self.patience().is_some() {
+            self.look_after_in(Duration::ZERO, next);
+        }
     }
 
     /// How long a composite waits for its mask, if not without end.
@@ -53,39 +48,49 @@ impl Harmonize {
         }
     }
 
-    /// Looks after the composite that waits while a property is set that may end its wait.
-    pub(super) fn look_after_next(&self) {
-        let next = lock(&self.state).taken + 1;
-        if self.patience().is_some() {
-            self.obj().call_async(move |element| element.imp().look_after(next));
-        }
+    fn look_after_in(&self, time: Duration, number: u64) {
+        let clock = gst::SystemClock::obtain();
+        let ns = u64::try_from(time.as_nanos()).ok().and_then(|ns| ns.checked_add(clock.time().nseconds()));
+        let Some(time) = ns.and_then(|ns| gst::ClockTime::try_from(ns).ok()) else { return };
+        let element = self.obj().downgrade();
+        // Refused only by a clock that is going away, and then so is the process.
+        let _ = clock.new_single_shot_id(time).wait_async(move |_, _, _| {
+            if let Some(element) = element.upgrade() {
+                // The clock's thread serves everyone.
+                element.call_async(move |element| element.imp().look_after(number));
+            }
+        });
     }
 
-    /// What to do about composite `number` if it is still waiting.
+    /// What to do about composite `number`, whose time is over, if it has not been taken up yet.
     fn look_after(&self, number: u64) {
-        let is_waiting = {
+        let (is_there, is_next) = {
             let state = lock(&self.state);
-            state.is_started && !state.is_live && state.taken + 1 == number
+            (state.is_started && !state.is_live && state.taken < number, state.taken + 1 == number)
         };
-        let Some(mask) = self.mask_pad().filter(|mask| is_waiting && !mask.has_buffer() && !mask.is_eos()) else {
-            return;
-        };
-        let Some(time) = self.sink.peek_buffer().and_then(|composite| self.place(&composite).ok()) else { return };
-        let time = time.span.start;
-        if self.patience().is_none() {
-            if self.begins(Episode::Waiting) {
-                self.warn(&format!(
-                    "The composite at running time {} has been waiting for its mask for {HINT:?}: end a mask stream with EOS, or \
-                     set mask-timeout",
-                    Clock(time)
-                ));
+        let Some(mask) = self.mask_pad().filter(|mask| is_there && !mask.is_eos()) else { return };
+        let waiting = if is_next && !mask.has_buffer() { self.sink.peek_buffer() } else { None };
+        if let Some(place) = waiting.and_then(|composite| self.place(&composite).ok()) {
+            let time = place.span.start;
+            if self.patience().is_none() {
+                return self.hint(time);
             }
-            return;
+            if let Some(gap) = self.gap(&mask, time).filter(|&gap| lock(&self.masks).give_up(time, gap)) {
+                gst::debug!(CAT, imp = self, "The composite at {} waits no longer for its mask", Clock(time));
+                mask.send_event(gst::event::Gap::builder(gap).build());
+            }
         }
-        gst::debug!(CAT, imp = self, "The composite at {} waits no longer for its mask", Clock(time));
-        if let Some(gap) = self.gap(&mask, time) {
-            lock(&self.masks).give_up(time, gap);
-            mask.send_event(gst::event::Gap::builder(gap).build());
+        // It may have to wait for the one before it yet, or be offered masks that are over.
+        self.look_after_in(AGAIN, number);
+    }
+
+    fn hint(&self, time: i64) {
+        if self.begins(Episode::Waiting) {
+            self.warn(&format!(
+                "The composite at running time {} has been waiting for its mask for {HINT:?}: end a mask stream with EOS, or set \
+                 mask-timeout",
+                Clock(time)
+            ));
         }
     }
 
