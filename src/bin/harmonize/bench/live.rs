@@ -159,6 +159,12 @@ impl Sum {
             late: late_at_s.len(),
             late_at_s,
             element_ms: ms(&seen.element),
+            at_work_ms: ms(&seen
+                .element
+                .iter()
+                .zip(&seen.waited)
+                .map(|(all, wait)| all.saturating_sub(*wait))
+                .collect::<Vec<_>>()),
             without_processor_ms: ms(&seen.waited),
             source_behind_ms: ms(&seen.behind),
             // Upside down, so that its high end is the bad one, as everywhere.

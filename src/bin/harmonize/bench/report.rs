@@ -42,6 +42,8 @@ pub struct Column {
     pub late_at_s: Vec<f64>,
     /// From the composite taken up to the frame pushed.
     pub element_ms: Spread,
+    /// The same without the next.
+    pub at_work_ms: Spread,
     /// The part of it in which the thread was ready to run and had no processor.
     pub without_processor_ms: Spread,
     pub source_behind_ms: Spread,
@@ -149,6 +151,7 @@ impl Report {
         println!();
         self.columns_row("ms", |_| format!("{:>8} {:>8} {:>8} {:>8}", "median", "p95", "p99", "max"));
         self.spread("element", |column| column.element_ms);
+        self.spread("  at work", |column| column.at_work_ms);
         self.spread("  without a processor", |column| column.without_processor_ms);
         self.spread("source behind", |column| column.source_behind_ms);
         self.spread("slack (least last)", |column| column.slack_ms);

@@ -63,9 +63,11 @@ impl Rig {
             Pace::Live { encode: true } => "x264enc speed-preset=ultrafast tune=zerolatency ! queue !",
             _ => "",
         };
+        // Where memory is read, no more than a few frames are to wait: how many do is a matter of the machine's other work.
+        let length = if live { "" } else { "max-size-buffers=3" };
         let line = format!(
-            "queue name=composite ! h.sink queue name=mask ! h.mask \
-             harmonize name=h mode=live mask-range=full ! queue ! {encoder} \
+            "queue name=composite {length} ! h.sink queue name=mask {length} ! h.mask \
+             harmonize name=h mode=live mask-range=full ! queue {length} ! {encoder} \
              fakesink name=sink sync={live} qos={live} processing-deadline=0 enable-last-sample=false"
         );
         let pipeline = gst::parse::launch(&line)?.downcast::<gst::Pipeline>();
