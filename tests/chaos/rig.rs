@@ -1,0 +1,439 @@
+//! A pipeline around the element, and what is done to it.
+
+use super::common;
+use super::ledger::Ledger;
+use super::model::{LOAD_PANICKED, Load, Model, NO_MEMORY, ON_FIRE};
+use super::ops::{Op, Pads};
+use super::source::{Quirk, Role, Shape, Source};
+use super::watch::{self, PATIENCE, lock, note, ticks, violated, watched};
+use gst::prelude::*;
+use gst_video::VideoFormat;
+use gstharmonize::elements::harmonize::Harmonize;
+use std::collections::BTreeSet;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+const SHORT: &str = "can't hold the picture";
+const NO_TIME: &str = "has no timestamp";
+
+const COMPOSITE: Shape = Shape { format: VideoFormat::I420, width: 32, height: 18, rate: 200 };
+const MASK: Shape = Shape { format: VideoFormat::Gray8, width: 24, height: 16, rate: 200 };
+
+pub struct Rig {
+    pipeline: gst::Pipeline,
+    element: Harmonize,
+    composite: Source,
+    mask: Source,
+    model: Arc<Model>,
+    ledger: Arc<Ledger>,
+    /// Parts of the ERROR messages that what was done may lead to.
+    expected: Mutex<BTreeSet<&'static str>>,
+    /// Flushes, stops and the like since the start: each may take a frame that `stats` has counted as neither out nor dropped.
+    interruptions: u64,
+    errors: u64,
+    ask: Option<Sender<u64>>,
+    asker: Option<thread::JoinHandle<()>>,
+    pads: Vec<glib::WeakRef<gst::Pad>>,
+}
+
+impl Rig {
+    pub fn new(live: bool, with_queue: bool) -> Self {
+        common::init();
+        let pipeline = gst::Pipeline::new();
+        let element = gst::ElementFactory::make("harmonize").name("h").build().unwrap();
+        let element = element.downcast::<Harmonize>().unwrap();
+        let model = Arc::<Model>::default();
+        element.set_loader(model.loader());
+        let ledger = Arc::<Ledger>::default();
+        ledger.watch(&element.static_pad("src").unwrap());
+        ledger.invert(false, || ());
+        let composite = Source::new(Role::Composite, &ledger, live, COMPOSITE);
+        let mask = Source::new(Role::Mask, &ledger, live, MASK);
+        let sink = gst::ElementFactory::make("fakesink").property("sync", live).property("qos", true).build().unwrap();
+        pipeline.add_many([element.upcast_ref(), composite.upcast_ref(), mask.upcast_ref(), &sink]).unwrap();
+        match with_queue {
+            true => {
+                let queue = gst::ElementFactory::make("queue").property("max-size-buffers", 3u32).build().unwrap();
+                pipeline.add(&queue).unwrap();
+                gst::Element::link_many([element.upcast_ref(), &queue, &sink]).unwrap();
+            }
+            false => element.link(&sink).unwrap(),
+        }
+        composite.pad().link(&element.static_pad("sink").unwrap()).unwrap();
+        let (ask, asked) = channel();
+        let src = element.static_pad("src").unwrap();
+        let questions = thread::Builder::new().name("asker".into());
+        let asker = questions.spawn(move || asked.iter().for_each(|number| query(&src, number))).unwrap();
+        let mut rig = Self {
+            pipeline,
+            element,
+            composite,
+            mask,
+            model,
+            ledger,
+            expected: Mutex::default(),
+            interruptions: 0,
+            errors: 0,
+            ask: Some(ask),
+            asker: Some(asker),
+            pads: Vec::new(),
+        };
+        rig.request_mask();
+        rig.up();
+        rig
+    }
+
+    fn source(&self, role: Role) -> &Source {
+        match role {
+            Role::Composite => &self.composite,
+            Role::Mask => &self.mask,
+        }
+    }
+
+    fn expect(&self, error: &'static str) {
+        lock(&self.expected).insert(error);
+    }
+
+    fn set_state(&self, state: gst::State) {
+        if watched(&format!("the change to {state:?}"), || self.pipeline.set_state(state)).is_err() {
+            note(&format!("the change to {state:?} failed"));
+        }
+    }
+
+    /// Starts the pipeline.
+    fn up(&mut self) {
+        self.ledger.restart();
+        (self.interruptions, self.errors) = (0, 0);
+        self.set_state(gst::State::Playing);
+    }
+
+    /// Stops it, and sees that the element's figures agree with what has been seen of it.
+    fn down(&mut self, state: gst::State) {
+        self.interruptions += 1;
+        self.set_state(gst::State::Ready);
+        self.take_messages();
+        self.check_stats();
+        lock(&self.expected).clear();
+        if state != gst::State::Ready {
+            self.set_state(state);
+        }
+        // What the stop itself has posted.
+        while self.pipeline.bus().unwrap().pop().is_some() {}
+    }
+
+    fn check_stats(&self) {
+        let stat = |name| common::stat(&self.element, name);
+        let [taken, out, dropped] = ["frames-in", "frames-out", "dropped"].map(stat);
+        let [harmonized, passed] = ["harmonized", "passed-through"].map(stat);
+        let counts = self.ledger.counts();
+        let text = format!(
+            "{:?}, seen {counts:?}, {} interruptions, {} errors",
+            self.element.property::<gst::Structure>("stats"),
+            self.interruptions,
+            self.errors
+        );
+        note(&text);
+        let refused = |more: u64, less: u64| less <= more && more - less <= self.interruptions;
+        if counts.out.abs_diff(out) > self.interruptions {
+            violated(format!("frames-out is not what left: {text}"));
+        }
+        if !refused(taken, out + dropped + self.errors.min(1)) && !refused(taken, out + dropped) {
+            violated(format!("frames-in is not frames-out and dropped: {text}"));
+        }
+        if !(harmonized + passed + dropped..=harmonized + passed + dropped + self.errors).contains(&taken) {
+            violated(format!("frames-in is not harmonized, passed-through and dropped: {text}"));
+        }
+        if counts.changed > harmonized || counts.lost > dropped {
+            violated(format!("More has changed than harmonized, or was lost than dropped: {text}"));
+        }
+    }
+
+    /// True if there was an error.
+    fn take_messages(&mut self) -> bool {
+        let (mut failed, mut latency) = (false, false);
+        let bus = self.pipeline.bus().unwrap();
+        while let Some(message) = bus.pop() {
+            match message.view() {
+                gst::MessageView::Error(error) => {
+                    let text = format!("{} {:?}", error.error(), error.debug());
+                    note(&format!("ERROR {text}"));
+                    if !lock(&self.expected).iter().any(|part| text.contains(part)) {
+                        violated(format!("An unexpected ERROR: {text}"));
+                    }
+                    self.errors += 1;
+                    failed = true;
+                }
+                gst::MessageView::Warning(warning) => note(&format!("WARNING {}", warning.error())),
+                gst::MessageView::Latency(_) => latency = true,
+                _ => (),
+            }
+        }
+        if latency {
+            watched("LATENCY", || self.pipeline.recalculate_latency().is_ok());
+        }
+        failed
+    }
+
+    /// What an application does between its own doings.
+    pub fn tend(&mut self) -> bool {
+        let failed = self.take_messages();
+        if failed {
+            self.model.set_load(Load::Works, Duration::from_millis(2));
+            self.model.set(Duration::from_millis(1), false);
+            self.down(gst::State::Ready);
+            self.up();
+        }
+        watch::check();
+        failed
+    }
+
+    pub fn perform(&mut self, op: &Op) {
+        match op {
+            // Its steps are watched one by one.
+            Op::Settle { drain } => self.settle(*drain),
+            _ => watched(&format!("{op:?}"), || self.act(op)),
+        }
+        self.tend();
+    }
+
+    fn act(&mut self, op: &Op) {
+        match op {
+            Op::Seek { flush, start, pipeline, refused_by } => {
+                self.interruptions += 1;
+                if let Some(role) = refused_by {
+                    self.source(*role).refuse_seeks(true);
+                }
+                if *flush && *refused_by == Some(Role::Composite) {
+                    self.ledger.allow_drops();
+                }
+                let flags = if *flush { gst::SeekFlags::FLUSH } else { gst::SeekFlags::empty() };
+                match pipeline {
+                    true => drop(self.pipeline.seek_simple(flags, *start)),
+                    false => {
+                        let (set, none) = (gst::SeekType::Set, gst::SeekType::None);
+                        let seek = gst::event::Seek::new(1.0, flags, set, *start, none, gst::ClockTime::NONE);
+                        self.element.static_pad("src").unwrap().send_event(seek);
+                    }
+                }
+                if let Some(role) = refused_by {
+                    self.source(*role).refuse_seeks(false);
+                }
+            }
+            Op::Flush { pads, time_from_0, within } => self.flush(*pads, *time_from_0, *within),
+            Op::Quirks(role, quirks) => {
+                for &quirk in quirks {
+                    match quirk {
+                        Quirk::Short => self.expect(SHORT),
+                        Quirk::NoPts | Quirk::NoDuration | Quirk::NoTime => self.expect(NO_TIME),
+                        _ => (),
+                    }
+                    self.source(*role).quirk(quirk);
+                }
+            }
+            Op::Eos { first, both } => {
+                self.source(*first).quirk(Quirk::Eos);
+                if *both {
+                    thread::sleep(Duration::from_millis(3));
+                    self.composite.quirk(Quirk::Eos);
+                    self.mask.quirk(Quirk::Eos);
+                }
+            }
+            Op::Stall(role, stalled) => self.source(*role).stall(*stalled),
+            Op::Pace(role, pace) => self.source(*role).pace(*pace),
+            Op::State(state) => self.set_state(*state),
+            Op::Restart { down, load, takes } => {
+                self.model.set_load(*load, *takes);
+                self.down(*down);
+                match load {
+                    Load::Works => (),
+                    Load::Fails => self.expect(ON_FIRE),
+                    Load::Panics => self.expect(LOAD_PANICKED),
+                }
+                self.up();
+            }
+            Op::Bounce => self.bounce(),
+            Op::Unlink(role) => {
+                self.interruptions += 1;
+                let pad = self.source(*role).pad();
+                if let Some(peer) = pad.peer() {
+                    pad.unlink(&peer).unwrap();
+                }
+            }
+            Op::Link(role) => self.link(*role),
+            Op::ReleaseMask => {
+                if let Some(pad) = self.element.static_pad("mask") {
+                    self.element.release_request_pad(&pad);
+                }
+            }
+            Op::RequestMask => self.request_mask(),
+            Op::Model { takes, fails } => {
+                self.model.set(*takes, *fails);
+                if *fails {
+                    self.expect(NO_MEMORY);
+                }
+            }
+            Op::Property(name, value) => self.element.set_property_from_str(name, value),
+            Op::Invert(invert) => self.ledger.invert(*invert, || self.element.set_property("mask-invert", *invert)),
+            Op::Ask(number) => drop(self.ask.as_ref().unwrap().send(*number)),
+            Op::Latency => drop(self.pipeline.recalculate_latency()),
+            Op::Settle { .. } => (),
+        }
+    }
+
+    fn flush(&mut self, pads: Pads, time_from_0: bool, within: Duration) {
+        self.interruptions += 1;
+        let mut sources = match pads {
+            Pads::Both => vec![&self.composite, &self.mask],
+            Pads::Composite => vec![&self.composite],
+            Pads::Mask => vec![&self.mask],
+        };
+        // A flush does not get through to an element that a source in the midst of a push has been unlinked from.
+        sources.retain(|source| source.pad().is_linked());
+        let number = gst::Seqnum::next();
+        let start = (time_from_0 && pads == Pads::Both).then_some(gst::ClockTime::SECOND);
+        for source in &sources {
+            source.flush_start(number);
+        }
+        thread::sleep(within);
+        for source in &sources {
+            source.flush_stop(number, start);
+        }
+    }
+
+    fn bounce(&mut self) {
+        let sources = [&self.composite, &self.mask];
+        for source in sources {
+            source.stall(true);
+        }
+        let _ = self.element.set_state(gst::State::Ready);
+        sources.iter().for_each(|source| source.halt());
+        self.take_messages();
+        self.interruptions += 1;
+        self.check_stats();
+        self.ledger.restart();
+        (self.interruptions, self.errors) = (1, 0);
+        let _ = self.element.sync_state_with_parent();
+        for source in [&self.composite, &self.mask] {
+            source.renew();
+            source.stall(false);
+        }
+    }
+
+    fn link(&self, role: Role) {
+        let pad = self.source(role).pad();
+        let name = if role == Role::Mask { "mask" } else { "sink" };
+        if let Some(sink) = self.element.static_pad(name).filter(|sink| !sink.is_linked() && !pad.is_linked()) {
+            pad.link(&sink).unwrap();
+        }
+    }
+
+    fn request_mask(&mut self) {
+        if self.element.static_pad("mask").is_none() {
+            let pad = self.element.request_pad_simple("mask").unwrap();
+            self.pads.push(pad.downgrade());
+        }
+        self.link(Role::Mask);
+    }
+
+    /// Waits for `met` while tending to the pipeline; `started_anew` is called after each restart.
+    fn wait(&mut self, what: &str, met: impl Fn(&Self) -> bool, started_anew: impl Fn(&mut Self)) {
+        let mut since = ticks();
+        while !met(self) {
+            if self.tend() {
+                since = ticks();
+                started_anew(self);
+            }
+            if ticks() - since > PATIENCE {
+                let stats = self.element.property::<gst::Structure>("stats");
+                let of =
+                    |element: &gst::Element| format!("{} {:?}", element.name(), element.state(gst::ClockTime::ZERO));
+                let states: Vec<_> = self.pipeline.iterate_elements().into_iter().flatten().map(|e| of(&e)).collect();
+                for line in
+                    [self.composite.describe(), self.mask.describe(), format!("{stats:?}"), format!("{states:?}")]
+                {
+                    note(&line);
+                }
+                note(&watch::threads());
+                violated(format!("{what} has not come to pass"));
+            }
+            watch::check();
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Makes everything well, and waits for a frame.
+    fn settle(&mut self, drain: bool) {
+        let heal = |this: &mut Self| {
+            this.model.set(Duration::ZERO, false);
+            this.model.set_load(Load::Works, Duration::ZERO);
+            for source in [&this.composite, &this.mask] {
+                source.stall(false);
+                source.pace(Duration::from_millis(1));
+            }
+            this.link(Role::Composite);
+            this.set_state(gst::State::Playing);
+            let apart = this.composite.running().nseconds().abs_diff(this.mask.running().nseconds());
+            if this.composite.is_over() || apart > 500_000_000 {
+                this.flush(Pads::Both, true, Duration::ZERO);
+            }
+        };
+        heal(self);
+        let first = self.ledger.number();
+        self.wait(
+            "A frame",
+            |this| this.ledger.last().is_some_and(|last| last >= first) || this.composite.is_over(),
+            heal,
+        );
+        if drain {
+            self.composite.quirk(Quirk::Eos);
+            self.wait("EOS", |this| this.ledger.is_eos(), |this| this.composite.quirk(Quirk::Eos));
+            self.ledger.expect_all_out();
+            self.flush(Pads::Both, true, Duration::ZERO);
+        }
+    }
+
+    /// Ends everything; nothing may be left of it.
+    pub fn end(mut self) {
+        self.perform(&Op::Settle { drain: true });
+        self.down(gst::State::Null);
+        drop(self.ask.take());
+        watched("the end of the queries", || self.asker.take().unwrap().join()).unwrap();
+        watch::check();
+        let elements = [self.element.upcast_ref::<gst::Element>(), self.composite.upcast_ref(), self.mask.upcast_ref()];
+        let elements = elements.map(|element| element.downgrade());
+        let (pads, pipeline) = (std::mem::take(&mut self.pads), self.pipeline.downgrade());
+        drop(self);
+        common::until("the end of all elements and pads", || {
+            pipeline.upgrade().is_none()
+                && elements.iter().all(|element| element.upgrade().is_none())
+                && pads.iter().all(|pad| pad.upgrade().is_none())
+        });
+        common::until("the end of all buffers", || super::source::ALIVE.load(std::sync::atomic::Ordering::SeqCst) == 0);
+        watch::check();
+    }
+}
+
+/// Asks `src` something, as applications do from threads of their own.
+fn query(src: &gst::Pad, number: u64) {
+    watched(&format!("query {}", number % 7), || match number % 7 {
+        0 => drop(src.query(&mut gst::query::Latency::new())),
+        1 => drop(src.query_position::<gst::ClockTime>()),
+        2 => drop(src.query_duration::<gst::ClockTime>()),
+        3 => drop(src.query_caps(None)),
+        4 => drop(src.query(&mut gst::query::Seeking::new(gst::Format::Time))),
+        5 => drop(src.query(&mut gst::query::Segment::new(gst::Format::Time))),
+        _ => {
+            let element = src.parent_element().unwrap();
+            let stats = element.property::<gst::Structure>("stats");
+            if stats.get::<u64>("frames-out").unwrap() > stats.get::<u64>("frames-in").unwrap() {
+                violated(format!("More frames out than in: {stats:?}"));
+            }
+            for pad in element.sink_pads() {
+                pad.query_caps(None);
+                pad.peer_query_caps(None);
+            }
+        }
+    });
+}
