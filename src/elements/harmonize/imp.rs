@@ -51,6 +51,8 @@ struct State {
     /// Events that are to go ahead of the next output: caps, segment and tags.
     caps: Option<gst::Caps>,
     segment: Option<gst::Event>,
+    /// No segment has come since the last flush: what is still taken off the pad is from before it.
+    is_flushed: bool,
     tags: Vec<gst::Event>,
     last: Option<Span>,
     /// The keyframe lattice's cell that was inferred in last.
@@ -252,14 +254,22 @@ impl Harmonize {
     }
 
     fn push(&self, mut buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
-        self.announce();
+        if let Some(segment) = self.announce()
+            && let gst::EventView::Segment(segment) = segment.view()
+            && let Some(segment) = segment.segment().downcast_ref::<gst::ClockTime>()
+        {
+            // Once more: a seek changes the base class's at once, ahead of the frames that were on their way.
+            self.obj().update_segment(segment);
+        }
         if std::mem::take(&mut lock(&self.state).discont) {
             buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
         }
         self.obj().selected_samples(buffer.pts(), buffer.dts(), buffer.duration(), None);
         let flow = self.obj().finish_buffer(buffer);
+        // In the midst of a flush the base class drops the frame and calls that a success.
+        let is_out = flow.is_ok() && !self.inference.is_flushing();
         let mut stats = lock(&self.stats);
-        *if flow.is_ok() { &mut stats.frames_out } else { &mut stats.dropped } += 1;
+        *if is_out { &mut stats.frames_out } else { &mut stats.dropped } += 1;
         flow
     }
 
@@ -417,6 +427,7 @@ impl AggregatorImpl for Harmonize {
         *lock(&self.masks) = Masks::default();
         *lock(&self.stats) = Stats::default();
         *lock(&self.flushes) = Flushes::default();
+        self.end_flush();
         let spec = lock(&self.settings).spec();
         if self.inference.loaded().is_some_and(|loaded| loaded.spec == spec) {
             gst::debug!(CAT, imp = self, "Model {} has stayed loaded", spec.model);
@@ -447,7 +458,6 @@ impl AggregatorImpl for Harmonize {
 
     fn flush(&self) -> Result<gst::FlowSuccess, gst::FlowError> {
         gst::debug!(CAT, imp = self, "Flushed");
-        lock(&self.masks).forget();
         lock(&self.state).forget();
         self.inference.resume();
         Ok(gst::FlowSuccess::Ok)
@@ -463,6 +473,9 @@ impl AggregatorImpl for Harmonize {
         let Some(composite) = self.sink.peek_buffer() else {
             return Err(if self.sink.is_eos() { gst::FlowError::Eos } else { NEED_DATA });
         };
+        if lock(&self.state).is_flushed {
+            return Err(NEED_DATA);
+        }
         let place = self.place(&composite).map_err(|error| self.fail(&error))?;
         let passthrough = lock(&self.settings).passthrough;
         let find = |pad| self.find_mask(&pad, place.span.start, timeout || passthrough);
@@ -539,6 +552,10 @@ impl AggregatorImpl for Harmonize {
                 element.imp().end_unlinked_mask();
             }
         });
+        // The binding gives the base class a reference of its own, which that takes for the floating one that adding the pad
+        // sinks; as it is, no pad would ever be freed.
+        // SAFETY: `pad` is a valid object, and its only reference is the one that is returned and sunk.
+        unsafe { glib::gobject_ffi::g_object_force_floating(pad.as_ptr().cast()) };
         Some(pad)
     }
 

@@ -40,6 +40,8 @@ pub struct Masks {
     /// The frame taken from the pad last.
     held: Option<MaskFrame>,
     read: Option<Read>,
+    /// No segment has come since the last flush: what is still taken off the pad is from before it.
+    pub is_flushed: bool,
 }
 
 /// A composite's mask.
@@ -55,14 +57,24 @@ impl Masks {
 
     /// Forgets all frames, as after a flush.
     pub fn forget(&mut self) {
-        *self = Self { video: self.video.take(), ..Self::default() };
+        *self = Self { video: self.video.take(), is_flushed: true, ..Self::default() };
+    }
+
+    /// Takes all frames off `pad`, and holds the last one.
+    pub fn hold_last(&mut self, pad: &gst_base::AggregatorPad) {
+        while let Some(buffer) = pad.pop_buffer() {
+            if let Ok(frame) = self.frame(pad, buffer) {
+                self.held = Some(frame);
+            }
+        }
     }
 
     /// The mask of the composite that starts at running time `time`; `None` if it may be still to come.
     pub fn find(&mut self, pad: &gst_base::AggregatorPad, time: i64, timeout: bool) -> Result<Option<Found>> {
         let mut advanced = false;
         loop {
-            let head = pad.peek_buffer().map(|buffer| self.frame(pad, buffer)).transpose()?;
+            let head =
+                pad.peek_buffer().filter(|_| !self.is_flushed).map(|buffer| self.frame(pad, buffer)).transpose()?;
             let offer = match &head {
                 Some(frame) => Head::Mask(frame.span),
                 None if pad.is_eos() => Head::Eos,
