@@ -44,8 +44,8 @@ impl Attributes {
             duration: buffer.duration(),
             offset: buffer.offset(),
             offset_end: buffer.offset_end(),
-            // Whether its memory has been exchanged is the buffer's own affair.
-            flags: buffer.flags() - gst::BufferFlags::TAG_MEMORY,
+            // Whether its memory has been exchanged is the buffer's own affair; the first one after a drop is a DISCONT.
+            flags: buffer.flags() - gst::BufferFlags::TAG_MEMORY - gst::BufferFlags::DISCONT,
             size: buffer.size(),
             reference,
         }
@@ -72,11 +72,13 @@ struct Inner {
     segment: Option<Segment>,
     started: bool,
     eos: bool,
-    /// Composites in this epoch may be dropped by a policy, as `stats` tells.
+    /// Policies drop composites now, and may have dropped some of this epoch; `stats` tells how many.
+    drops: bool,
     may_drop: bool,
     /// The side that the mask leaves alone, and the first composite of which that is certain.
     background: Option<(Side, u64)>,
     counts: Counts,
+    total: Counts,
 }
 
 #[derive(Default)]
@@ -128,13 +130,15 @@ impl Ledger {
     pub fn begin_epoch(&self) {
         let mut inner = lock(&self.0);
         inner.epoch += 1;
-        inner.may_drop = false;
+        inner.may_drop = inner.drops;
         note(&format!("epoch {} begins with {}", inner.epoch, inner.next));
     }
 
-    /// Composites of this epoch may be dropped.
-    pub fn allow_drops(&self) {
-        lock(&self.0).may_drop = true;
+    /// Whether policies drop composites from now on.
+    pub fn allow_drops(&self, drops: bool) {
+        let mut inner = lock(&self.0);
+        inner.drops = drops;
+        inner.may_drop |= drops;
     }
 
     /// Sets `mask-invert` by `set`.
@@ -147,7 +151,16 @@ impl Ledger {
 
     /// The element starts anew.
     pub fn restart(&self) {
-        lock(&self.0).counts = Counts::default();
+        let mut inner = lock(&self.0);
+        let counts = std::mem::take(&mut inner.counts);
+        inner.total.out += counts.out;
+        inner.total.changed += counts.changed;
+        inner.total.lost += counts.lost;
+    }
+
+    /// Those of all starts, the last one not included.
+    pub fn total(&self) -> Counts {
+        lock(&self.0).total
     }
 
     pub fn counts(&self) -> Counts {
@@ -166,7 +179,8 @@ impl Ledger {
     /// What was taken in this epoch has to be out by now.
     pub fn expect_all_out(&self) {
         let mut inner = lock(&self.0);
-        let end = inner.next;
+        let (end, epoch) = (inner.next, inner.epoch);
+        inner.frames.retain(|_, frame| frame.epoch == epoch);
         inner.settle_until(end);
     }
 

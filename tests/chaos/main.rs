@@ -52,9 +52,11 @@ fn chaos(live: bool) {
         for number in 0..operations {
             watch::note(&format!("operation {number}"));
             rig.perform(&Op::draw(&mut random));
-            std::thread::sleep(Duration::from_micros(random.pick(&[0, 300, 1000, 3000, 8000])));
+            std::thread::sleep(Duration::from_millis(random.pick(&[0, 1, 3, 8, 25])));
         }
-        rig.end();
+        let seen = rig.end();
+        let _ = writeln!(std::io::stderr(), "{seen:?}");
+        assert!(operations < 300 || seen.changed > 0, "nothing was harmonized");
     };
     let thread = std::thread::Builder::new().name("chaos".into()).spawn(run).unwrap();
     if let Err(panic) = thread.join() {

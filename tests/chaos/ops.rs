@@ -44,6 +44,13 @@ pub enum Op {
         load: Load,
         takes: Duration,
     },
+    /// A flush that begins, and a stop before it ends.
+    Abandon,
+    /// What the next loading will come to.
+    Load {
+        load: Load,
+        takes: Duration,
+    },
     /// The element alone goes to READY and comes back.
     Bounce,
     Unlink(Role),
@@ -108,7 +115,30 @@ fn role(random: &mut Random) -> Role {
 }
 
 fn property(random: &mut Random) -> (&'static str, String) {
-    let name = random.pick(&["strength", "seed", "steps", "proxy-size", "mask-channel", "mask-range", "sampler"]);
+    let name = random.pick(&[
+        "strength",
+        "seed",
+        "steps",
+        "proxy-size",
+        "mask-channel",
+        "mask-range",
+        "sampler",
+        "mode",
+        "mode",
+        "passthrough",
+        "qos",
+        "on-not-ready",
+        "on-missing-mask",
+        "on-error",
+        "keyframe-interval",
+        "processing-deadline",
+        "mask-timeout",
+        "stats-interval",
+        "model",
+        "model",
+        "device",
+        "precision",
+    ]);
     let value = match name {
         "strength" => random.pick(&["0", "0.5", "1", "1"]).to_string(),
         "seed" => random.next().to_string(),
@@ -116,6 +146,19 @@ fn property(random: &mut Random) -> (&'static str, String) {
         "proxy-size" => (8 * random.below(5)).to_string(),
         "mask-channel" => random.pick(&["auto", "auto", "luma"]).to_string(),
         "mask-range" => random.pick(&["auto", "full", "limited"]).to_string(),
+        "mode" => random.pick(&["auto", "exact", "live"]).to_string(),
+        "passthrough" | "qos" => random.chance(30).to_string(),
+        "on-not-ready" => random.pick(&["auto", "wait", "pass-through", "drop"]).to_string(),
+        "on-missing-mask" => random.pick(&["repeat", "repeat", "pass-through", "drop", "error"]).to_string(),
+        "on-error" => random.pick(&["error", "pass-through", "pass-through", "drop"]).to_string(),
+        "keyframe-interval" | "processing-deadline" | "mask-timeout" | "stats-interval" => match random.below(4) {
+            0 => u64::MAX.to_string(),
+            1 => 0.to_string(),
+            _ => random.below(40_000_000).to_string(),
+        },
+        "model" => random.pick(&["compact", "one", "another"]).to_string(),
+        "device" => random.pick(&["auto", "cpu"]).to_string(),
+        "precision" => random.pick(&["auto", "f32", "bf16"]).to_string(),
         _ => random.pick(&["auto", "ddim", "euler"]).to_string(),
     };
     (name, value)
@@ -152,7 +195,13 @@ impl Op {
                 load: random.pick(&[Load::Works, Load::Works, Load::Works, Load::Fails, Load::Panics]),
                 takes: if random.chance(70) { ms(random, 10) } else { ms(random, 800) },
             },
-            59 => Self::Bounce,
+            59 => {
+                if random.chance(50) {
+                    Self::Bounce
+                } else {
+                    Self::Abandon
+                }
+            }
             60..63 => Self::Unlink(random.pick(&[Role::Mask, Role::Mask, Role::Composite])),
             63..67 => Self::Link(role(random)),
             67..69 => Self::ReleaseMask,
@@ -161,14 +210,15 @@ impl Op {
                 takes: if random.chance(80) { ms(random, 8) } else { ms(random, 900) },
                 fails: random.chance(10),
             },
-            82..88 => {
+            82..91 => {
                 let (name, value) = property(random);
                 Self::Property(name, value)
             }
-            88..90 => Self::Invert(random.chance(50)),
-            90..96 => Self::Ask(random.next()),
-            96..98 => Self::Latency,
-            _ => Self::Settle { drain: random.chance(50) },
+            91 => Self::Load { load: random.pick(&[Load::Works, Load::Fails, Load::Panics]), takes: ms(random, 100) },
+            92 => Self::Invert(random.chance(50)),
+            93..97 => Self::Ask(random.next()),
+            97 => Self::Latency,
+            _ => Self::Settle { with_mask: random.chance(80), drain: random.chance(50) },
         }
     }
 }

@@ -429,9 +429,10 @@ mod imp {
             if let Err(error) = flow {
                 note(&format!("{role:?} {number}: {error:?}"));
                 match error {
-                    // Another pad may be linked soon.
-                    gst::FlowError::NotLinked => std::thread::sleep(Duration::from_millis(2)),
-                    gst::FlowError::Flushing => drop(self.pad.pause_task()),
+                    // Another pad may be linked soon; a seek that this source took no part in is soon over.
+                    gst::FlowError::NotLinked | gst::FlowError::Flushing => {
+                        std::thread::sleep(Duration::from_millis(2))
+                    }
                     _ => self.set(|state| state.over = true),
                 }
             }
@@ -529,6 +530,13 @@ impl Source {
 
     pub fn flush_stop(&self, number: gst::Seqnum, start: Option<gst::ClockTime>) {
         self.imp().flush_stop(number, start);
+    }
+
+    /// Begins a flush that is never to end.
+    pub fn halt_by_flush(&self, number: gst::Seqnum) {
+        if self.pad().is_linked() {
+            self.flush_start(number);
+        }
     }
 
     /// Ends the stream without a word; `renew` begins it again.
