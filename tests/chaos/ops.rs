@@ -68,6 +68,7 @@ pub enum Op {
     Latency,
     /// Everything gets well, and frames have to come; then, perhaps, to the end of the stream.
     Settle {
+        with_mask: bool,
         drain: bool,
     },
 }
@@ -184,12 +185,17 @@ impl Op {
                 Self::Quirks(role, (0..1 + random.below(3)).map(|_| quirk(random, role)).collect())
             }
             33..36 => Self::Eos { first: role(random), both: random.chance(50) },
-            36..41 => Self::Stall(random.pick(&[Role::Mask, Role::Mask, Role::Composite]), random.chance(50)),
+            36..41 => Self::Stall(random.pick(&[Role::Mask, Role::Mask, Role::Composite]), random.chance(25)),
             41..45 => Self::Pace(
                 role(random),
                 random.pick(&[Duration::ZERO, Duration::from_millis(1), Duration::from_millis(8)]),
             ),
-            45..55 => Self::State(random.pick(&[gst::State::Playing, gst::State::Playing, gst::State::Paused])),
+            45..55 => Self::State(random.pick(&[
+                gst::State::Playing,
+                gst::State::Playing,
+                gst::State::Playing,
+                gst::State::Paused,
+            ])),
             55..59 => Self::Restart {
                 down: random.pick(&[gst::State::Ready, gst::State::Null]),
                 load: random.pick(&[Load::Works, Load::Works, Load::Works, Load::Fails, Load::Panics]),
@@ -202,8 +208,8 @@ impl Op {
                     Self::Abandon
                 }
             }
-            60..63 => Self::Unlink(random.pick(&[Role::Mask, Role::Mask, Role::Composite])),
-            63..67 => Self::Link(role(random)),
+            60..63 => Self::Unlink(random.pick(&[Role::Mask, Role::Mask, Role::Mask, Role::Composite])),
+            63..67 => Self::Link(random.pick(&[Role::Composite, Role::Composite, Role::Mask])),
             67..69 => Self::ReleaseMask,
             69..74 => Self::RequestMask,
             74..82 => Self::Model {
