@@ -127,3 +127,91 @@ fn no_frame_leaves_later_than_declared_with_a_stalled_mask() {
         }
     }
 }
+
+fn not_live(set: &[(&str, &str)]) -> Rig {
+    let element = element(&Arc::default());
+    set.iter().for_each(|(name, value)| element.set_property_from_str(name, value));
+    Rig::of(element, |harness| harness.set_live(false))
+}
+
+#[test]
+fn a_wait_for_a_mask_has_an_end_in_pipelines_that_are_not_live() {
+    let mut rig = not_live(&[("mask-timeout", "30000000")]);
+    assert_ne!(rig.lifted(0), 0);
+    for n in 1..4 {
+        rig.push_alone(n);
+        assert_ne!(rig.out_lift(n), 0, "the last mask stays in use");
+    }
+    assert_eq!((rig.stat("stale-masks"), rig.warnings().len()), (3, 1));
+    // One that comes late after all is of no use any more, and in nobody's way.
+    rig.mask.push(buffer(at(30, 2), at(30, 1), &[255; 8])).unwrap();
+    assert_ne!(rig.lifted(4), 0);
+    assert_ne!(rig.lifted(5), 0);
+    assert_eq!(rig.stat("stale-masks"), 3);
+    rig.flush();
+    assert_ne!(rig.lifted(0), 0);
+    rig.push_alone(1);
+    assert_ne!(rig.out_lift(1), 0);
+    assert_eq!(rig.stat("stale-masks"), 4);
+}
+
+#[test]
+fn a_mask_stream_that_never_begins_is_not_waited_for_beyond_the_timeout() {
+    let element = element(&Arc::default());
+    element.set_property("mask-timeout", 30_000_000u64);
+    let mut mask = gst_check::Harness::with_element(&element, None, None);
+    mask.set_live(false);
+    mask.add_element_sink_pad(&element.request_pad_simple("mask").unwrap());
+    let mut composite = gst_check::Harness::with_element(&element, Some("sink"), Some("src"));
+    composite.set_live(false);
+    composite.set_src_caps_str("video/x-raw,format=RGB,width=4,height=2,framerate=30/1");
+    for n in 0..3 {
+        composite.push(buffer(at(30, n), at(30, 1), &[90; 24])).unwrap();
+        assert_eq!(bytes(&composite.pull().unwrap()), [90; 24]);
+    }
+    assert_eq!(stat(&element, "missing-masks"), 3);
+    mask.set_src_caps_str("video/x-raw,format=GRAY8,width=4,height=2,framerate=30/1");
+    mask.push(buffer(at(30, 3), at(30, 1), &[255; 8])).unwrap();
+    composite.push(buffer(at(30, 3), at(30, 1), &[90; 24])).unwrap();
+    assert_ne!(bytes(&composite.pull().unwrap()), [90; 24]);
+}
+
+#[test]
+fn a_wait_without_end_is_told_of() {
+    let mut rig = not_live(&[]);
+    rig.lifted(0);
+    rig.push_alone(1);
+    let told = std::sync::Mutex::new(Vec::new());
+    until("the hint", || {
+        told.lock().unwrap().extend(rig.warnings());
+        !told.lock().unwrap().is_empty()
+    });
+    let told = told.into_inner().unwrap();
+    assert_eq!(
+        told,
+        [
+            "The composite at running time 0:00:00.033333333 has been waiting for its mask for 5s: end a mask stream with EOS, \
+          or set mask-timeout"
+        ]
+    );
+    assert!(rig.out.try_pull().is_none());
+    rig.mask.push(buffer(at(30, 1), at(30, 1), &[255; 8])).unwrap();
+    assert_ne!(rig.out_lift(1), 0);
+}
+
+#[test]
+fn passthrough_does_not_wait_for_masks_in_pipelines_that_are_not_live() {
+    let mut rig = not_live(&[]);
+    rig.push_alone(0);
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(rig.out.try_pull().is_none());
+    rig.element.set_property("passthrough", true);
+    assert_eq!(rig.out_lift(0), 0);
+    for n in 1..4 {
+        rig.push_alone(n);
+        assert_eq!(rig.out_lift(n), 0);
+    }
+    rig.element.set_property("passthrough", false);
+    assert_ne!(rig.lifted(4), 0);
+    assert_eq!((rig.stat("missing-masks"), rig.warnings().len()), (0, 0));
+}

@@ -3,7 +3,7 @@
 
 use super::super::inference::{Infer, Newest, Unavailable};
 use super::super::masks::MaskFrame;
-use super::super::pairing::{Pair, Span};
+use super::super::pairing::{Clock, Pair, Span};
 use super::super::settings::Settings;
 use super::super::video::Video;
 use super::super::{Mode, OnError, OnMissingMask, OnNotReady};
@@ -15,7 +15,6 @@ use crate::transfer::Transfer;
 use anyhow::{Context, Error, Result, anyhow};
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
-use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -342,15 +341,5 @@ impl From<Unavailable> for Stop {
             Unavailable::Flushing => Self::Flushed,
             Unavailable::Failed => Self::Reported,
         }
-    }
-}
-
-/// A running time in nanoseconds, to be read.
-pub(super) struct Clock(pub i64);
-
-impl Display for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let sign = if self.0 < 0 { "-" } else { "" };
-        write!(f, "{sign}{}", gst::ClockTime::from_nseconds(self.0.unsigned_abs()))
     }
 }
