@@ -29,7 +29,7 @@ use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 /// Both pipelines together take some 20 s.
-const OPERATIONS: u64 = 1000;
+const OPERATIONS: u64 = 700;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
@@ -52,7 +52,7 @@ fn chaos(live: bool) {
         for number in 0..operations {
             watch::note(&format!("operation {number}"));
             rig.perform(&Op::draw(&mut random));
-            std::thread::sleep(Duration::from_millis(random.pick(&[0, 1, 3, 8, 25])));
+            std::thread::sleep(Duration::from_millis(random.pick(&[0, 1, 3, 10, 40])));
         }
         let seen = rig.end();
         let _ = writeln!(std::io::stderr(), "{seen:?}");

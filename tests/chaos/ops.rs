@@ -148,7 +148,7 @@ fn property(random: &mut Random) -> (&'static str, String) {
         "mask-channel" => random.pick(&["auto", "auto", "luma"]).to_string(),
         "mask-range" => random.pick(&["auto", "full", "limited"]).to_string(),
         "mode" => random.pick(&["auto", "exact", "live"]).to_string(),
-        "passthrough" | "qos" => random.chance(30).to_string(),
+        "passthrough" | "qos" => random.chance(20).to_string(),
         "on-not-ready" => random.pick(&["auto", "wait", "pass-through", "drop"]).to_string(),
         "on-missing-mask" => random.pick(&["repeat", "repeat", "pass-through", "drop", "error"]).to_string(),
         "on-error" => random.pick(&["error", "pass-through", "pass-through", "drop"]).to_string(),

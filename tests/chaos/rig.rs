@@ -353,10 +353,14 @@ impl Rig {
         for (name, value) in POLICIES {
             self.set(name, value);
         }
-        self.set("qos", "false");
+        for (name, value) in [("qos", "false"), ("passthrough", "false"), ("strength", "1")] {
+            self.set(name, value);
+        }
     }
 
     fn bounce(&mut self) {
+        // A sink that prerolls would hold the element's task.
+        self.set_state(gst::State::Playing);
         let sources = [&self.composite, &self.mask];
         for source in sources {
             source.stall(true);
