@@ -256,14 +256,17 @@ impl Inner {
                 false => Err("it is too short, and changed".into()),
             };
         }
-        let [left, right] = [Side::Left, Side::Right].map(|side| picture::is_untouched(info, number, &map, side));
-        self.counts.changed += u64::from(!(left && right));
-        let kept = match self.background {
+        let [left, right] = [Side::Left, Side::Right].map(|side| picture::touched(info, number, &map, side));
+        self.counts.changed += u64::from(left.is_some() || right.is_some());
+        let touched = match self.background {
             Some((Side::Left, since)) if number >= since => left,
             Some((Side::Right, since)) if number >= since => right,
-            _ => left || right,
+            _ => left.and(right),
         };
-        if kept { Ok(()) } else { Err(format!("bytes outside the mask have changed: left {left}, right {right}")) }
+        let caps = &self.frames[&number].caps;
+        touched.map_or(Ok(()), |what| {
+            Err(format!("outside the mask {what}; the mask's background is {:?}; {caps}", self.background))
+        })
     }
 
     /// All that was taken before `end` and has not left is lost.

@@ -40,6 +40,14 @@ impl Model {
         *lock(&self.load) = (load, delay);
     }
 
+    pub fn load(&self) -> Load {
+        lock(&self.load).0
+    }
+
+    pub fn fails(&self) -> bool {
+        self.fake().fails.is_some()
+    }
+
     fn fake(&self) -> Arc<Fake> {
         lock(&self.fake).clone()
     }

@@ -72,20 +72,20 @@ pub fn mask(info: &VideoInfo, number: u64) -> Vec<u8> {
     data
 }
 
-/// Whether every sample of `side` is as composite `number` had it; alpha has to be so everywhere.
-pub fn is_untouched(info: &VideoInfo, number: u64, data: &[u8], side: Side) -> bool {
-    (0..info.n_components() as u8).all(|component| {
+/// The first sample of `side` that is not as composite `number` had it; alpha has to be so everywhere.
+pub fn touched(info: &VideoInfo, number: u64, data: &[u8], side: Side) -> Option<String> {
+    (0..info.n_components() as u8).find_map(|component| {
         let alpha = is_alpha(info, component);
-        samples(info, component).all(|sample| {
+        samples(info, component).find_map(|sample| {
             let (index, x, width) = sample;
             let inside = match side {
                 Side::Left => 4 * (x + 1) <= width,
                 Side::Right => 4 * x >= 3 * width,
             };
-            match alpha {
-                true => data[index] == zoned(number, sample),
-                false => !inside || data[index] == noise(number, index),
-            }
+            let was = if alpha { zoned(number, sample) } else { noise(number, index) };
+            let is_touched = (alpha || inside) && data[index] != was;
+            is_touched
+                .then(|| format!("byte {index}, column {x} of component {component}, was {was} and is {}", data[index]))
         })
     })
 }

@@ -124,6 +124,7 @@ impl Rig {
         self.take_messages();
         self.check_stats();
         lock(&self.expected).clear();
+        self.expect_what_is_set();
         if state != gst::State::Ready {
             self.set_state(state);
         }
@@ -338,6 +339,17 @@ impl Rig {
         self.live && self.element.property("qos") || POLICIES.iter().any(|(name, _)| drops(name))
     }
 
+    /// What goes wrong now goes wrong after a restart too.
+    fn expect_what_is_set(&self) {
+        self.expect_load(self.model.load());
+        if self.model.fails() {
+            self.expect(NO_MEMORY);
+        }
+        if self.element.property_value("on-missing-mask").serialize().is_ok_and(|value| value == "error") {
+            self.expect(NO_MASK);
+        }
+    }
+
     fn expect_load(&self, load: Load) {
         match load {
             Load::Works => (),
@@ -435,7 +447,7 @@ impl Rig {
             this.link(Role::Composite);
             this.set_state(gst::State::Playing);
             let apart = this.composite.running().nseconds().abs_diff(this.mask.running().nseconds());
-            if this.composite.is_over() || this.ledger.is_eos() || apart > 500_000_000 {
+            if this.composite.is_over() || this.mask.is_over() || this.ledger.is_eos() || apart > 500_000_000 {
                 this.flush(Pads::Both, true, Duration::ZERO);
             }
         };

@@ -56,6 +56,15 @@ impl Harmonize {
         true
     }
 
+    /// Takes up the caps that `pad` has now: with EOS, the base class throws away those on their way through its queue, and
+    /// nobody sends them again.
+    fn recover_caps(&self, pad: &gst_base::AggregatorPad) {
+        let Some(caps) = pad.current_caps() else { return };
+        if *pad != self.sink || self.obj().src_pad().current_caps().as_ref() != Some(&caps) {
+            self.set_caps(pad, caps);
+        }
+    }
+
     /// An event on its way into a pad's queue, on the thread that sends it.
     pub(super) fn arrives(
         &self,
@@ -109,6 +118,7 @@ impl Harmonize {
                 lock(&self.state).is_flushed = true;
                 self.inference.resume();
                 let (number, flushed) = (event.seqnum(), self.parent_sink_event(pad, event));
+                self.recover_caps(pad);
                 if let Some(mask) = self.mask_pad().filter(|mask| !mask.is_linked()) {
                     self.flush_mask(&mask, number);
                 }
@@ -116,6 +126,7 @@ impl Harmonize {
             }
             FlushStop(_) => {
                 lock(&self.masks).forget();
+                self.recover_caps(pad);
                 // A seek that the composite's source took no part in is over with this.
                 let number = Some(event.seqnum());
                 let flushes = lock(&self.flushes);
@@ -184,6 +195,7 @@ impl Harmonize {
         self.parent_sink_event(mask, gst::event::FlushStart::builder().seqnum(number).build());
         // No mask comes in between.
         let _stream = mask.stream_lock();
+        self.recover_caps(mask);
         self.parent_sink_event(mask, gst::event::FlushStop::builder(true).seqnum(number).build());
         for event in [segment, eos].into_iter().flatten() {
             if self.parent_sink_event_pre_queue(mask, event).is_err() {
