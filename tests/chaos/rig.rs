@@ -384,9 +384,17 @@ impl Rig {
         self.check_stats();
         self.ledger.restart();
         (self.interruptions, self.errors) = (1, 0);
-        let _ = self.element.sync_state_with_parent();
+        // Downstream takes nothing after EOS until it has been stopped too.
+        if self.ledger.is_eos() {
+            self.down(gst::State::Ready);
+            self.up();
+        } else {
+            let _ = self.element.sync_state_with_parent();
+            for source in [&self.composite, &self.mask] {
+                source.renew();
+            }
+        }
         for source in [&self.composite, &self.mask] {
-            source.renew();
             source.stall(false);
         }
     }
@@ -461,6 +469,10 @@ impl Rig {
         if drain {
             self.composite.quirk(Quirk::Eos);
             self.wait("EOS", |this| this.ledger.is_eos(), |this| this.composite.quirk(Quirk::Eos));
+            // With an error, the end has come before everything was out.
+            if self.tend() {
+                return;
+            }
             self.ledger.expect_all_out();
             self.flush(Pads::Both, true, Duration::ZERO);
         }
