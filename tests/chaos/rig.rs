@@ -380,15 +380,15 @@ impl Rig {
         let _ = self.element.set_state(gst::State::Ready);
         sources.iter().for_each(|source| source.halt());
         self.take_messages();
-        self.interruptions += 1;
-        self.check_stats();
-        self.ledger.restart();
-        (self.interruptions, self.errors) = (1, 0);
-        // Downstream takes nothing after EOS until it has been stopped too.
         if self.ledger.is_eos() {
+            // Downstream takes nothing after EOS until it has been stopped too.
             self.down(gst::State::Ready);
             self.up();
         } else {
+            self.interruptions += 1;
+            self.check_stats();
+            self.ledger.restart();
+            (self.interruptions, self.errors) = (1, 0);
             let _ = self.element.sync_state_with_parent();
             for source in [&self.composite, &self.mask] {
                 source.renew();
