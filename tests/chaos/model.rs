@@ -9,7 +9,7 @@ use gstharmonize::frame::{Mask, Proxy, View};
 use gstharmonize::harmonizers::Precision;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How a panic that is meant begins.
 pub const MEANT: &str = "chaos means it";
@@ -44,6 +44,11 @@ impl Model {
         lock(&self.load).0
     }
 
+    /// Whether an inference takes longer than anyone waits for a frame.
+    pub fn is_slow(&self) -> bool {
+        self.fake().delay > Duration::from_secs(1)
+    }
+
     pub fn fails(&self) -> bool {
         self.fake().fails.is_some()
     }
@@ -55,14 +60,15 @@ impl Model {
     pub fn loader(self: &Arc<Self>) -> Arc<Loader> {
         let model = self.clone();
         Arc::new(move |_, is_given_up| {
-            let (load, delay) = *lock(&model.load);
-            for _ in 0..delay.as_millis() {
+            let start = Instant::now();
+            // Read again and again, so that a load under way ends when all gets well.
+            while start.elapsed() < lock(&model.load).1 {
                 if is_given_up() {
                     bail!("given up");
                 }
                 thread::sleep(Duration::from_millis(1));
             }
-            match load {
+            match model.load() {
                 Load::Works => Ok(model.clone() as Arc<dyn Infer>),
                 Load::Fails => bail!(ON_FIRE),
                 Load::Panics => panic!("{MEANT}"),

@@ -77,6 +77,15 @@ fn ms(random: &mut Random, end: u64) -> Duration {
     Duration::from_millis(random.below(end))
 }
 
+/// How long a load or an inference takes: mostly a moment, at times longer than anything may hang.
+fn takes(random: &mut Random) -> Duration {
+    match random.below(20) {
+        0 => Duration::from_secs(5),
+        1..5 => ms(random, 900),
+        _ => ms(random, 8),
+    }
+}
+
 fn time(random: &mut Random, end: u64) -> gst::ClockTime {
     gst::ClockTime::from_mseconds(random.below(end))
 }
@@ -199,7 +208,7 @@ impl Op {
             55..59 => Self::Restart {
                 down: random.pick(&[gst::State::Ready, gst::State::Null]),
                 load: random.pick(&[Load::Works, Load::Works, Load::Works, Load::Fails, Load::Panics]),
-                takes: if random.chance(70) { ms(random, 10) } else { ms(random, 800) },
+                takes: takes(random),
             },
             59 => {
                 if random.chance(50) {
@@ -212,15 +221,12 @@ impl Op {
             63..67 => Self::Link(random.pick(&[Role::Composite, Role::Composite, Role::Mask])),
             67..69 => Self::ReleaseMask,
             69..74 => Self::RequestMask,
-            74..82 => Self::Model {
-                takes: if random.chance(80) { ms(random, 8) } else { ms(random, 900) },
-                fails: random.chance(10),
-            },
+            74..82 => Self::Model { takes: takes(random), fails: random.chance(10) },
             82..91 => {
                 let (name, value) = property(random);
                 Self::Property(name, value)
             }
-            91 => Self::Load { load: random.pick(&[Load::Works, Load::Fails, Load::Panics]), takes: ms(random, 100) },
+            91 => Self::Load { load: random.pick(&[Load::Works, Load::Fails, Load::Panics]), takes: takes(random) },
             92 => Self::Invert(random.chance(50)),
             93..97 => Self::Ask(random.next()),
             97 => Self::Latency,

@@ -39,6 +39,8 @@ pub struct Rig {
     /// Flushes, stops and the like since the start: each may take a frame that `stats` has counted as neither out nor dropped.
     interruptions: u64,
     errors: u64,
+    /// An inference may be under way that only a flush ends in time.
+    slow: bool,
     ask: Option<Sender<u64>>,
     asker: Option<thread::JoinHandle<()>>,
     pads: Vec<glib::WeakRef<gst::Pad>>,
@@ -83,6 +85,7 @@ impl Rig {
             expected: Mutex::default(),
             interruptions: 0,
             errors: 0,
+            slow: false,
             ask: Some(ask),
             asker: Some(asker),
             pads: Vec::new(),
@@ -287,6 +290,7 @@ impl Rig {
             }
             Op::RequestMask => self.request_mask(),
             Op::Model { takes, fails } => {
+                self.slow |= self.model.is_slow();
                 self.model.set(*takes, *fails);
                 if *fails {
                     self.expect(NO_MEMORY);
@@ -359,7 +363,8 @@ impl Rig {
     }
 
     /// Nothing fails, drops or takes its time any more.
-    fn heal(&self) {
+    fn heal(&mut self) {
+        self.slow |= self.model.is_slow();
         self.model.set(Duration::ZERO, false);
         self.model.set_load(Load::Works, Duration::ZERO);
         for (name, value) in POLICIES {
@@ -454,8 +459,9 @@ impl Rig {
             }
             this.link(Role::Composite);
             this.set_state(gst::State::Playing);
+            let slow = std::mem::take(&mut this.slow);
             let apart = this.composite.running().nseconds().abs_diff(this.mask.running().nseconds());
-            if this.composite.is_over() || this.mask.is_over() || this.ledger.is_eos() || apart > 500_000_000 {
+            if slow || this.composite.is_over() || this.mask.is_over() || this.ledger.is_eos() || apart > 500_000_000 {
                 this.flush(Pads::Both, true, Duration::ZERO);
             }
         };
