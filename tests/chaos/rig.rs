@@ -382,8 +382,11 @@ impl Rig {
         for source in sources {
             source.stall(true);
         }
+        // Nor is the pipeline to start it again, in a state change that goes on beside this.
+        self.element.set_locked_state(true);
         let _ = self.element.set_state(gst::State::Ready);
         sources.iter().for_each(|source| source.halt());
+        self.element.set_locked_state(false);
         self.take_messages();
         if self.ledger.is_eos() {
             // Downstream takes nothing after EOS until it has been stopped too.
@@ -427,6 +430,13 @@ impl Rig {
             if self.tend() {
                 since = ticks();
                 started_anew(self);
+            }
+            // A bin that is still busy with one state change can lose the next.
+            let (_, state, pending) = self.pipeline.state(gst::ClockTime::ZERO);
+            if (ticks() - since) % (PATIENCE / 4) == PATIENCE / 8
+                && (state, pending) == (gst::State::Paused, gst::State::VoidPending)
+            {
+                self.set_state(gst::State::Playing);
             }
             if ticks() - since > PATIENCE {
                 let stats = self.element.property::<gst::Structure>("stats");
