@@ -383,6 +383,7 @@ impl Rig {
             source.stall(true);
         }
         // Nor is the pipeline to start it again, in a state change that goes on beside this.
+        let _ = self.pipeline.state(gst::ClockTime::from_mseconds(300));
         self.element.set_locked_state(true);
         let _ = self.element.set_state(gst::State::Ready);
         sources.iter().for_each(|source| source.halt());
