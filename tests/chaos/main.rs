@@ -10,6 +10,7 @@
 //! seed draws the same operations, but not the same threads' turns: run it a few times. With `GST_DEBUG` set, GStreamer's
 //! log goes where that says instead of into the failure's report.
 
+mod buffers;
 #[path = "../common/mod.rs"]
 mod common;
 mod ledger;
@@ -18,6 +19,7 @@ mod ops;
 mod picture;
 mod random;
 mod rig;
+mod settle;
 mod source;
 mod watch;
 

@@ -1,9 +1,10 @@
 //! What pipelines do: the operations, and how they are drawn.
 
+use super::buffers::{Role, Shape};
 use super::model::Load;
 use super::picture::{COMPOSITES, MASKS};
 use super::random::Random;
-use super::source::{Quirk, Role, Shape};
+use super::source::Quirk;
 use std::time::Duration;
 
 /// Which sources.

@@ -1,16 +1,16 @@
 //! A pipeline around the element, and what is done to it.
 
+use super::buffers::{Role, Shape};
 use super::common;
-use super::ledger::{Counts, Ledger};
+use super::ledger::Ledger;
 use super::model::{LOAD_PANICKED, Load, Model, NO_MEMORY, ON_FIRE};
 use super::ops::{Op, Pads};
-use super::source::{ALIVE, Quirk, Role, Shape, Source};
-use super::watch::{self, PATIENCE, lock, note, ticks, violated, watched};
+use super::source::{Quirk, Source};
+use super::watch::{self, lock, note, violated, watched};
 use gst::prelude::*;
 use gst_video::VideoFormat;
 use gstharmonize::elements::harmonize::Harmonize;
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -27,23 +27,23 @@ const MASK: Shape = Shape { format: VideoFormat::Gray8, width: 24, height: 16, r
 const POLICIES: [(&str, &str); 3] = [("on-not-ready", "auto"), ("on-missing-mask", "repeat"), ("on-error", "error")];
 
 pub struct Rig {
-    live: bool,
-    pipeline: gst::Pipeline,
-    element: Harmonize,
-    composite: Source,
-    mask: Source,
+    pub(super) live: bool,
+    pub(super) pipeline: gst::Pipeline,
+    pub(super) element: Harmonize,
+    pub(super) composite: Source,
+    pub(super) mask: Source,
     model: Arc<Model>,
-    ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
     /// Parts of the ERROR messages that what was done may lead to.
     expected: Mutex<BTreeSet<&'static str>>,
     /// Flushes, stops and the like since the start: each may take a frame that `stats` has counted as neither out nor dropped.
     interruptions: u64,
     errors: u64,
     /// An inference may be under way that only a flush ends in time.
-    slow: bool,
-    ask: Option<Sender<u64>>,
-    asker: Option<thread::JoinHandle<()>>,
-    pads: Vec<glib::WeakRef<gst::Pad>>,
+    pub(super) slow: bool,
+    pub(super) ask: Option<Sender<u64>>,
+    pub(super) asker: Option<thread::JoinHandle<()>>,
+    pub(super) pads: Vec<glib::WeakRef<gst::Pad>>,
 }
 
 impl Rig {
@@ -107,21 +107,21 @@ impl Rig {
         lock(&self.expected).insert(error);
     }
 
-    fn set_state(&self, state: gst::State) {
+    pub(super) fn set_state(&self, state: gst::State) {
         if watched(&format!("the change to {state:?}"), || self.pipeline.set_state(state)).is_err() {
             note(&format!("the change to {state:?} failed"));
         }
     }
 
     /// Starts the pipeline.
-    fn up(&mut self) {
+    pub(super) fn up(&mut self) {
         self.ledger.restart();
         (self.interruptions, self.errors) = (0, 0);
         self.set_state(gst::State::Playing);
     }
 
     /// Stops it, and sees that the element's figures agree with what has been seen of it.
-    fn down(&mut self, state: gst::State) {
+    pub(super) fn down(&mut self, state: gst::State) {
         self.interruptions += 1;
         self.set_state(gst::State::Ready);
         self.take_messages();
@@ -309,7 +309,7 @@ impl Rig {
         }
     }
 
-    fn flush(&mut self, pads: Pads, time_from_0: bool, within: Duration) {
+    pub(super) fn flush(&mut self, pads: Pads, time_from_0: bool, within: Duration) {
         self.interruptions += 1;
         let mut sources = match pads {
             Pads::Both => vec![&self.composite, &self.mask],
@@ -363,7 +363,7 @@ impl Rig {
     }
 
     /// Nothing fails, drops or takes its time any more.
-    fn heal(&mut self) {
+    pub(super) fn heal(&mut self) {
         self.slow |= self.model.is_slow();
         self.model.set(Duration::ZERO, false);
         self.model.set_load(Load::Works, Duration::ZERO);
@@ -408,7 +408,7 @@ impl Rig {
         }
     }
 
-    fn link(&self, role: Role) {
+    pub(super) fn link(&self, role: Role) {
         let pad = self.source(role).pad();
         let name = if role == Role::Mask { "mask" } else { "sink" };
         if let Some(sink) = self.element.static_pad(name).filter(|sink| !sink.is_linked() && !pad.is_linked()) {
@@ -416,116 +416,12 @@ impl Rig {
         }
     }
 
-    fn request_mask(&mut self) {
+    pub(super) fn request_mask(&mut self) {
         if self.element.static_pad("mask").is_none() {
             let pad = self.element.request_pad_simple("mask").unwrap();
             self.pads.push(pad.downgrade());
         }
         self.link(Role::Mask);
-    }
-
-    /// Waits for `met` while tending to the pipeline; `started_anew` is called after each restart.
-    fn wait(&mut self, what: &str, met: impl Fn(&Self) -> bool, started_anew: impl Fn(&mut Self)) {
-        let mut since = ticks();
-        while !met(self) {
-            if self.tend() {
-                since = ticks();
-                started_anew(self);
-            }
-            // A bin that is still busy with one state change can lose the next.
-            let (_, state, pending) = self.pipeline.state(gst::ClockTime::ZERO);
-            if (ticks() - since) % (PATIENCE / 4) == PATIENCE / 8
-                && (state, pending) == (gst::State::Paused, gst::State::VoidPending)
-            {
-                self.set_state(gst::State::Playing);
-            }
-            if ticks() - since > PATIENCE {
-                let stats = self.element.property::<gst::Structure>("stats");
-                let of =
-                    |element: &gst::Element| format!("{} {:?}", element.name(), element.state(gst::ClockTime::ZERO));
-                let states: Vec<_> = self.pipeline.iterate_elements().into_iter().flatten().map(|e| of(&e)).collect();
-                for line in
-                    [self.composite.describe(), self.mask.describe(), format!("{stats:?}"), format!("{states:?}")]
-                {
-                    note(&line);
-                }
-                note(&watch::threads());
-                violated(format!("{what} has not come to pass"));
-            }
-            watch::check();
-            thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    /// Makes everything well, and waits for a frame.
-    fn settle(&mut self, with_mask: bool, drain: bool) {
-        if with_mask {
-            self.request_mask();
-        }
-        let heal = |this: &mut Self| {
-            this.heal();
-            for source in [&this.composite, &this.mask] {
-                source.stall(false);
-                source.pace(Duration::from_millis(1));
-            }
-            this.link(Role::Composite);
-            this.set_state(gst::State::Playing);
-            let slow = std::mem::take(&mut this.slow);
-            let apart = this.composite.running().nseconds().abs_diff(this.mask.running().nseconds());
-            if slow || this.composite.is_over() || this.mask.is_over() || this.ledger.is_eos() || apart > 500_000_000 {
-                this.flush(Pads::Both, true, Duration::ZERO);
-            }
-        };
-        heal(self);
-        let first = self.ledger.number();
-        self.wait(
-            "A frame",
-            |this| this.ledger.last().is_some_and(|last| last >= first) || this.composite.is_over(),
-            heal,
-        );
-        if drain {
-            self.composite.quirk(Quirk::Eos);
-            self.wait("EOS", |this| this.ledger.is_eos(), |this| this.composite.quirk(Quirk::Eos));
-            // With an error, the end has come before everything was out.
-            if self.tend() {
-                return;
-            }
-            self.ledger.expect_all_out();
-            self.flush(Pads::Both, true, Duration::ZERO);
-        }
-    }
-
-    /// Ends everything; nothing may be left of it.
-    pub fn end(mut self) -> Counts {
-        self.perform(&Op::Settle { with_mask: true, drain: true });
-        self.down(gst::State::Null);
-        self.ledger.restart();
-        let seen = self.ledger.total();
-        drop(self.ask.take());
-        watched("the end of the queries", || self.asker.take().unwrap().join()).unwrap();
-        watch::check();
-        let objects = [self.element.upcast_ref::<gst::Object>(), self.composite.upcast_ref(), self.mask.upcast_ref()];
-        let mut left: Vec<_> = objects.iter().map(|object| object.downgrade()).collect();
-        left.push(self.pipeline.upcast_ref::<gst::Object>().downgrade());
-        left.extend(self.pads.drain(..).filter_map(|pad| Some(pad.upgrade()?.upcast_ref::<gst::Object>().downgrade())));
-        drop(self);
-        let since = ticks();
-        loop {
-            let left: Vec<_> = left.iter().filter_map(|object| object.upgrade()).collect();
-            if left.is_empty() {
-                break;
-            }
-            if ticks() - since > PATIENCE {
-                let counts = left.iter().map(|object| format!("{} {}", object.name(), object.ref_count() - 1));
-                violated(format!("Left at the end, with their references: {:?}", counts.collect::<Vec<_>>()));
-            }
-            drop(left);
-            watch::check();
-            thread::sleep(Duration::from_millis(5));
-        }
-        common::until("the end of all buffers", || ALIVE.load(Ordering::SeqCst) == 0);
-        watch::check();
-        seen
     }
 }
 
