@@ -1,7 +1,9 @@
 //! The GStreamer elements. GStreamer's types stop here; tensors never reach this far.
 
+pub mod alphamask;
 pub mod harmonize;
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    alphamask::register(plugin)?;
     harmonize::register(plugin)
 }
