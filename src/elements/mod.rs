@@ -2,8 +2,10 @@
 
 pub mod alphamask;
 pub mod harmonize;
+pub mod harmonizebin;
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     alphamask::register(plugin)?;
-    harmonize::register(plugin)
+    harmonize::register(plugin)?;
+    harmonizebin::register(plugin)
 }

@@ -1,0 +1,489 @@
+//! The element `harmonizebin`:
+//!
+//! ```text
+//! foreground ─ queue ─ (videoconvert ─ alpha) ─┐
+//!                                          compositor ─ masktee ┬ videoconvert ─ capsfilter ─ queue ─ harmonize ─ src
+//! background ─ queue ──────────────────────────┘                └────────────────────────────── queue ──┘ mask
+//! ```
+//!
+//! What `compositor` draws and what `masktee` makes the mask of is one `Selection`, taken in `compositor`'s own thread
+//! between its choice of frames and its drawing them. So properties never reach `compositor` at any other time.
+
+use super::CAT;
+use super::Key;
+use super::mask::Selection;
+use super::masktee::MaskTee;
+use super::settings::Settings;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_base::prelude::*;
+use gst_video::{VideoFormat, VideoFormatInfo, VideoInfo};
+use once_cell::sync::{Lazy, OnceCell};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Frames that a queue holds. Inputs: `compositor` works a frame behind and waits for the later of its inputs, and what a
+/// live source sends meanwhile has to go somewhere. Before `harmonize`: one at work, one waiting.
+const QUEUED_IN: u32 = 5;
+const QUEUED_BETWEEN: u32 = 2;
+
+#[derive(Debug)]
+struct Children {
+    compositor: gst_base::Aggregator,
+    foreground: gst_base::AggregatorPad,
+    background: gst_base::AggregatorPad,
+    masktee: MaskTee,
+    filter: gst::Element,
+    /// Where what comes from the `foreground` pad goes in.
+    foreground_queue: gst::Element,
+}
+
+#[derive(glib::Properties)]
+#[properties(wrapper_type = super::HarmonizeBin)]
+pub struct HarmonizeBin {
+    #[property(name = "key", nick = "Key",
+        blurb = "The backing that the foreground is cut from; none takes the foreground's own alpha",
+        type = Key, get, set = Self::set_key, member = key, builder(Key::default()).mutable_ready())]
+    #[property(name = "key-color", nick = "Key colour",
+        blurb = "The backing's colour for key=custom, as 0xRRGGBB",
+        type = u32, get, set = |this: &Self, color| this.set_keying(|settings| settings.key_color = color),
+        member = key_color, maximum = 0xffffff, default = 0x00ff00, mutable_playing)]
+    #[property(name = "key-angle", nick = "Key angle",
+        blurb = "How far a colour may be from the backing's, in degrees around it, and still be taken for backing",
+        type = f32, get, set = |this: &Self, angle| this.set_keying(|settings| settings.key_angle = angle),
+        member = key_angle, minimum = 0.0, maximum = 90.0, default = Settings::default().key_angle, mutable_playing)]
+    #[property(name = "key-noise-level", nick = "Key noise level",
+        blurb = "Radius in chroma around the backing's colour that is all backing: more for a noisy backing",
+        type = f32, get, set = |this: &Self, level| this.set_keying(|settings| settings.key_noise_level = level),
+        member = key_noise_level, minimum = 0.0, maximum = 64.0, default = Settings::default().key_noise_level, mutable_playing)]
+    #[property(name = "xpos", nick = "X position",
+        blurb = "The foreground's left edge, in pixels of the background",
+        type = i32, get = |this: &Self| this.lock().placement.xpos,
+        set = |this: &Self, x| this.lock().placement.xpos = x,
+        minimum = i32::MIN, maximum = i32::MAX, controllable, mutable_playing)]
+    #[property(name = "ypos", nick = "Y position",
+        blurb = "The foreground's top edge, in pixels of the background",
+        type = i32, get = |this: &Self| this.lock().placement.ypos,
+        set = |this: &Self, y| this.lock().placement.ypos = y,
+        minimum = i32::MIN, maximum = i32::MAX, controllable, mutable_playing)]
+    #[property(name = "width", nick = "Width",
+        blurb = "The foreground's width in pixels of the background (0 = as it comes, or as its height and shape have it)",
+        type = i32, get = |this: &Self| this.lock().placement.width,
+        set = |this: &Self, width| this.lock().placement.width = width,
+        minimum = 0, maximum = i32::MAX, controllable, mutable_playing)]
+    #[property(name = "height", nick = "Height",
+        blurb = "The foreground's height in pixels of the background (0 = as it comes, or as its width and shape have it)",
+        type = i32, get = |this: &Self| this.lock().placement.height,
+        set = |this: &Self, height| this.lock().placement.height = height,
+        minimum = 0, maximum = i32::MAX, controllable, mutable_playing)]
+    #[property(name = "alpha", nick = "Alpha",
+        blurb = "The foreground's opacity: 0 hides it, 1 shows it as it comes",
+        type = f64, get = |this: &Self| this.lock().placement.alpha,
+        set = |this: &Self, alpha| this.lock().placement.alpha = alpha,
+        minimum = 0.0, maximum = 1.0, default = 1.0, controllable, mutable_playing)]
+    #[property(name = "zorder", nick = "Z order",
+        blurb = "1: the foreground is before the background. 0: behind it, seen where a background with alpha lets it through",
+        type = u32, get = |this: &Self| this.lock().placement.zorder,
+        set = |this: &Self, zorder| this.lock().placement.zorder = zorder,
+        minimum = 0, maximum = 1, default = 1, controllable, mutable_playing)]
+    #[property(name = "repeat-after-eos", nick = "Repeat after EOS",
+        blurb = "Whether the foreground's last frame stays after its EOS, so that a still lasts as long as the background",
+        type = bool, get, set, member = repeat_after_eos, mutable_playing)]
+    settings: Mutex<Settings>,
+    foreground: gst::GhostPad,
+    background: gst::GhostPad,
+    src: gst::GhostPad,
+    children: OnceCell<Children>,
+    /// The element whose lack keeps the bin from working.
+    missing: Mutex<Option<&'static str>>,
+    keyer: Mutex<Option<gst::Element>>,
+}
+
+fn make(factory: &'static str, name: &str) -> Result<gst::Element, &'static str> {
+    gst::ElementFactory::make(factory).name(name).build().map_err(|_| factory)
+}
+
+fn queue(name: &str, frames: u32) -> Result<gst::Element, &'static str> {
+    let queue = make("queue", name)?;
+    queue.set_property("max-size-buffers", frames);
+    queue.set_property("max-size-bytes", 0u32);
+    queue.set_property("max-size-time", 0u64);
+    Ok(queue)
+}
+
+/// The format to composite `format` in: the same samples and alpha. `compositor` refuses a foreground with alpha if what it
+/// gives has none.
+fn with_alpha(format: VideoFormat) -> VideoFormat {
+    use VideoFormat::*;
+    match format {
+        I420 | Yv12 | Nv12 | Nv21 => A420,
+        Rgbx | Rgb => Rgba,
+        Bgrx | Bgr => Bgra,
+        Xrgb => Argb,
+        Xbgr => Abgr,
+        Gbr => Gbra,
+        I42010le => A42010le,
+        I42210le => A42210le,
+        Y44410le => A44410le,
+        _ => {
+            let info = VideoFormatInfo::from_format(format);
+            match (info.has_alpha(), info.is_rgb(), info.depth().first()) {
+                (true, ..) => format,
+                (_, true, Some(..=8)) => Argb,
+                (_, true, _) => Argb64,
+                (_, false, Some(..=8)) => Ayuv,
+                _ => Ayuv64,
+            }
+        }
+    }
+}
+
+impl HarmonizeBin {
+    fn lock(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_keying(&self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.lock());
+        self.update_keyer();
+    }
+
+    fn set_key(&self, key: Key) {
+        self.lock().key = key;
+        self.update_keyer();
+        if self.obj().current_state() <= gst::State::Ready {
+            self.link_foreground();
+        }
+    }
+
+    fn keyer(&self) -> Option<gst::Element> {
+        self.keyer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn update_keyer(&self) {
+        let Some(keyer) = self.keyer() else { return };
+        let settings = self.lock().clone();
+        let [_, r, g, b] = settings.key_color.to_be_bytes();
+        for (name, value) in [("target-r", r), ("target-g", g), ("target-b", b)] {
+            keyer.set_property(name, u32::from(value));
+        }
+        keyer.set_property("angle", settings.key_angle);
+        keyer.set_property("noise-level", settings.key_noise_level);
+        let method = match settings.key {
+            Key::None => "set",
+            Key::Green => "green",
+            Key::Blue => "blue",
+            Key::Custom => "custom",
+        };
+        keyer.set_property_from_str("method", method);
+    }
+
+    /// Creates what is always there, linked.
+    fn build(&self) -> Result<Children, &'static str> {
+        let bin = self.obj();
+        let compositor = make("compositor", "compositor")?;
+        compositor.set_property("emit-signals", true);
+        compositor.set_property_from_str("background", "transparent");
+        compositor.set_property_from_str("start-time-selection", "first");
+        let harmonize = make("harmonize", "harmonize")?;
+        // What masktee gives is, and what lies between 16 and 235 must not be guessed at.
+        harmonize.set_property_from_str("mask-range", "full");
+        let masktee = MaskTee::new();
+        let foreground_queue = queue("foreground-queue", QUEUED_IN)?;
+        let background_queue = queue("background-queue", QUEUED_IN)?;
+        let composite_queue = queue("composite-queue", QUEUED_BETWEEN)?;
+        let mask_queue = queue("mask-queue", QUEUED_BETWEEN)?;
+        let convert = make("videoconvert", "convert-composite")?;
+        let filter = make("capsfilter", "filter-composite")?;
+        let unlinked = |_| "compositor";
+        let children: [&gst::Element; 9] = [
+            &compositor,
+            &harmonize,
+            masktee.upcast_ref(),
+            &foreground_queue,
+            &background_queue,
+            &composite_queue,
+            &mask_queue,
+            &convert,
+            &filter,
+        ];
+        bin.add_many(children).map_err(unlinked)?;
+        let request = |name| {
+            let pad = compositor.request_pad_simple(name)?;
+            pad.downcast::<gst_base::AggregatorPad>().ok()
+        };
+        let (Some(background), Some(foreground)) = (request("sink_0"), request("sink_1")) else {
+            return Err("compositor");
+        };
+        background.set_property("zorder", 1u32);
+        foreground.set_property("zorder", 2u32);
+        let link = |a: &gst::Element, src: &str, b: &gst::Element, sink: &str| {
+            a.link_pads(Some(src), b, Some(sink)).map_err(|_| "compositor")
+        };
+        link(&background_queue, "src", &compositor, "sink_0")?;
+        link(&compositor, "src", masktee.upcast_ref(), "sink")?;
+        link(masktee.upcast_ref(), "src", &convert, "sink")?;
+        link(&convert, "src", &filter, "sink")?;
+        link(&filter, "src", &composite_queue, "sink")?;
+        link(&composite_queue, "src", &harmonize, "sink")?;
+        link(masktee.upcast_ref(), "mask", &mask_queue, "sink")?;
+        link(&mask_queue, "src", &harmonize, "mask")?;
+        let target = |ghost: &gst::GhostPad, element: &gst::Element, pad: &str| {
+            ghost.set_target(element.static_pad(pad).as_ref()).map_err(unlinked)
+        };
+        target(&self.foreground, &foreground_queue, "sink")?;
+        target(&self.background, &background_queue, "sink")?;
+        target(&self.src, &harmonize, "src")?;
+        let compositor = compositor.downcast::<gst_base::Aggregator>().map_err(|_| "compositor")?;
+        Ok(Children { compositor, foreground, background, masktee, filter, foreground_queue })
+    }
+
+    fn connect(&self, children: &Children) {
+        let bin = self.obj().downgrade();
+        children.compositor.connect_samples_selected(move |_, segment, pts, _, _, _| {
+            if let Some(bin) = bin.upgrade() {
+                bin.imp().select(segment, pts);
+            }
+        });
+        let masktee = children.masktee.downgrade();
+        children.background.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+            if let (Some(gst::EventView::Caps(caps)), Some(masktee)) =
+                (info.event().map(|e| e.view()), masktee.upgrade())
+                && let Some(wanted) = composite_caps(caps.caps())
+            {
+                gst::debug!(CAT, obj = masktee, "Composites are to be {wanted}");
+                masktee.want(wanted);
+            }
+            gst::PadProbeReturn::Ok
+        });
+        // In step with the composites: what is downstream of masktee has the caps of those that go through it.
+        let (filter, background) = (children.filter.downgrade(), children.background.downgrade());
+        if let Some(src) = children.masktee.static_pad("src") {
+            src.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+                if let (Some(gst::EventView::Caps(caps)), Some(filter), Some(background)) =
+                    (info.event().map(|e| e.view()), filter.upgrade(), background.upgrade())
+                    && let Some(info) = background.current_caps().and_then(|caps| VideoInfo::from_caps(&caps).ok())
+                {
+                    filter.set_property("caps", harmonized_caps(caps.caps(), info.format()));
+                }
+                gst::PadProbeReturn::Ok
+            });
+        }
+        let bin = self.obj().downgrade();
+        self.foreground.connect_unlinked(move |_, _| {
+            if let Some(bin) = bin.upgrade() {
+                bin.imp().end_unlinked_foreground();
+            }
+        });
+    }
+
+    /// Links the foreground's queue with `compositor`, by way of the keyer if there is a key.
+    fn link_foreground(&self) {
+        let Some(Children { compositor, foreground, foreground_queue, .. }) = self.children.get() else { return };
+        let bin = self.obj();
+        if let Some(peer) = foreground.peer() {
+            let _ = peer.unlink(foreground);
+        }
+        let mut old = vec![];
+        old.extend(self.keyer.lock().unwrap_or_else(PoisonError::into_inner).take());
+        old.extend(bin.by_name("convert-foreground"));
+        for element in old {
+            let _ = element.set_state(gst::State::Null);
+            let _ = bin.remove(&element);
+        }
+        let link = || {
+            if self.lock().key == Key::None {
+                foreground_queue.link_pads(Some("src"), compositor, Some("sink_1")).map_err(|_| "compositor")?;
+                return Ok(());
+            }
+            let (convert, keyer) = (make("videoconvert", "convert-foreground")?, make("alpha", "alpha")?);
+            bin.add_many([&convert, &keyer]).map_err(|_| "alpha")?;
+            gst::Element::link_many([foreground_queue, &convert, &keyer]).map_err(|_| "alpha")?;
+            keyer.link_pads(Some("src"), compositor, Some("sink_1")).map_err(|_| "alpha")?;
+            let _ = convert.sync_state_with_parent();
+            let _ = keyer.sync_state_with_parent();
+            *self.keyer.lock().unwrap_or_else(PoisonError::into_inner) = Some(keyer);
+            self.update_keyer();
+            Ok(())
+        };
+        let missing = link().err();
+        *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = missing;
+    }
+
+    /// In `compositor`'s thread, with its frames chosen and not drawn yet.
+    fn select(&self, segment: &gst::Segment, pts: Option<gst::ClockTime>) {
+        let Some(Children { compositor, foreground: pad, background, masktee, .. }) = self.children.get() else {
+            return;
+        };
+        let time = segment.downcast_ref::<gst::ClockTime>().and_then(|segment| segment.to_stream_time(pts));
+        if let Some(time) = time {
+            let _ = self.obj().sync_values(time);
+        }
+        let Settings { placement, repeat_after_eos, .. } = self.lock().clone();
+        let foreground = compositor.peek_next_sample(pad);
+        if let Some(info) = foreground.as_ref().and_then(|sample| VideoInfo::from_caps(sample.caps()?).ok()) {
+            let (width, height) = placement.size(&info);
+            set(pad, "xpos", placement.xpos);
+            set(pad, "ypos", placement.ypos);
+            set(pad, "width", width);
+            set(pad, "height", height);
+        }
+        // The background's is 1.
+        set(pad, "zorder", 2 * placement.zorder);
+        set(pad, "alpha", placement.alpha);
+        set(pad, "repeat-after-eos", repeat_after_eos);
+        let chosen = compositor.peek_next_sample(background);
+        let over = chosen.is_none() && background.is_eos();
+        masktee.select(Selection { pts, foreground, background: chosen, over, placement });
+    }
+
+    /// Ends the foreground's stream if its pad is linked to nothing, so that nobody waits for it; the stream of another
+    /// source starts it again. Beside the calling thread, which may be one that streams.
+    fn end_unlinked_foreground(&self) {
+        self.obj().call_async(|bin| {
+            let foreground = &bin.imp().foreground;
+            if !foreground.is_linked() && bin.current_state() >= gst::State::Paused {
+                gst::debug!(CAT, obj = foreground, "Not linked: the stream ends here");
+                foreground.send_event(gst::event::StreamStart::new("none"));
+                foreground.send_event(gst::event::Eos::new());
+            }
+        });
+    }
+}
+
+/// Only what is new: a size that is set, even to what it is, makes `compositor` set up its scaler anew.
+fn set<T>(pad: &gst_base::AggregatorPad, name: &str, value: T)
+where
+    T: PartialEq + Into<glib::Value> + for<'a> glib::value::FromValue<'a> + 'static,
+{
+    if pad.property::<T>(name) != value {
+        pad.set_property(name, value);
+    }
+}
+
+/// What `compositor` is to make of a background of `caps`.
+fn composite_caps(caps: &gst::CapsRef) -> Option<gst::Caps> {
+    let info = VideoInfo::from_caps(caps).ok()?;
+    let mut wanted = caps.to_owned();
+    let structure = wanted.make_mut().structure_mut(0)?;
+    structure.set("format", with_alpha(info.format()).to_str());
+    structure.set("colorimetry", info.colorimetry().to_string());
+    structure.remove_fields(["multiview-mode", "multiview-flags", "views"]);
+    if info.fps().numer() == 0 {
+        match structure.get::<gst::Fraction>("max-framerate") {
+            Ok(most) => structure.set("framerate", most),
+            Err(_) => structure.remove_field("framerate"),
+        }
+        structure.remove_field("max-framerate");
+    }
+    Some(wanted)
+}
+
+/// What `harmonize` is to get of composites of `caps`: the background's own `format`, chroma where it is; else any other
+/// format that has alpha if the background has.
+fn harmonized_caps(caps: &gst::CapsRef, format: VideoFormat) -> gst::Caps {
+    let alpha = |format: VideoFormat| VideoFormatInfo::from_format(format).has_alpha();
+    let others = VideoFormat::iter_raw().filter(|&other| alpha(other) == alpha(format));
+    let mut own = gst_video::VideoCapsBuilder::new().format(format).build();
+    if let Some(site) = caps.structure(0).and_then(|structure| structure.get::<String>("chroma-site").ok()) {
+        own.make_mut().set("chroma-site", site);
+    }
+    own.merge(gst_video::VideoCapsBuilder::new().format_list(others).build());
+    own
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for HarmonizeBin {
+    const NAME: &'static str = "GstHarmonizeBin";
+    type Type = super::HarmonizeBin;
+    type ParentType = gst::Bin;
+
+    fn with_class(klass: &Self::Class) -> Self {
+        let ghost = |name| {
+            let template = klass.pad_template(name).expect("the class has this template");
+            gst::GhostPad::builder_from_template(&template).name(name).build()
+        };
+        Self {
+            settings: Mutex::default(),
+            foreground: ghost("foreground"),
+            background: ghost("background"),
+            src: ghost("src"),
+            children: OnceCell::new(),
+            missing: Mutex::default(),
+            keyer: Mutex::default(),
+        }
+    }
+}
+
+#[glib::derived_properties]
+impl ObjectImpl for HarmonizeBin {
+    fn constructed(&self) {
+        self.parent_constructed();
+        let bin = self.obj();
+        for pad in [&self.foreground, &self.background, &self.src] {
+            bin.add_pad(pad).expect("a new element has no pad of this name");
+        }
+        match self.build() {
+            Ok(children) => {
+                self.connect(&children);
+                let _ = self.children.set(children);
+                self.link_foreground();
+            }
+            Err(missing) => *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = Some(missing),
+        }
+    }
+}
+
+impl GstObjectImpl for HarmonizeBin {}
+
+impl ElementImpl for HarmonizeBin {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: Lazy<gst::subclass::ElementMetadata> = Lazy::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Harmonize bin",
+                "Filter/Editor/Video/Compositor",
+                "Lays a foreground with alpha, or keyed, over a background, lit and coloured like it by a diffusion model",
+                "gst-harmonize",
+            )
+        });
+        Some(&*METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(|| {
+            use gst::PadDirection::*;
+            let any = gst_video::VideoCapsBuilder::new().build();
+            let out = gst::ElementFactory::find("harmonize").and_then(|harmonize| {
+                harmonize.static_pad_templates().iter().find(|t| t.name_template() == "src").map(|t| t.caps())
+            });
+            let out = out.unwrap_or_else(|| any.clone());
+            [("foreground", Sink, &any), ("background", Sink, &any), ("src", Src, &out)]
+                .into_iter()
+                .map(|(name, direction, caps)| {
+                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, caps).expect("a template is valid")
+                })
+                .collect()
+        });
+        TEMPLATES.as_ref()
+    }
+
+    fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        let missing = *self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (gst::StateChange::NullToReady, Some(name)) = (transition, missing) {
+            let bin = self.obj();
+            let _ = bin.post_message(gst_pbutils::MissingPluginMessage::builder_for_element(name).src(&*bin).build());
+            gst::element_imp_error!(
+                self,
+                gst::CoreError::MissingPlugin,
+                ("Missing element '{name}' - check your GStreamer installation.")
+            );
+            return Err(gst::StateChangeError);
+        }
+        let done = self.parent_change_state(transition)?;
+        if transition == gst::StateChange::ReadyToPaused {
+            self.end_unlinked_foreground();
+        }
+        Ok(done)
+    }
+}
+
+impl BinImpl for HarmonizeBin {}
