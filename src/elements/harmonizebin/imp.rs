@@ -255,15 +255,16 @@ impl HarmonizeBin {
             }
             gst::PadProbeReturn::Ok
         });
-        // In step with the composites: what is downstream of masktee has the caps of those that go through it.
-        let (filter, background) = (children.filter.downgrade(), children.background.downgrade());
-        if let Some(src) = children.masktee.static_pad("src") {
-            src.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-                if let (Some(gst::EventView::Caps(caps)), Some(filter), Some(background)) =
-                    (info.event().map(|e| e.view()), filter.upgrade(), background.upgrade())
-                    && let Some(info) = background.current_caps().and_then(|caps| VideoInfo::from_caps(&caps).ok())
-                {
-                    filter.set_property("caps", harmonized_caps(caps.caps(), info.format()));
+        // In step with the composites, and again when downstream changes its mind.
+        let probes = [
+            (children.masktee.static_pad("src"), gst::PadProbeType::EVENT_DOWNSTREAM, gst::EventType::Caps),
+            (children.filter.static_pad("src"), gst::PadProbeType::EVENT_UPSTREAM, gst::EventType::Reconfigure),
+        ];
+        for (pad, direction, kind) in probes {
+            let (Some(pad), bin) = (pad, self.obj().downgrade()) else { continue };
+            pad.add_probe(direction, move |_, info| {
+                if let (Some(event), Some(bin)) = (info.event().filter(|event| event.type_() == kind), bin.upgrade()) {
+                    bin.imp().choose_format(event);
                 }
                 gst::PadProbeReturn::Ok
             });
@@ -336,6 +337,28 @@ impl HarmonizeBin {
         masktee.select(Selection { pts, foreground, background: chosen, over, placement });
     }
 
+    /// Makes the background's format that of the composites too, chroma where it is, unless downstream can't take it.
+    fn choose_format(&self, event: &gst::Event) {
+        let Some(Children { background, filter, masktee, .. }) = self.children.get() else { return };
+        let composite = match event.view() {
+            gst::EventView::Caps(caps) => Some(caps.caps_owned()),
+            _ => masktee.static_pad("src").and_then(|pad| pad.current_caps()),
+        };
+        let format = background.current_caps().and_then(|caps| Some(VideoInfo::from_caps(&caps).ok()?.format()));
+        let (Some(composite), Some(format), Some(src)) = (composite, format, filter.static_pad("src")) else { return };
+        let mut caps = harmonized_caps(format, true);
+        if let Some(site) = composite.structure(0).and_then(|structure| structure.value("chroma-site").ok()) {
+            caps.make_mut().set_value("chroma-site", site.clone());
+        }
+        if src.peer_query_caps(Some(&caps)).is_empty() {
+            caps = harmonized_caps(format, false);
+        }
+        if filter.property::<gst::Caps>("caps") != caps {
+            gst::debug!(CAT, imp = self, "harmonize is to get {caps}");
+            filter.set_property("caps", caps);
+        }
+    }
+
     /// Ends the foreground's stream if its pad is linked to nothing, so that nobody waits for it; the stream of another
     /// source starts it again. Beside the calling thread, which may be one that streams.
     fn end_unlinked_foreground(&self) {
@@ -378,17 +401,12 @@ fn composite_caps(caps: &gst::CapsRef) -> Option<gst::Caps> {
     Some(wanted)
 }
 
-/// What `harmonize` is to get of composites of `caps`: the background's own `format`, chroma where it is; else any other
-/// format that has alpha if the background has.
-fn harmonized_caps(caps: &gst::CapsRef, format: VideoFormat) -> gst::Caps {
+/// `format` alone, or any other that has alpha if it has.
+fn harmonized_caps(format: VideoFormat, alone: bool) -> gst::Caps {
     let alpha = |format: VideoFormat| VideoFormatInfo::from_format(format).has_alpha();
-    let others = VideoFormat::iter_raw().filter(|&other| alpha(other) == alpha(format));
-    let mut own = gst_video::VideoCapsBuilder::new().format(format).build();
-    if let Some(site) = caps.structure(0).and_then(|structure| structure.get::<String>("chroma-site").ok()) {
-        own.make_mut().set("chroma-site", site);
-    }
-    own.merge(gst_video::VideoCapsBuilder::new().format_list(others).build());
-    own
+    let formats =
+        VideoFormat::iter_raw().filter(|&other| if alone { other == format } else { alpha(other) == alpha(format) });
+    gst_video::VideoCapsBuilder::new().format_list(formats).build()
 }
 
 #[glib::object_subclass]

@@ -26,8 +26,7 @@
  * #GstHarmonizeBin:zorder mean what they mean on a pad of `compositor`, but for two things: width or height alone
  * keeps the foreground's shape, and there are two places for it in the order, 1 before the background and 0 behind it, seen
  * where a background with alpha (a window, a desk that hides the presenter's feet) lets it through. They are taken up
- * between two frames and can be controlled over stream time. With subsampled chroma, positions are rounded up to whole
- * chroma samples.
+ * between two frames and can be controlled over stream time.
  *
  * All else is set on the children: `harmonize`, `compositor` and, with a key, `alpha`. In gst-launch-1.0 write
  * `harmonize::seed=7` or `alpha::black-sensitivity=80`. What is set on `compositor`'s pads is overruled.

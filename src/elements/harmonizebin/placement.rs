@@ -1,7 +1,7 @@
 //! Where the foreground lies in the composite: what `compositor` makes of its pad's properties, worked out again so that the
 //! mask goes to the same pixels.
 
-use gst_video::{VideoFormatInfo, VideoInfo};
+use gst_video::VideoInfo;
 
 /// The foreground's place, as a user sets it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,9 +57,7 @@ impl Placement {
         } else {
             width = scaled(height, n, d)?;
         }
-        let (across, down) = grain(&out.format_info());
-        let (x, y) = (round_up(self.xpos, across), round_up(self.ypos, down));
-        (width > 0 && height > 0).then_some(Rectangle { x, y, width, height })
+        (width > 0 && height > 0).then_some(Rectangle { x: self.xpos, y: self.ypos, width, height })
     }
 }
 
@@ -73,17 +71,6 @@ impl Rectangle {
         };
         Some((cut(self.x, self.width, width)?, cut(self.y, self.height, height)?))
     }
-}
-
-/// Powers of two that positions are multiples of: chroma isn't cut in halves.
-fn grain(format: &VideoFormatInfo) -> (u32, u32) {
-    let most = |sub: &[u32]| sub.iter().take(format.n_components() as usize).copied().max().unwrap_or_default();
-    (most(format.w_sub()), most(format.h_sub()))
-}
-
-fn round_up(position: i32, bits: u32) -> i32 {
-    let mask = (1 << bits) - 1;
-    position.saturating_add(mask) & !mask
 }
 
 #[cfg(test)]
@@ -108,19 +95,6 @@ mod tests {
         assert_eq!(size(0, 90), (160, 90));
         assert_eq!(size(100, 100), (100, 100));
         assert_eq!(size(1, 0), (1, 1));
-    }
-
-    #[test]
-    fn positions_are_whole_chroma_samples() {
-        let placed = |format, xpos, ypos| {
-            let out = info(format, 64, 48, (1, 1));
-            let rectangle = Placement { xpos, ypos, ..Placement::default() }.rectangle(&rgba(10, 10), &out).unwrap();
-            (rectangle.x, rectangle.y)
-        };
-        assert_eq!(placed(VideoFormat::Rgba, 3, -5), (3, -5));
-        assert_eq!(placed(VideoFormat::Ayuv, 3, -5), (3, -5));
-        assert_eq!(placed(VideoFormat::A420, 3, -5), (4, -4));
-        assert_eq!(placed(VideoFormat::A420, i32::MAX, i32::MIN), (i32::MAX - 1, i32::MIN));
     }
 
     #[test]
