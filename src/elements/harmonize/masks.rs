@@ -16,6 +16,11 @@ pub struct MaskFrame {
 }
 
 impl MaskFrame {
+    /// In running time.
+    pub fn start(&self) -> i64 {
+        self.span.start
+    }
+
     pub fn is_gap(&self) -> bool {
         self.buffer.size() == 0
     }
@@ -35,16 +40,14 @@ pub struct Masks {
     /// The frame taken from the pad last.
     held: Option<MaskFrame>,
     read: Option<Read>,
-    /// The pair of the composite before, if it was not a proper one.
-    want: Option<Pair>,
+    /// The running time of a composite that waits no longer, and the PTS of the GAP that tells so.
+    given_up: Option<(i64, gst::ClockTime)>,
 }
 
 /// A composite's mask.
 pub struct Found {
     pub frame: Option<MaskFrame>,
     pub pair: Pair,
-    /// Whether it has been found otherwise than the composite's before: masks went missing, or came back.
-    pub news: bool,
 }
 
 impl Masks {
@@ -57,11 +60,22 @@ impl Masks {
         *self = Self { video: self.video.take(), ..Self::default() };
     }
 
+    /// Lets the composite at `time` go without its mask once a GAP of PTS `gap` has come; false if that is on its way.
+    pub fn give_up(&mut self, time: i64, gap: gst::ClockTime) -> bool {
+        self.given_up.replace((time, gap)) != Some((time, gap))
+    }
+
     /// The mask of the composite that starts at running time `time`; `None` if it may be still to come.
     pub fn find(&mut self, pad: &gst_base::AggregatorPad, time: i64, timeout: bool) -> Result<Option<Found>> {
         let mut advanced = false;
+        let timeout = timeout || self.given_up.is_some_and(|(given_up, _)| given_up == time);
         loop {
-            let head = pad.peek_buffer().map(|buffer| self.frame(pad, buffer)).transpose()?;
+            let head = pad.peek_buffer();
+            if head.as_ref().is_some_and(|head| head.size() == 0 && self.given_up.map(|(_, gap)| gap) == head.pts()) {
+                pad.drop_buffer();
+                continue;
+            }
+            let head = head.map(|buffer| self.frame(pad, buffer)).transpose()?;
             let offer = match &head {
                 Some(frame) => Head::Mask(frame.span),
                 None if pad.is_eos() => Head::Eos,
@@ -81,9 +95,7 @@ impl Masks {
                 Pair::Held | Pair::Stale => self.held.clone(),
                 Pair::Missing => None,
             };
-            let want = matches!(pair, Pair::Stale | Pair::Missing).then_some(pair);
-            let news = std::mem::replace(&mut self.want, want) != want;
-            return Ok(Some(Found { frame, pair, news }));
+            return Ok(Some(Found { frame, pair }));
         }
     }
 

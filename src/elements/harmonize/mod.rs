@@ -23,16 +23,37 @@
  * goes with the mask whose interval of running time contains the composite's:
  *
  * - After the mask's EOS its last frame stays: a still can mask a whole stream.
- * - Where masks are missing in between, the last one stays in use. It is counted in `stale-masks`, and a warning tells of
- *   it once.
+ * - Where masks are missing in between, #GstHarmonize:on-missing-mask decides: by default the last one stays in use. It is
+ *   counted in `stale-masks`, and a warning tells of it once.
  * - Before the first mask, and where the mask stream has a GAP or an empty buffer, frames pass untouched.
- * - In a live pipeline a composite waits for its mask until the declared latency is used up, then goes on as if masks
- *   were missing. Otherwise it waits for as long as it takes: end a mask stream with EOS.
+ * - A composite waits for its mask for #GstHarmonize:mask-timeout, which is part of the latency declared in live pipelines,
+ *   then goes on as if masks were missing. In pipelines that are not live it waits for as long as it takes unless that is
+ *   set: end a mask stream with EOS.
  *
  * With no `mask` pad, the composite's own alpha is the mask. A composite without alpha then passes untouched.
  *
- * Loading begins with the change to PAUSED and is told in PROGRESS messages of code `open`. Frames wait for its end. If it
- * fails, an ERROR message says why.
+ * Loading begins with the change to PAUSED and is told in PROGRESS messages of code `open`; #GstHarmonize:on-not-ready says
+ * what becomes of frames until its end. If it fails, an ERROR message says why. The model stays loaded in READY and is given
+ * back in NULL. Elements that ask for the same model, device and precision share it. Another #GstHarmonize:model, set while
+ * playing, is loaded beside the one in use and taken up between two frames; if it can't be loaded, a WARNING says why and the
+ * one before stays.
+ *
+ * ## Exact and live
+ *
+ * In exact mode every frame waits for the transfer inferred from it: the same frames, seed and settings give the same bytes.
+ * In live mode, the default in live pipelines, no frame waits for the model: it takes the newest transfer, while the model
+ * looks at the newest frame whenever it is free, or once in each #GstHarmonize:keyframe-interval. Colours then follow the
+ * scene a few frames late, and what a frame takes in the streaming thread is the change to its foreground alone. The latency
+ * declared is one frame in live mode. In exact mode it is a frame for the mask and as many as the work is measured to take;
+ * #GstHarmonize:processing-deadline and #GstHarmonize:mask-timeout set both by hand. Put a `queue` behind the element: a
+ * sink that waits for the clock would make it wait too.
+ *
+ * ## Seen from outside
+ *
+ * #GstHarmonize:stats counts what happened to frames and what they took; #GstHarmonize:stats-interval posts it as an
+ * element message. `GST_DEBUG=harmonize:5` tells for every composite which mask it went with, by running time, and what
+ * became of it; `harmonize-engine:5` what loading and each inference took. `GST_TRACERS="latency(flags=element)"` works: a
+ * buffer comes out for each that goes in.
  *
  * ## Example launch lines
  *
@@ -56,9 +77,17 @@
  *   videotestsrc pattern=smpte num-buffers=150 ! video/x-raw,format=I420 ! h.sink \
  *   videotestsrc pattern=circular num-buffers=1 ! video/x-raw,format=GRAY8 ! h.mask
  * ]| Colour bars, half harmonized where a single still mask is dark.
+ *
+ * |[
+ * gst-launch-1.0 -m harmonize name=h stats-interval=5000000000 ! queue ! videoconvert ! autovideosink \
+ *   videotestsrc is-live=true pattern=smpte ! video/x-raw,format=I420,width=1280,height=720 ! queue ! h.sink \
+ *   videotestsrc is-live=true pattern=ball ! video/x-raw,format=GRAY8,width=1280,height=720 ! queue ! h.mask
+ * ]| A ball of harmonized colour bars, live, and every five seconds the statistics.
  */
+mod enums;
 mod imp;
 mod inference;
+mod latency;
 mod loading;
 mod masks;
 mod pairing;
@@ -71,8 +100,8 @@ pub use inference::{Infer, Job};
 #[doc(hidden)]
 pub use loading::Loader;
 
-use crate::diffusion::Method;
-use crate::{frame, harmonizers};
+pub use enums::{MaskChannel, MaskRange, Mode, ModelState, OnError, OnMissingMask, OnNotReady, Precision, Sampler};
+
 use glib::prelude::*;
 use glib::subclass::prelude::*;
 use once_cell::sync::Lazy;
@@ -93,131 +122,6 @@ impl Harmonize {
     #[doc(hidden)]
     pub fn set_loader(&self, loader: Arc<Loader>) {
         self.imp().set_loader(loader);
-    }
-}
-
-/// Which samples of the mask stream hold the mask.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstHarmonizeMaskChannel")]
-pub enum MaskChannel {
-    #[default]
-    #[enum_value(name = "Alpha if the format has one, else luma", nick = "auto")]
-    Auto,
-    #[enum_value(name = "Luma, or the luma of red, green and blue", nick = "luma")]
-    Luma,
-    #[enum_value(name = "Alpha", nick = "alpha")]
-    Alpha,
-    #[enum_value(name = "Red", nick = "red")]
-    Red,
-    #[enum_value(name = "Green", nick = "green")]
-    Green,
-    #[enum_value(name = "Blue", nick = "blue")]
-    Blue,
-}
-
-/// Which code values of the mask mean background and foreground.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstHarmonizeMaskRange")]
-pub enum MaskRange {
-    #[default]
-    #[enum_value(name = "Decided by the values that occur", nick = "auto")]
-    Auto,
-    #[enum_value(name = "0 is background, 255 foreground", nick = "full")]
-    Full,
-    #[enum_value(name = "16 is background, 235 foreground", nick = "limited")]
-    Limited,
-}
-
-/// The kind that weights are kept in, and features computed in where the device is fast at that.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstHarmonizePrecision")]
-pub enum Precision {
-    #[default]
-    #[enum_value(name = "The fastest that the device has and the model bears", nick = "auto")]
-    Auto,
-    #[enum_value(name = "Single precision", nick = "f32")]
-    F32,
-    #[enum_value(name = "Brain floating point, 16 bits", nick = "bf16")]
-    Bf16,
-    #[enum_value(name = "Half precision, for CUDA", nick = "f16")]
-    F16,
-}
-
-/// How the model gets from noise to a picture.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstHarmonizeSampler")]
-pub enum Sampler {
-    #[default]
-    #[enum_value(name = "The model's own for video", nick = "auto")]
-    Auto,
-    #[enum_value(name = "Euler's, with fresh noise at each step: DiffHarmony's original", nick = "euler-ancestral")]
-    EulerAncestral,
-    #[enum_value(name = "Euler's, without noise", nick = "euler")]
-    Euler,
-    #[enum_value(name = "DDIM with eta 0, without noise", nick = "ddim")]
-    Ddim,
-    #[enum_value(name = "For latent consistency models, with fresh noise at each step", nick = "lcm")]
-    Lcm,
-}
-
-/// Where the model's loading stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstHarmonizeModelState")]
-pub enum ModelState {
-    #[default]
-    #[enum_value(name = "Not loaded: loading begins with the change to PAUSED", nick = "unloaded")]
-    Unloaded,
-    #[enum_value(name = "Loading: frames wait", nick = "loading")]
-    Loading,
-    #[enum_value(name = "Ready", nick = "ready")]
-    Ready,
-    #[enum_value(name = "Failed: an ERROR message has said why", nick = "failed")]
-    Failed,
-}
-
-impl From<MaskChannel> for frame::MaskChannel {
-    fn from(channel: MaskChannel) -> Self {
-        match channel {
-            MaskChannel::Auto => Self::Auto,
-            MaskChannel::Luma => Self::Luma,
-            MaskChannel::Alpha => Self::Alpha,
-            MaskChannel::Red => Self::Red,
-            MaskChannel::Green => Self::Green,
-            MaskChannel::Blue => Self::Blue,
-        }
-    }
-}
-
-impl From<Precision> for harmonizers::Precision {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::Auto => Self::Auto,
-            Precision::F32 => Self::F32,
-            Precision::Bf16 => Self::Bf16,
-            Precision::F16 => Self::F16,
-        }
-    }
-}
-
-impl From<Sampler> for Option<Method> {
-    fn from(sampler: Sampler) -> Self {
-        match sampler {
-            Sampler::Auto => None,
-            Sampler::EulerAncestral => Some(Method::EulerAncestral),
-            Sampler::Euler => Some(Method::Euler),
-            Sampler::Ddim => Some(Method::Ddim),
-            Sampler::Lcm => Some(Method::Lcm),
-        }
-    }
-}
-
-impl From<MaskRange> for frame::MaskRange {
-    fn from(range: MaskRange) -> Self {
-        match range {
-            MaskRange::Auto => Self::Auto,
-            MaskRange::Full => Self::Full,
-            MaskRange::Limited => Self::Limited,
-        }
     }
 }
 
