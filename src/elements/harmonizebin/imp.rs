@@ -1,22 +1,23 @@
 //! The element `harmonizebin`:
 //!
 //! ```text
-//! foreground ─ queue ─ (videoconvert ─ alpha) ─┐
-//!                                          compositor ─ masktee ┬ videoconvert ─ capsfilter ─ queue ─ harmonize ─ src
-//! background ─ queue ──────────────────────────┘                └────────────────────────────── queue ──┘ mask
+//! foreground ─ queue ─ (videoconvert ─ alpha) ─ compositor ─ masking ─ queue ─ harmonize ─ videoconvert ─ capsfilter ─ src
+//! background ─ queue ─────────────────────────────┘
 //! ```
 //!
-//! What `compositor` draws and what `masktee` makes the mask of is one `Selection`, taken in `compositor`'s own thread
-//! between its choice of frames and its drawing them. So properties never reach `compositor` at any other time.
+//! What `compositor` draws and what `masking` makes the mask of is one `Selection`, taken in `compositor`'s own thread
+//! between its choice of frames and its drawing them. So properties never reach `compositor` at any other time. The mask
+//! is the composite's alpha from there to `harmonize`, and the last `videoconvert` takes it off.
 
 use super::CAT;
 use super::Key;
-use super::mask::Selection;
-use super::masktee::MaskTee;
+use super::mask::{Chosen, Selection};
+use super::masking::Masking;
 use super::settings::Settings;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
+use gst_video::prelude::*;
 use gst_video::{VideoFormat, VideoFormatInfo, VideoInfo};
 use once_cell::sync::{Lazy, OnceCell};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,9 +30,11 @@ const QUEUED_BETWEEN: u32 = 2;
 #[derive(Debug)]
 struct Children {
     compositor: gst_base::Aggregator,
-    foreground: gst_base::AggregatorPad,
-    background: gst_base::AggregatorPad,
-    masktee: MaskTee,
+    foreground: gst_video::VideoAggregatorPad,
+    background: gst_video::VideoAggregatorPad,
+    masking: Masking,
+    /// The last two elements.
+    convert: gst::Element,
     filter: gst::Element,
     /// Where what comes from the `foreground` pad goes in.
     foreground_queue: gst::Element,
@@ -110,30 +113,34 @@ fn queue(name: &str, frames: u32) -> Result<gst::Element, &'static str> {
     Ok(queue)
 }
 
-/// The format to composite `format` in: the same samples and alpha. `compositor` refuses a foreground with alpha if what it
-/// gives has none.
+/// The format to composite a background of `format` in: of those with alpha that `harmonize` takes, the one that has the
+/// same samples, if there is one.
 fn with_alpha(format: VideoFormat) -> VideoFormat {
     use VideoFormat::*;
+    let info = VideoFormatInfo::from_format(format);
     match format {
-        I420 | Yv12 | Nv12 | Nv21 => A420,
+        Rgba | Bgra | Argb | Abgr | A420 | Ayuv => format,
         Rgbx | Rgb => Rgba,
         Bgrx | Bgr => Bgra,
         Xrgb => Argb,
         Xbgr => Abgr,
-        Gbr => Gbra,
-        I42010le => A42010le,
-        I42210le => A42210le,
-        Y44410le => A44410le,
-        _ => {
-            let info = VideoFormatInfo::from_format(format);
-            match (info.has_alpha(), info.is_rgb(), info.depth().first()) {
-                (true, ..) => format,
-                (_, true, Some(..=8)) => Argb,
-                (_, true, _) => Argb64,
-                (_, false, Some(..=8)) => Ayuv,
-                _ => Ayuv64,
-            }
-        }
+        _ if info.is_rgb() => Rgba,
+        _ if info.h_sub().get(1).is_some_and(|&sub| sub > 0) => A420,
+        _ => Ayuv,
+    }
+}
+
+/// The format to give for a background of `format`: its own, or the one with the same samples and no alpha.
+fn without_alpha(format: VideoFormat) -> VideoFormat {
+    use VideoFormat::*;
+    match format {
+        Rgba => Rgbx,
+        Bgra => Bgrx,
+        Argb => Xrgb,
+        Abgr => Xbgr,
+        A420 => I420,
+        Ayuv => Y444,
+        _ => format,
     }
 }
 
@@ -182,34 +189,30 @@ impl HarmonizeBin {
         let bin = self.obj();
         let compositor = make("compositor", "compositor")?;
         compositor.set_property("emit-signals", true);
-        compositor.set_property_from_str("background", "transparent");
+        compositor.set_property_from_str("background", "black");
         compositor.set_property_from_str("start-time-selection", "first");
         let harmonize = make("harmonize", "harmonize")?;
-        // What masktee gives is, and what lies between 16 and 235 must not be guessed at.
-        harmonize.set_property_from_str("mask-range", "full");
-        let masktee = MaskTee::new();
+        let masking = Masking::new();
         let foreground_queue = queue("foreground-queue", QUEUED_IN)?;
         let background_queue = queue("background-queue", QUEUED_IN)?;
         let composite_queue = queue("composite-queue", QUEUED_BETWEEN)?;
-        let mask_queue = queue("mask-queue", QUEUED_BETWEEN)?;
-        let convert = make("videoconvert", "convert-composite")?;
-        let filter = make("capsfilter", "filter-composite")?;
+        let convert = make("videoconvert", "convert-harmonized")?;
+        let filter = make("capsfilter", "filter-harmonized")?;
         let unlinked = |_| "compositor";
-        let children: [&gst::Element; 9] = [
+        let children: [&gst::Element; 8] = [
             &compositor,
             &harmonize,
-            masktee.upcast_ref(),
+            masking.upcast_ref(),
             &foreground_queue,
             &background_queue,
             &composite_queue,
-            &mask_queue,
             &convert,
             &filter,
         ];
         bin.add_many(children).map_err(unlinked)?;
         let request = |name| {
             let pad = compositor.request_pad_simple(name)?;
-            pad.downcast::<gst_base::AggregatorPad>().ok()
+            pad.downcast::<gst_video::VideoAggregatorPad>().ok()
         };
         let (Some(background), Some(foreground)) = (request("sink_0"), request("sink_1")) else {
             return Err("compositor");
@@ -220,21 +223,19 @@ impl HarmonizeBin {
             a.link_pads(Some(src), b, Some(sink)).map_err(|_| "compositor")
         };
         link(&background_queue, "src", &compositor, "sink_0")?;
-        link(&compositor, "src", masktee.upcast_ref(), "sink")?;
-        link(masktee.upcast_ref(), "src", &convert, "sink")?;
-        link(&convert, "src", &filter, "sink")?;
-        link(&filter, "src", &composite_queue, "sink")?;
+        link(&compositor, "src", masking.upcast_ref(), "sink")?;
+        link(masking.upcast_ref(), "src", &composite_queue, "sink")?;
         link(&composite_queue, "src", &harmonize, "sink")?;
-        link(masktee.upcast_ref(), "mask", &mask_queue, "sink")?;
-        link(&mask_queue, "src", &harmonize, "mask")?;
+        link(&harmonize, "src", &convert, "sink")?;
+        link(&convert, "src", &filter, "sink")?;
         let target = |ghost: &gst::GhostPad, element: &gst::Element, pad: &str| {
             ghost.set_target(element.static_pad(pad).as_ref()).map_err(unlinked)
         };
         target(&self.foreground, &foreground_queue, "sink")?;
         target(&self.background, &background_queue, "sink")?;
-        target(&self.src, &harmonize, "src")?;
+        target(&self.src, &filter, "src")?;
         let compositor = compositor.downcast::<gst_base::Aggregator>().map_err(|_| "compositor")?;
-        Ok(Children { compositor, foreground, background, masktee, filter, foreground_queue })
+        Ok(Children { compositor, foreground, background, masking, convert, filter, foreground_queue })
     }
 
     fn connect(&self, children: &Children) {
@@ -244,20 +245,20 @@ impl HarmonizeBin {
                 bin.imp().select(segment, pts);
             }
         });
-        let masktee = children.masktee.downgrade();
+        let masking = children.masking.downgrade();
         children.background.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-            if let (Some(gst::EventView::Caps(caps)), Some(masktee)) =
-                (info.event().map(|e| e.view()), masktee.upgrade())
+            if let (Some(gst::EventView::Caps(caps)), Some(masking)) =
+                (info.event().map(|e| e.view()), masking.upgrade())
                 && let Some(wanted) = composite_caps(caps.caps())
             {
-                gst::debug!(CAT, obj = masktee, "Composites are to be {wanted}");
-                masktee.want(wanted);
+                gst::debug!(CAT, obj = masking, "Composites are to be {wanted}");
+                masking.want(wanted);
             }
             gst::PadProbeReturn::Ok
         });
         // In step with the composites, and again when downstream changes its mind.
         let probes = [
-            (children.masktee.static_pad("src"), gst::PadProbeType::EVENT_DOWNSTREAM, gst::EventType::Caps),
+            (children.convert.static_pad("sink"), gst::PadProbeType::EVENT_DOWNSTREAM, gst::EventType::Caps),
             (children.filter.static_pad("src"), gst::PadProbeType::EVENT_UPSTREAM, gst::EventType::Reconfigure),
         ];
         for (pad, direction, kind) in probes {
@@ -312,7 +313,7 @@ impl HarmonizeBin {
 
     /// In `compositor`'s thread, with its frames chosen and not drawn yet.
     fn select(&self, segment: &gst::Segment, pts: Option<gst::ClockTime>) {
-        let Some(Children { compositor, foreground: pad, background, masktee, .. }) = self.children.get() else {
+        let Some(Children { compositor, foreground: pad, background, masking, .. }) = self.children.get() else {
             return;
         };
         let time = segment.downcast_ref::<gst::ClockTime>().and_then(|segment| segment.to_stream_time(pts));
@@ -320,9 +321,14 @@ impl HarmonizeBin {
             let _ = self.obj().sync_values(time);
         }
         let Settings { placement, repeat_after_eos, .. } = self.lock().clone();
-        let foreground = compositor.peek_next_sample(pad);
-        if let Some(info) = foreground.as_ref().and_then(|sample| VideoInfo::from_caps(sample.caps()?).ok()) {
-            let (width, height) = placement.size(&info);
+        // Not the sample's caps, which are missing after a flush.
+        let chosen = |pad: &gst_video::VideoAggregatorPad| {
+            let buffer = compositor.peek_next_sample(pad)?.buffer_owned()?;
+            Some(Chosen { buffer, info: pad.video_info()? })
+        };
+        let foreground = chosen(pad);
+        if let Some(Chosen { info, .. }) = &foreground {
+            let (width, height) = placement.size(info);
             set(pad, "xpos", placement.xpos);
             set(pad, "ypos", placement.ypos);
             set(pad, "width", width);
@@ -332,29 +338,28 @@ impl HarmonizeBin {
         set(pad, "zorder", 2 * placement.zorder);
         set(pad, "alpha", placement.alpha);
         set(pad, "repeat-after-eos", repeat_after_eos);
-        let chosen = compositor.peek_next_sample(background);
-        let over = chosen.is_none() && background.is_eos();
-        masktee.select(Selection { pts, foreground, background: chosen, over, placement });
+        let over = background.is_eos();
+        masking.select(Selection { pts, foreground, background: chosen(background), over, placement });
     }
 
-    /// Makes the background's format that of the composites too, chroma where it is, unless downstream can't take it.
+    /// Gives frames in the background's format, chroma where it is, unless downstream can't take that.
     fn choose_format(&self, event: &gst::Event) {
-        let Some(Children { background, filter, masktee, .. }) = self.children.get() else { return };
+        let Some(Children { background, filter, masking, .. }) = self.children.get() else { return };
         let composite = match event.view() {
             gst::EventView::Caps(caps) => Some(caps.caps_owned()),
-            _ => masktee.static_pad("src").and_then(|pad| pad.current_caps()),
+            _ => masking.static_pad("src").and_then(|pad| pad.current_caps()),
         };
         let format = background.current_caps().and_then(|caps| Some(VideoInfo::from_caps(&caps).ok()?.format()));
         let (Some(composite), Some(format), Some(src)) = (composite, format, filter.static_pad("src")) else { return };
-        let mut caps = harmonized_caps(format, true);
+        let mut caps = gst_video::VideoCapsBuilder::new().format(without_alpha(format)).build();
         if let Some(site) = composite.structure(0).and_then(|structure| structure.value("chroma-site").ok()) {
             caps.make_mut().set_value("chroma-site", site.clone());
         }
         if src.peer_query_caps(Some(&caps)).is_empty() {
-            caps = harmonized_caps(format, false);
+            caps = opaque_caps();
         }
         if filter.property::<gst::Caps>("caps") != caps {
-            gst::debug!(CAT, imp = self, "harmonize is to get {caps}");
+            gst::debug!(CAT, imp = self, "Frames are to be {caps}");
             filter.set_property("caps", caps);
         }
     }
@@ -374,7 +379,7 @@ impl HarmonizeBin {
 }
 
 /// Only what is new: a size that is set, even to what it is, makes `compositor` set up its scaler anew.
-fn set<T>(pad: &gst_base::AggregatorPad, name: &str, value: T)
+fn set<T>(pad: &gst_video::VideoAggregatorPad, name: &str, value: T)
 where
     T: PartialEq + Into<glib::Value> + for<'a> glib::value::FromValue<'a> + 'static,
 {
@@ -401,12 +406,10 @@ fn composite_caps(caps: &gst::CapsRef) -> Option<gst::Caps> {
     Some(wanted)
 }
 
-/// `format` alone, or any other that has alpha if it has.
-fn harmonized_caps(format: VideoFormat, alone: bool) -> gst::Caps {
-    let alpha = |format: VideoFormat| VideoFormatInfo::from_format(format).has_alpha();
-    let formats =
-        VideoFormat::iter_raw().filter(|&other| if alone { other == format } else { alpha(other) == alpha(format) });
-    gst_video::VideoCapsBuilder::new().format_list(formats).build()
+/// Any format without alpha, which is a mask inside.
+fn opaque_caps() -> gst::Caps {
+    let opaque = VideoFormat::iter_raw().filter(|&format| !VideoFormatInfo::from_format(format).has_alpha());
+    gst_video::VideoCapsBuilder::new().format_list(opaque).build()
 }
 
 #[glib::object_subclass]
@@ -470,10 +473,7 @@ impl ElementImpl for HarmonizeBin {
         static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(|| {
             use gst::PadDirection::*;
             let any = gst_video::VideoCapsBuilder::new().build();
-            let out = gst::ElementFactory::find("harmonize").and_then(|harmonize| {
-                harmonize.static_pad_templates().iter().find(|t| t.name_template() == "src").map(|t| t.caps())
-            });
-            let out = out.unwrap_or_else(|| any.clone());
+            let out = opaque_caps();
             [("foreground", Sink, &any), ("background", Sink, &any), ("src", Src, &out)]
                 .into_iter()
                 .map(|(name, direction, caps)| {

@@ -1,15 +1,23 @@
-//! The mask of a composite: the alpha of the foreground frame in it, at the place and size it was drawn with.
+//! The mask of a composite: the alpha of the foreground frame in it, at the place and size it was drawn with. It becomes
+//! the composite's own alpha, so that the two can't part any more.
 
 use super::placement::{Placement, Rectangle};
 use crate::elements::alphamask::alpha::{Alpha, Frame};
 use anyhow::{Context, Result, anyhow};
-use gst_video::{VideoConverter, VideoFormat, VideoFrame, VideoInfo};
+use gst_video::prelude::*;
+use gst_video::{VideoConverter, VideoFormat, VideoFrame, VideoFrameRef, VideoInfo};
 
-/// What `compositor` has chosen for one composite.
+/// A frame that `compositor` has chosen.
+pub struct Chosen {
+    pub buffer: gst::Buffer,
+    pub info: VideoInfo,
+}
+
+/// What one composite is made of.
 pub struct Selection {
     pub pts: Option<gst::ClockTime>,
-    pub foreground: Option<gst::Sample>,
-    pub background: Option<gst::Sample>,
+    pub foreground: Option<Chosen>,
+    pub background: Option<Chosen>,
     /// No background follows.
     pub over: bool,
     pub placement: Placement,
@@ -22,68 +30,71 @@ pub struct Masks {
 }
 
 /// Grey of full range, which alpha is.
-pub fn gray(width: u32, height: u32) -> Result<VideoInfo> {
+fn gray(width: u32, height: u32) -> Result<VideoInfo> {
     Ok(VideoInfo::builder(VideoFormat::Gray8, width, height).build()?)
 }
 
-fn read(sample: &gst::Sample) -> Result<Option<(VideoInfo, &gst::BufferRef)>> {
-    let (Some(buffer), Some(caps)) = (sample.buffer().filter(|buffer| buffer.size() > 0), sample.caps()) else {
-        return Ok(None);
-    };
-    let info = VideoInfo::from_caps(caps).with_context(|| format!("caps {caps} are not raw video"))?;
-    Ok(Some((info, buffer)))
-}
-
 impl Masks {
-    /// The mask for a composite of `out`, GRAY8 as `gray` lays it out; `None` where no foreground is to be seen.
-    pub fn make(&mut self, selection: &Selection, out: &VideoInfo) -> Result<Option<gst::Buffer>> {
+    /// Makes the alpha of `composite`, as `out` lays it out, the mask of the foreground in it.
+    pub fn write(&mut self, selection: &Selection, out: &VideoInfo, composite: &mut gst::BufferRef) -> Result<()> {
+        let mask = self.make(selection, out)?;
+        let mut frame =
+            VideoFrameRef::from_buffer_ref_writable(composite, out).context("a composite can't be written to")?;
+        let (step, stride) = (frame.comp_pstride(3), frame.comp_stride(3));
+        let (step, stride) =
+            (usize::try_from(step)?, usize::try_from(stride).context("a composite's rows run backwards")?);
+        let data = frame.comp_data_mut(3).context("a composite has no alpha")?;
+        let width = out.width() as usize;
+        for (y, line) in data.chunks_mut(stride).take(out.height() as usize).enumerate() {
+            let samples = line.iter_mut().step_by(step).take(width);
+            match mask.as_ref().map(|mask| mask.row(y)) {
+                Some(row) => samples.zip(row).for_each(|(a, m)| *a = *m),
+                None => samples.for_each(|a| *a = 0),
+            }
+        }
+        Ok(())
+    }
+
+    /// `None` where no foreground is to be seen.
+    fn make(&mut self, selection: &Selection, out: &VideoInfo) -> Result<Option<Plane>> {
         let Selection { foreground: Some(foreground), placement, .. } = selection else { return Ok(None) };
-        let Some((info, picture)) = read(foreground)? else { return Ok(None) };
-        let Some(rectangle) = placement.rectangle(&info, out) else { return Ok(None) };
-        let Some((columns, rows)) = rectangle.visible(out.width(), out.height()) else { return Ok(None) };
-        let behind = match &selection.background {
-            Some(background) if placement.zorder == 0 => read(background)?,
-            _ => None,
-        };
-        if placement.alpha == 0.0
-            || placement.zorder == 0 && behind.as_ref().is_none_or(|(info, _)| alpha_of(info).is_none())
-        {
+        // A GAP has no picture.
+        if foreground.buffer.size() == 0 || placement.alpha == 0.0 {
             return Ok(None);
         }
-        let alpha = self.alpha(&info, picture, &rectangle).context("can't take the foreground's alpha")?;
-        let mask_info = gray(out.width(), out.height())?;
-        let mut mask = gst::Buffer::with_size(mask_info.size())?;
-        {
-            let mut map = mask.make_mut().map_writable()?;
-            map.fill(0);
-            let stride = mask_info.stride()[0] as usize;
-            let left = (rectangle.x.max(0)) as usize;
-            let top = (rectangle.y.max(0)) as usize;
-            let lines = map.chunks_mut(stride).skip(top);
-            for (line, y) in lines.zip(rows) {
-                let row = alpha.row(y).get(columns.clone()).context("the foreground's alpha is too small")?;
-                let line = line.get_mut(left..left + row.len()).context("the foreground's alpha is too large")?;
-                line.copy_from_slice(row);
-            }
-            if placement.alpha < 1.0 {
-                let opacity = (placement.alpha * 256.0) as u32;
-                map.iter_mut().for_each(|m| *m = ((u32::from(*m) * opacity + 128) >> 8) as u8);
-            }
-            if let Some((info, picture)) = behind {
-                see_through(&mut map, stride, &info, picture).context("can't take the background's alpha")?;
-            }
+        let Some(rectangle) = placement.rectangle(&foreground.info, out) else { return Ok(None) };
+        let Some((columns, rows)) = rectangle.visible(out.width(), out.height()) else { return Ok(None) };
+        let front = selection.background.as_ref().filter(|_| placement.zorder == 0);
+        if front.is_some_and(|front| Alpha::of(front.info.format()).is_none()) {
+            return Ok(None);
+        }
+        let alpha = self.alpha(foreground, &rectangle).context("can't take the foreground's alpha")?;
+        let mut mask = Plane::new(&gray(out.width(), out.height())?)?;
+        let (left, top) = (rectangle.x.max(0) as usize, rectangle.y.max(0) as usize);
+        for (line, y) in mask.data.chunks_mut(mask.stride).skip(top).zip(rows) {
+            let row = alpha.row(y).get(columns.clone()).context("the foreground's alpha is too small")?;
+            let line = line.get_mut(left..left + row.len()).context("the foreground's alpha is too large")?;
+            line.copy_from_slice(row);
+        }
+        if placement.alpha < 1.0 {
+            let opacity = (placement.alpha * 256.0) as u32;
+            mask.data.iter_mut().for_each(|m| *m = ((u32::from(*m) * opacity + 128) >> 8) as u8);
+        }
+        if let Some(front) = front {
+            mask.see_through(front).context("can't take the background's alpha")?;
         }
         Ok(Some(mask))
     }
 
     /// The foreground's alpha at the size of `rectangle`, opaque for a format without.
-    fn alpha(&mut self, info: &VideoInfo, picture: &gst::BufferRef, rectangle: &Rectangle) -> Result<Plane> {
+    fn alpha(&mut self, foreground: &Chosen, rectangle: &Rectangle) -> Result<Plane> {
+        let Chosen { buffer, info } = foreground;
         let own = gray(info.width(), info.height())?;
         let mut plane = Plane::new(&own)?;
-        match alpha_of(info) {
+        match Alpha::of(info.format()) {
             None => plane.data.fill(u8::MAX),
             Some(alpha) => {
-                let frame = Frame::from_buffer_ref_readable(picture, info).context("the frame can't be read")?;
+                let frame = Frame::from_buffer_ref_readable(buffer, info).context("the frame can't be read")?;
                 let width = info.width() as usize;
                 for (y, line) in plane.data.chunks_mut(plane.stride).enumerate() {
                     alpha.read_8(&frame, y, &mut line[..width])?;
@@ -117,10 +128,6 @@ impl Masks {
     }
 }
 
-fn alpha_of(info: &VideoInfo) -> Option<Alpha> {
-    Alpha::of(info.format())
-}
-
 /// Rows of 8 bits.
 struct Plane {
     data: Vec<u8>,
@@ -136,18 +143,19 @@ impl Plane {
     fn row(&self, y: usize) -> &[u8] {
         self.data.get(y * self.stride..).unwrap_or_default()
     }
-}
 
-/// Leaves of `mask` what shows through the background in front of it.
-fn see_through(mask: &mut [u8], stride: usize, info: &VideoInfo, picture: &gst::BufferRef) -> Result<()> {
-    let alpha = alpha_of(info).context("it has none")?;
-    let frame = Frame::from_buffer_ref_readable(picture, info).context("the frame can't be read")?;
-    let mut front = vec![0; info.width() as usize];
-    for (y, line) in mask.chunks_mut(stride).take(info.height() as usize).enumerate() {
-        alpha.read_8(&frame, y, &mut front)?;
-        for (m, &f) in line.iter_mut().zip(&front) {
-            *m = ((u32::from(*m) * u32::from(u8::MAX - f) + 127) / 255) as u8;
+    /// Leaves what shows through the background in `front` of it.
+    fn see_through(&mut self, front: &Chosen) -> Result<()> {
+        let Chosen { buffer, info } = front;
+        let alpha = Alpha::of(info.format()).context("it has none")?;
+        let frame = Frame::from_buffer_ref_readable(buffer, info).context("the frame can't be read")?;
+        let mut row = vec![0; info.width() as usize];
+        for (y, line) in self.data.chunks_mut(self.stride).take(info.height() as usize).enumerate() {
+            alpha.read_8(&frame, y, &mut row)?;
+            for (m, &f) in line.iter_mut().zip(&row) {
+                *m = ((u32::from(*m) * u32::from(u8::MAX - f) + 127) / 255) as u8;
+            }
         }
+        Ok(())
     }
-    Ok(())
 }

@@ -63,7 +63,7 @@
  */
 mod imp;
 mod mask;
-mod masktee;
+mod masking;
 mod placement;
 mod settings;
 

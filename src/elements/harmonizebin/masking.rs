@@ -1,4 +1,4 @@
-//! The element between `compositor` and `harmonize`: hands on each composite together with its mask.
+//! The element between `compositor` and `harmonize`: writes the mask into each composite's alpha.
 //!
 //! `compositor` says which frames it has chosen (`select`) in the thread that pushes the composite right after, so the
 //! two can't be mixed up. Composites without a background frame go no further, and nothing goes after the last
@@ -7,7 +7,7 @@
 //! Locks are held for moments only, except `Stream`'s, which only the streaming thread takes.
 
 use super::CAT;
-use super::mask::{Masks, Selection, gray};
+use super::mask::{Masks, Selection};
 use anyhow::{Context, Result, anyhow};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -16,12 +16,12 @@ use once_cell::sync::Lazy;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 glib::wrapper! {
-    pub struct MaskTee(ObjectSubclass<imp::MaskTee>) @extends gst::Element, gst::Object;
+    pub struct Masking(ObjectSubclass<imp::Masking>) @extends gst::Element, gst::Object;
 }
 
-impl MaskTee {
+impl Masking {
     pub fn new() -> Self {
-        glib::Object::builder().property("name", "masktee").build()
+        glib::Object::builder().property("name", "masking").build()
     }
 
     /// What the next composite is made of.
@@ -53,104 +53,53 @@ mod imp {
         background: Option<gst::Buffer>,
     }
 
-    pub struct MaskTee {
+    pub struct Masking {
         sink: gst::Pad,
         src: gst::Pad,
-        mask: gst::Pad,
         pub(super) selection: Mutex<Option<Selection>>,
         pub(super) wanted: Mutex<Option<gst::Caps>>,
         stream: Mutex<Stream>,
-        flows: Mutex<gst_base::UniqueFlowCombiner>,
     }
 
-    fn mask_caps(composite: &gst::CapsRef) -> Result<gst::Caps> {
-        let info = VideoInfo::from_caps(composite).with_context(|| format!("caps {composite} are not raw video"))?;
-        let mut caps = gray(info.width(), info.height())?.to_caps()?;
-        let structure = composite.structure(0).context("empty caps")?;
-        let edit = caps.make_mut();
-        for field in ["framerate", "pixel-aspect-ratio", "interlace-mode", "field-order"] {
-            if let Ok(value) = structure.value(field) {
-                edit.set_value(field, value.clone());
-            }
-        }
-        Ok(caps)
-    }
-
-    impl MaskTee {
+    impl Masking {
         fn fail(&self, error: &anyhow::Error) -> gst::FlowError {
             gst::element_imp_error!(self, gst::StreamError::Failed, ("Can't make the foreground's mask: {error:#}"));
             gst::FlowError::Error
         }
 
-        fn announce(&self, stream: &mut Stream) -> Result<()> {
-            for event in std::mem::take(&mut stream.pending) {
-                let mut copy = event.clone();
-                if let gst::EventView::Caps(caps) = event.view() {
-                    stream.video = Some(VideoInfo::from_caps(caps.caps())?);
-                    copy = gst::event::Caps::builder(&mask_caps(caps.caps())?).seqnum(event.seqnum()).build();
-                }
-                self.mask.push_event(copy);
-                self.src.push_event(event);
-            }
-            Ok(())
-        }
-
         fn chain(&self, mut composite: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
             let selection = lock(&self.selection).take().filter(|selection| selection.pts == composite.pts());
-            let mut stream = lock(&self.stream);
             let Some(selection) = selection else {
                 return Err(self.fail(&anyhow!("compositor has not said what a composite is made of")));
             };
-            let Some(background) = selection.background.as_ref().and_then(|sample| sample.buffer_owned()) else {
+            let Some(background) = selection.background.as_ref().map(|background| background.buffer.clone()) else {
                 gst::debug!(CAT, imp = self, "No background for {composite:?}");
                 return if selection.over { Err(gst::FlowError::Eos) } else { Ok(gst::FlowSuccess::Ok) };
             };
-            let mask = self.prepare(&mut stream, &selection).map_err(|error| self.fail(&error))?;
-            let news = stream.background.as_ref().is_none_or(|last| last.as_ptr() != background.as_ptr());
-            if news && background.copy_into(composite.make_mut(), gst::BufferCopyFlags::META, ..).is_err() {
-                gst::warning!(CAT, imp = self, "The metas of {background:?} are lost");
-            }
-            stream.background = Some(background);
-            drop(stream);
-            gst::log!(
-                CAT,
-                imp = self,
-                "{composite:?} holds foreground {:?}",
-                selection.foreground.as_ref().and_then(|foreground| foreground.buffer()?.pts())
-            );
-            let flow = match mask {
-                Some(mut mask) => {
-                    let edit = mask.make_mut();
-                    edit.set_pts(composite.pts());
-                    edit.set_duration(composite.duration());
-                    self.mask.push(mask)
+            {
+                let mut stream = lock(&self.stream);
+                let edit = composite.make_mut();
+                self.mask(&mut stream, &selection, edit).map_err(|error| self.fail(&error))?;
+                let news = stream.background.as_ref().is_none_or(|last| last.as_ptr() != background.as_ptr());
+                if news && background.copy_into(edit, gst::BufferCopyFlags::META, ..).is_err() {
+                    gst::warning!(CAT, imp = self, "The metas of {background:?} are lost");
                 }
-                None => self.push_gap(&composite),
-            };
-            self.combine(&self.mask, flow)?;
-            let flow = self.src.push(composite);
-            self.combine(&self.src, flow)
-        }
-
-        fn prepare(&self, stream: &mut Stream, selection: &Selection) -> Result<Option<gst::Buffer>> {
-            self.announce(stream)?;
-            let video = stream.video.clone().context("a composite came before its caps")?;
-            stream.masks.make(selection, &video)
-        }
-
-        fn push_gap(&self, composite: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
-            if let Some(pts) = composite.pts() {
-                self.mask.push_event(gst::event::Gap::builder(pts).duration(composite.duration()).build());
+                stream.background = Some(background);
             }
-            Ok(gst::FlowSuccess::Ok)
+            let foreground = selection.foreground.as_ref().and_then(|foreground| foreground.buffer.pts());
+            gst::log!(CAT, imp = self, "{composite:?} holds the foreground of {}", foreground.display());
+            self.src.push(composite)
         }
 
-        fn combine(
-            &self,
-            pad: &gst::Pad,
-            flow: Result<gst::FlowSuccess, gst::FlowError>,
-        ) -> Result<gst::FlowSuccess, gst::FlowError> {
-            lock(&self.flows).update_pad_flow(pad, flow)
+        fn mask(&self, stream: &mut Stream, selection: &Selection, composite: &mut gst::BufferRef) -> Result<()> {
+            for event in std::mem::take(&mut stream.pending) {
+                if let gst::EventView::Caps(caps) = event.view() {
+                    stream.video = Some(VideoInfo::from_caps(caps.caps())?);
+                }
+                self.src.push_event(event);
+            }
+            let video = stream.video.clone().context("a composite came before its caps")?;
+            stream.masks.write(selection, &video, composite)
         }
 
         fn sink_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
@@ -162,12 +111,10 @@ mod imp {
                 }
                 FlushStop(_) => {
                     lock(&self.selection).take();
-                    lock(&self.flows).reset();
                     let mut stream = lock(&self.stream);
                     stream.pending.retain(|event| event.type_() != gst::EventType::Segment);
                     stream.background = None;
                 }
-                StreamStart(_) => lock(&self.flows).reset(),
                 _ => (),
             }
             gst::Pad::event_default(pad, Some(&*self.obj()), event)
@@ -177,7 +124,7 @@ mod imp {
             use gst::QueryViewMut::*;
             match query.view_mut() {
                 Caps(query) => {
-                    let wanted = lock(&self.wanted).clone().unwrap_or_else(gst::Caps::new_any);
+                    let wanted = lock(&self.wanted).clone().unwrap_or_else(|| pad.pad_template_caps());
                     let caps =
                         query.filter().map(|filter| filter.intersect_with_mode(&wanted, gst::CapsIntersectMode::First));
                     query.set_result(&caps.unwrap_or(wanted));
@@ -187,7 +134,6 @@ mod imp {
                     query.set_result(true);
                     true
                 }
-                Allocation(_) => self.src.peer_query(query),
                 _ => gst::Pad::query_default(pad, Some(&*self.obj()), query),
             }
         }
@@ -212,9 +158,9 @@ mod imp {
     }
 
     #[glib::object_subclass]
-    impl ObjectSubclass for MaskTee {
-        const NAME: &'static str = "GstHarmonizeMaskTee";
-        type Type = super::MaskTee;
+    impl ObjectSubclass for Masking {
+        const NAME: &'static str = "GstHarmonizeBinMasking";
+        type Type = super::Masking;
         type ParentType = gst::Element;
 
         fn with_class(klass: &Self::Class) -> Self {
@@ -230,59 +176,40 @@ mod imp {
                     Self::catch_panic_pad_function(parent, || false, |this| this.sink_query(pad, query))
                 })
                 .build();
-            let source = |name| {
-                gst::Pad::builder_from_template(&template(name)).query_function(|pad, parent, query| {
-                    Self::catch_panic_pad_function(parent, || false, |this| this.src_query(pad, query))
-                })
-            };
-            let src = source("src")
+            let src = gst::Pad::builder_from_template(&template("src"))
                 .event_function(|pad, parent, event| {
                     Self::catch_panic_pad_function(parent, || false, |this| this.src_event(pad, event))
                 })
+                .query_function(|pad, parent, query| {
+                    Self::catch_panic_pad_function(parent, || false, |this| this.src_query(pad, query))
+                })
                 .build();
-            // What goes upstream with the mask goes with the composite too.
-            let mask = source("mask").event_function(|_, _, _| true).build();
-            let mut flows = gst_base::UniqueFlowCombiner::new();
-            flows.add_pad(&src);
-            flows.add_pad(&mask);
-            Self {
-                sink,
-                src,
-                mask,
-                selection: Mutex::default(),
-                wanted: Mutex::default(),
-                stream: Mutex::default(),
-                flows: Mutex::new(flows),
-            }
+            Self { sink, src, selection: Mutex::default(), wanted: Mutex::default(), stream: Mutex::default() }
         }
     }
 
-    impl ObjectImpl for MaskTee {
+    impl ObjectImpl for Masking {
         fn constructed(&self) {
             self.parent_constructed();
-            for pad in [&self.sink, &self.src, &self.mask] {
+            for pad in [&self.sink, &self.src] {
                 self.obj().add_pad(pad).expect("a new element has no pad of this name");
             }
         }
     }
 
-    impl GstObjectImpl for MaskTee {}
+    impl GstObjectImpl for Masking {}
 
-    impl ElementImpl for MaskTee {
+    impl ElementImpl for Masking {
         fn pad_templates() -> &'static [gst::PadTemplate] {
             static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(|| {
-                let raw = gst_video::VideoCapsBuilder::new().build();
-                let gray = gst_video::VideoCapsBuilder::new().format(gst_video::VideoFormat::Gray8).build();
-                [
-                    ("sink", gst::PadDirection::Sink, &raw),
-                    ("src", gst::PadDirection::Src, &raw),
-                    ("mask", gst::PadDirection::Src, &gray),
-                ]
-                .into_iter()
-                .map(|(name, direction, caps)| {
-                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, caps).expect("a template is valid")
-                })
-                .collect()
+                let caps = gst_video::VideoCapsBuilder::new().build();
+                [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
+                    .into_iter()
+                    .map(|(name, direction)| {
+                        gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps)
+                            .expect("a template is valid")
+                    })
+                    .collect()
             });
             TEMPLATES.as_ref()
         }
@@ -293,7 +220,6 @@ mod imp {
                 *lock(&self.stream) = Stream::default();
                 lock(&self.selection).take();
                 lock(&self.wanted).take();
-                lock(&self.flows).reset();
             }
             Ok(done)
         }
