@@ -47,15 +47,15 @@ pub struct HarmonizeBin {
         blurb = "The backing that the foreground is cut from; none takes the foreground's own alpha",
         type = Key, get, set = Self::set_key, member = key, builder(Key::default()).mutable_ready())]
     #[property(name = "key-color", nick = "Key colour",
-        blurb = "The backing's colour for key=custom, as 0xRRGGBB",
+        blurb = "The backing's colour for key=custom, as 0xRRGGBB: where it is lit least. What is stronger in this colour goes, what is weaker stays in part",
         type = u32, get, set = |this: &Self, color| this.set_keying(|settings| settings.key_color = color),
         member = key_color, maximum = 0xffffff, default = 0x00ff00, mutable_playing)]
     #[property(name = "key-angle", nick = "Key angle",
-        blurb = "How far a colour may be from the backing's, in degrees around it, and still be taken for backing",
+        blurb = "How far around the backing's hue its colour is taken out of the foreground, in degrees: less spares more hues, and leaves more of a coloured edge",
         type = f32, get, set = |this: &Self, angle| this.set_keying(|settings| settings.key_angle = angle),
         member = key_angle, minimum = 0.0, maximum = 90.0, default = Settings::default().key_angle, mutable_playing)]
     #[property(name = "key-noise-level", nick = "Key noise level",
-        blurb = "Radius in chroma around the backing's colour that is all backing: more for a noisy backing",
+        blurb = "Radius in chroma around the backing's colour that is all backing: more cleans a noisy backing and hardens edges",
         type = f32, get, set = |this: &Self, level| this.set_keying(|settings| settings.key_noise_level = level),
         member = key_noise_level, minimum = 0.0, maximum = 64.0, default = Settings::default().key_noise_level, mutable_playing)]
     #[property(name = "xpos", nick = "X position",
@@ -169,19 +169,12 @@ impl HarmonizeBin {
     fn update_keyer(&self) {
         let Some(keyer) = self.keyer() else { return };
         let settings = self.lock().clone();
-        let [_, r, g, b] = settings.key_color.to_be_bytes();
+        let [_, r, g, b] = settings.backing().to_be_bytes();
         for (name, value) in [("target-r", r), ("target-g", g), ("target-b", b)] {
             keyer.set_property(name, u32::from(value));
         }
         keyer.set_property("angle", settings.key_angle);
         keyer.set_property("noise-level", settings.key_noise_level);
-        let method = match settings.key {
-            Key::None => "set",
-            Key::Green => "green",
-            Key::Blue => "blue",
-            Key::Custom => "custom",
-        };
-        keyer.set_property_from_str("method", method);
     }
 
     /// Creates what is always there, linked.
@@ -272,8 +265,9 @@ impl HarmonizeBin {
         }
         let bin = self.obj().downgrade();
         self.foreground.connect_unlinked(move |_, _| {
+            // Beside the calling thread, which may be one that streams.
             if let Some(bin) = bin.upgrade() {
-                bin.imp().end_unlinked_foreground();
+                bin.call_async(|bin| bin.imp().end_unlinked_foreground());
             }
         });
     }
@@ -303,6 +297,11 @@ impl HarmonizeBin {
             keyer.link_pads(Some("src"), compositor, Some("sink_1")).map_err(|_| "alpha")?;
             let _ = convert.sync_state_with_parent();
             let _ = keyer.sync_state_with_parent();
+            // Not its green or blue, which are pure: a real backing is half as strong, and would stay half opaque.
+            keyer.set_property_from_str("method", "custom");
+            // Colour alone tells backing from foreground, however dark or bright.
+            keyer.set_property("black-sensitivity", 128u32);
+            keyer.set_property("white-sensitivity", 128u32);
             *self.keyer.lock().unwrap_or_else(PoisonError::into_inner) = Some(keyer);
             self.update_keyer();
             Ok(())
@@ -365,16 +364,13 @@ impl HarmonizeBin {
     }
 
     /// Ends the foreground's stream if its pad is linked to nothing, so that nobody waits for it; the stream of another
-    /// source starts it again. Beside the calling thread, which may be one that streams.
+    /// source starts it again.
     fn end_unlinked_foreground(&self) {
-        self.obj().call_async(|bin| {
-            let foreground = &bin.imp().foreground;
-            if !foreground.is_linked() && bin.current_state() >= gst::State::Paused {
-                gst::debug!(CAT, obj = foreground, "Not linked: the stream ends here");
-                foreground.send_event(gst::event::StreamStart::new("none"));
-                foreground.send_event(gst::event::Eos::new());
-            }
-        });
+        if !self.foreground.is_linked() && self.foreground.is_active() {
+            gst::debug!(CAT, obj = self.foreground, "Not linked: the stream ends here");
+            self.foreground.send_event(gst::event::StreamStart::new("none"));
+            self.foreground.send_event(gst::event::Eos::new());
+        }
     }
 }
 

@@ -10,17 +10,18 @@
  * them, which cuts the foreground from its backing.
  *
  * Composite and mask hold the same foreground frame at the same place, always: the mask is made from the very frame that
- * `compositor` has chosen. A `tee` before a `compositor` and a `harmonize` can't promise that where the two inputs differ
- * in frame rate, or come live, late or with gaps.
+ * `compositor` has chosen, and goes to `harmonize` as the composite's own alpha. A `tee` before a `compositor` and a `harmonize`
+ * can't promise that where the two inputs differ in frame rate, or come live, late or with gaps.
  *
- * The composite has the background's size, frame rate, colorimetry and format, and its captions, timecodes and other metas.
- * What the foreground doesn't cover is the background's own samples, byte for byte, if its format is one of `harmonize`'s.
- * Frames begin with the first background and end with the last one. Before, after and between frames of the foreground, and
- * while its pad isn't linked, the background passes alone. A background of variable frame rate leaves at its `max-framerate`,
- * without one at the rate that `compositor` chooses. Both inputs need timestamps and the same interlacing.
+ * The composite has the background's size, frame rate, colorimetry, format and interlacing, and its captions, timecodes and
+ * other metas. What the foreground doesn't cover is the background's own samples, byte for byte, where they have 8 bits and
+ * are RGB, 4:4:4 or 4:2:0; other backgrounds are converted to such samples and back. Frames begin with the first background
+ * and end with the last one. Before, after and between frames of the foreground, and while its pad isn't linked, the
+ * background passes alone. A background of variable frame rate leaves at its `max-framerate`, without one at the rate that
+ * `compositor` chooses. Both inputs need timestamps and the same interlacing.
  *
- * The foreground's alpha is taken as straight, not premultiplied, and is the mask. A foreground without alpha
- * is harmonized in all of its rectangle.
+ * The foreground's alpha is taken as straight, not premultiplied. A foreground without alpha is harmonized in all of its
+ * rectangle. Frames leave without alpha: where a background is transparent they are black.
  *
  * #GstHarmonizeBin:xpos, #GstHarmonizeBin:ypos, #GstHarmonizeBin:width, #GstHarmonizeBin:height, #GstHarmonizeBin:alpha and
  * #GstHarmonizeBin:zorder mean what they mean on a pad of `compositor`, but for two things: width or height alone
@@ -29,17 +30,20 @@
  * between two frames and can be controlled over stream time.
  *
  * All else is set on the children: `harmonize`, `compositor` and, with a key, `alpha`. In gst-launch-1.0 write
- * `harmonize::seed=7` or `alpha::black-sensitivity=80`. What is set on `compositor`'s pads is overruled.
+ * `harmonize::seed=7` or `alpha::black-sensitivity=100`. What is set on `compositor`'s pads is overruled.
  *
  * ## Keying
  *
- * `alpha` is a simple keyer, 8 bits deep: it knows one colour of backing, measures each pixel by its angle and distance in
- * the plane of chroma from it, and draws foreground towards grey as far as it leans towards the backing. So it takes
- * green spill from skin and hair, and also the green from a green tie: what is coloured like the backing is lost or
- * goes grey. It doesn't shrink, soften or clean a matte, and doesn't even out the backing's light. An uneven or noisy backing
- * needs a larger #GstHarmonizeBin:key-angle and #GstHarmonizeBin:key-noise-level, dark or washed out backing other values of
- * `alpha::black-sensitivity` and `alpha::white-sensitivity`. Where it is not enough, key upstream and give
- * `harmonizebin` the alpha.
+ * `alpha` is a simple keyer, 8 bits deep. It measures how far a pixel leans towards the colour of the backing, makes it
+ * transparent by that, and takes that colour out of what stays. So it suppresses green spill on skin and hair, and also
+ * the green of a green tie: what is coloured like the backing is lost or goes grey. Finest hair is lost with it. It doesn't
+ * shrink, soften or clean a matte, and doesn't even out the backing's light.
+ *
+ * The colour keyed out is that of the backing where it is lit least, for what is stronger goes too: green and blue have
+ * such colours built in. If shadows of the backing stay, give a weaker colour with key=custom and #GstHarmonizeBin:key-color; if
+ * the subject gets holes or eaten edges, a stronger one. If noise stays, raise #GstHarmonizeBin:key-noise-level. If other
+ * colours than the backing's suffer, lower #GstHarmonizeBin:key-angle: 20, `alpha`'s own default, spares most and leaves
+ * the backing's colour along edges. Where all that is not enough, key upstream and give `harmonizebin` the alpha.
  *
  * ## Example launch lines
  *
