@@ -17,11 +17,14 @@
 # Losses. Both streams carry forward error correction (SMPTE 2022-1, rows and columns): a lost packet is computed from its
 # neighbours, with no round trip. `columns` x `rows` packets must fit into the jitter buffer's 200 ms. What even that can't
 # mend, rtph264depay answers with a PLI (profile avpf), and x264enc with a keyframe at once; frames between are not shown.
-# Opus conceals its own (plc), which do-lost tells of.
+# The overlay hands the sound on as it came, and the receiver's Opus conceals what is lost (plc), which do-lost tells of.
 #
 # Lip sync. Sender reports (RTCP) map each stream's timestamps to one clock. rtcp-sync-send-time=false maps the time of
 # capture: the default maps the time of sending, by which picture and sound part by what the encoders take. udpsink waits for
-# each packet's time (sync is its default), so the streams are in step before the first report comes, too.
+# each packet's time (sync is its default), so the streams are nearly in step before the first reports come, after a second.
+# buffer-mode=synced trusts the sender's clock, which is this machine's, or one that PTP or NTP keeps in step: picture and sound
+# keep their distance to the sample. Clocks that drift apart need BUFFER=slave, which follows the packets' arrival instead and
+# on a busy machine lets either stream wander by tens of milliseconds.
 #
 # The overlay's grid. `compositor` writes frames on a grid of its own and shows what is there at each point, up to a frame
 # late; `videorate` before it takes the nearest, half a frame at most. Until the programme comes, the background is black.
@@ -32,7 +35,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/plugin-path"
 source "$(dirname "${BASH_SOURCE[0]}")/live"
-LOSS=${LOSS:-0} PORT=${PORT:-5000}
+LOSS=${LOSS:-0} PORT=${PORT:-5000} BUFFER=${BUFFER:-synced}
 LATENCY=200 # ms in each jitter buffer
 LONG="max-size-buffers=0 max-size-bytes=0 max-size-time=1000000000"
 
@@ -43,9 +46,9 @@ FEC_OUT='fec,0="rtpst2022-1-fecenc\ columns\=5\ rows\=5",1="rtpst2022-1-fecenc\ 
 FEC_IN='fec,0="rtpst2022-1-fecdec",1="rtpst2022-1-fecdec";'
 
 # SMPTE 2022-1 protects an ssrc of 0 only. A keyframe every two seconds lets a new receiver in; zerolatency keeps no frame back.
-X264=(x264enc name=encoder tune=zerolatency speed-preset=veryfast bitrate=4000 key-int-max=$((2 * RATE))
+X264=(x264enc name=encoder tune=zerolatency speed-preset=superfast bitrate=4000 key-int-max=$((2 * RATE))
     ! h264parse ! rtph264pay config-interval=-1 aggregate-mode=zero-latency ssrc=0)
-OPUS=(opusenc frame-size=10 bitrate=128000 ! rtpopuspay pt=97 ssrc=0)
+OPUS_PAY=(rtpopuspay pt=97 ssrc=0)
 
 # Sets PORTS to what connects session $2 of rtpbin $1 to the ports from $3 on: media, RTCP there and back, FEC rows and columns.
 outgoing() {
@@ -75,7 +78,7 @@ sending() {
     outgoing out 1 $(($1 + 10)); OUT+=("${PORTS[@]}")
 }
 receiving() {
-    IN=(rtpbin name=in rtp-profile=avpf latency=$LATENCY do-lost=true fec-decoders="$FEC_IN")
+    IN=(rtpbin name=in rtp-profile=avpf buffer-mode=$BUFFER latency=$LATENCY do-lost=true fec-decoders="$FEC_IN")
     incoming in 0 "$1" "$VIDEO"; IN+=("${PORTS[@]}")
     incoming in 1 $(($1 + 10)) "$AUDIO"; IN+=("${PORTS[@]}")
 }
@@ -85,7 +88,8 @@ send() {
     sending "$PORT"
     exec gst-launch-1.0 "${OUT[@]}" \
       videotestsrc name=picture is-live=true ! "video/x-raw,format=I420,$FRAME" ! queue $SMALL ! "${X264[@]}" ! out.send_rtp_sink_0 \
-      audiotestsrc name=sound is-live=true wave=ticks samplesperbuffer=480 ! audio/x-raw,rate=48000,channels=2 ! "${OPUS[@]}" ! out.send_rtp_sink_1
+      audiotestsrc name=sound is-live=true wave=ticks samplesperbuffer=480 ! audio/x-raw,rate=48000,channels=2 ! \
+      opusenc frame-size=10 bitrate=128000 ! "${OPUS_PAY[@]}" ! out.send_rtp_sink_1
 }
 
 overlay() {
@@ -102,7 +106,7 @@ overlay() {
       fg. ! queue $LONG ! h.mask \
       compositor name=mix background=black sink_0::zorder=0 sink_1::zorder=1 ! "video/x-raw,$FRAME" ! videoconvert ! video/x-raw,format=I420,colorimetry=bt709 ! queue $SMALL ! h.sink \
       harmonize name=h "$@" ! queue $SMALL ! "${X264[@]}" ! out.send_rtp_sink_0 \
-      in. ! rtpopusdepay ! opusdec plc=true ! queue $LONG ! "${OPUS[@]}" ! queue $LONG ! out.send_rtp_sink_1
+      in. ! rtpopusdepay ! queue $LONG ! "${OPUS_PAY[@]}" ! out.send_rtp_sink_1
 }
 
 receive() {
