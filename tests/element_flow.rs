@@ -122,6 +122,8 @@ fn a_state_change_ends_an_inference_at_once() {
     let slow = Fake::slow(LONG);
     let rig = Rig::busy(&slow);
     at_once("the change to READY", || rig.element.set_state(gst::State::Ready).unwrap());
+    assert_eq!(rig.element.property::<ModelState>("model-state"), ModelState::Ready);
+    rig.element.set_state(gst::State::Null).unwrap();
     assert_eq!(rig.element.property::<ModelState>("model-state"), ModelState::Unloaded);
 }
 

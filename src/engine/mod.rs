@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
 /// What one inference depends on besides its proxy.
@@ -59,8 +59,14 @@ impl Engine {
         tch::set_num_threads(1);
         let device = harmonizers::device(&spec.device)?;
         let is_given_up = || is_given_up() || exit::is_exiting();
-        let model = harmonizers::load(&spec.model, device, spec.precision, &is_given_up)?;
-        Self::new(model, device, workers, &is_given_up)
+        let begun = Instant::now();
+        let model = harmonizers::shared(&spec.model, device, spec.precision, &is_given_up)?;
+        let loaded = begun.elapsed();
+        let engine = Self::new(model, device, workers, &is_given_up)?;
+        let Self { device, precision, .. } = &engine;
+        let warm = begun.elapsed() - loaded;
+        log::info!("{} on {device} in {precision}: there in {loaded:?}, warm in another {warm:?}", spec.model);
+        Ok(engine)
     }
 
     /// An engine of `workers` threads, at least one, that share `model` on `device`; `is_given_up` as in `load`.
@@ -129,6 +135,7 @@ impl Engine {
     /// Queues an inference. Its result depends on `proxy` and `request` alone, not on the workers or the queue.
     pub fn submit(&self, proxy: Proxy, request: Request) -> Pending {
         let (promise, pending) = Pending::new();
+        log::trace!("inference {} is queued", pending.id());
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         // A job that finds no worker left is dropped, and its promise tells who waits.
         let _ = jobs.send(Job { proxy, request, promise });
@@ -168,10 +175,19 @@ impl Worker {
         loop {
             let job = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(Job { proxy, request, promise }) = job else { return };
-            if !promise.is_cancelled() {
-                let transfer = self.infer(&proxy, request, &|| promise.is_cancelled() || exit::is_exiting());
-                promise.keep(transfer);
+            let id = promise.id();
+            if promise.is_cancelled() {
+                log::debug!("inference {id} was cancelled before it began");
+                continue;
             }
+            let begun = Instant::now();
+            let transfer = self.infer(&proxy, request, &|| promise.is_cancelled() || exit::is_exiting());
+            let (took, size) = (begun.elapsed(), (proxy.width, proxy.height));
+            match &transfer {
+                Ok(_) => log::debug!("inference {id} of {}x{} took {took:?}", size.0, size.1),
+                Err(error) => log::debug!("inference {id} failed after {took:?}: {error:#}"),
+            }
+            promise.keep(transfer);
         }
     }
 

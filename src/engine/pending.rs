@@ -2,7 +2,11 @@
 
 use crate::transfer::Transfer;
 use anyhow::{Result, anyhow};
+use once_cell::sync::OnceCell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 enum State {
     Waiting,
@@ -11,8 +15,15 @@ enum State {
     Over,
 }
 
+/// Numbers of inferences, for the log.
+static IDS: AtomicU64 = AtomicU64::new(1);
+
 struct Slot {
+    id: u64,
+    begun: Instant,
     state: Mutex<State>,
+    /// Set before `state` leaves `Waiting`.
+    took: OnceCell<Duration>,
     changed: Condvar,
 }
 
@@ -25,6 +36,8 @@ impl Slot {
     fn settle(&self, state: State) {
         let mut current = self.lock();
         if matches!(*current, State::Waiting) {
+            // No one else sets it: this is the first settlement.
+            let _ = self.took.set(self.begun.elapsed());
             *current = state;
             self.changed.notify_all();
         }
@@ -38,8 +51,15 @@ pub struct Pending(Arc<Slot>);
 impl Pending {
     /// A promise and the view of it that a caller waits on.
     pub(super) fn new() -> (Promise, Self) {
-        let slot = Arc::new(Slot { state: Mutex::new(State::Waiting), changed: Condvar::new() });
+        let (begun, state) = (Instant::now(), Mutex::new(State::Waiting));
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        let slot = Arc::new(Slot { id, begun, state, took: OnceCell::new(), changed: Condvar::new() });
         (Promise(slot.clone()), Self(slot))
+    }
+
+    /// What the log calls it.
+    pub fn id(&self) -> u64 {
+        self.0.id
     }
 
     /// Blocks until the transfer is there or inference has failed; `None` once cancelled.
@@ -57,6 +77,24 @@ impl Pending {
         }
     }
 
+    /// The transfer if it is there, without waiting; like `wait`, it hands out a result once.
+    pub fn poll(&self) -> Poll<Option<Result<Transfer>>> {
+        let mut state = self.0.lock();
+        match std::mem::replace(&mut *state, State::Over) {
+            State::Waiting => {
+                *state = State::Waiting;
+                Poll::Pending
+            }
+            State::Done(result) => Poll::Ready(Some(result)),
+            State::Over => Poll::Ready(None),
+        }
+    }
+
+    /// How long it took from being queued to its end.
+    pub fn took(&self) -> Option<Duration> {
+        self.0.took.get().copied()
+    }
+
     /// Releases everyone who waits. A result that comes later is thrown away.
     pub fn cancel(&self) {
         let mut state = self.0.lock();
@@ -69,6 +107,10 @@ impl Pending {
 pub(super) struct Promise(Arc<Slot>);
 
 impl Promise {
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
     pub fn keep(self, result: Result<Transfer>) {
         self.0.settle(State::Done(result));
     }

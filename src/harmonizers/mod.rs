@@ -6,11 +6,13 @@ pub mod diffharmony;
 pub mod files;
 mod info;
 mod load;
+mod shared;
 
 pub use crate::nets::weights::Malformed;
 pub use device::device;
 pub use info::{Info, Part, info};
 pub use load::{BUILT_IN, folder, load};
+pub use shared::shared;
 
 use crate::diffusion::{Method, Noise};
 use anyhow::{Result, bail, ensure};

@@ -13,6 +13,7 @@ use gstharmonize::nets::Weights;
 use gstharmonize::transfer::Transfer;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Once};
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
@@ -53,7 +54,8 @@ pub fn transfer() -> Transfer {
 }
 
 struct FakeJob {
-    due: Instant,
+    begun: Instant,
+    delay: Duration,
     result: Mutex<Option<Result<Transfer>>>,
     cancelled: Mutex<bool>,
     changed: Condvar,
@@ -82,7 +84,8 @@ impl Infer for Fake {
         let transfer = Transfer { region: proxy.region, ..transfer() };
         let result = self.fails.map_or(Ok(transfer), |why| Err(anyhow::anyhow!(why)));
         Arc::new(FakeJob {
-            due: Instant::now() + self.delay,
+            begun: Instant::now(),
+            delay: self.delay,
             result: Mutex::new(Some(result)),
             cancelled: Mutex::default(),
             changed: Condvar::new(),
@@ -91,11 +94,29 @@ impl Infer for Fake {
 }
 
 impl Job for FakeJob {
+    fn id(&self) -> u64 {
+        0
+    }
+
     fn wait(&self) -> Option<Result<Transfer>> {
-        let left = self.due.saturating_duration_since(Instant::now());
+        let left = self.delay.saturating_sub(self.begun.elapsed());
         let cancelled = self.cancelled.lock().unwrap();
         let (cancelled, _) = self.changed.wait_timeout_while(cancelled, left, |cancelled| !*cancelled).unwrap();
         if *cancelled { None } else { self.result.lock().unwrap().take() }
+    }
+
+    fn poll(&self) -> Poll<Option<Result<Transfer>>> {
+        if *self.cancelled.lock().unwrap() {
+            Poll::Ready(None)
+        } else if self.begun.elapsed() < self.delay {
+            Poll::Pending
+        } else {
+            Poll::Ready(self.result.lock().unwrap().take())
+        }
+    }
+
+    fn took(&self) -> Option<Duration> {
+        Some(self.delay)
     }
 
     fn cancel(&self) {
@@ -104,10 +125,11 @@ impl Job for FakeJob {
     }
 }
 
-/// An element whose model is `fake`.
+/// An element in exact mode whose model is `fake`. A harness is a live source.
 pub fn element(fake: &Arc<Fake>) -> Harmonize {
     init();
-    let element = gst::ElementFactory::make("harmonize").build().unwrap().downcast::<Harmonize>().unwrap();
+    let factory = gst::ElementFactory::make("harmonize").property_from_str("mode", "exact");
+    let element = factory.build().unwrap().downcast::<Harmonize>().unwrap();
     let fake = fake.clone();
     element.set_loader(Arc::new(move |_, _| Ok(fake.clone() as Arc<dyn Infer>)));
     element
@@ -126,7 +148,8 @@ pub fn element_that_cannot_load(delay: Duration) -> Harmonize {
 /// An element as users get it.
 pub fn real(model: &str, device: &str) -> Harmonize {
     init();
-    let factory = gst::ElementFactory::make("harmonize").property("model", model).property("device", device);
+    let factory = gst::ElementFactory::make("harmonize").property_from_str("mode", "exact");
+    let factory = factory.property("model", model).property("device", device);
     factory.build().unwrap().downcast().unwrap()
 }
 

@@ -4,16 +4,19 @@
 //! `state`, `settings` and `stats` are held for moments only, never while GStreamer or the engine is called.
 
 mod composite;
+mod events;
+mod timing;
 
-use self::composite::{Outcome, Stop};
+use self::composite::{Outcome, Place, Stop, clock};
 use super::inference::Inference;
+use super::latency::Latency;
 use super::loading::{self, Loader};
 use super::masks::Masks;
 use super::pairing::Span;
-use super::settings::Settings;
+use super::settings::{AUTOMATIC, Settings};
 use super::stats::Stats;
 use super::video::{FORMATS, Video};
-use super::{CAT, MaskChannel, MaskRange, ModelState, Precision, Sampler};
+use super::{CAT, MaskChannel, MaskRange, Mode, ModelState, OnError, OnMissingMask, OnNotReady, Precision, Sampler};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::AGGREGATOR_FLOW_NEED_DATA as NEED_DATA;
@@ -21,29 +24,58 @@ use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 use once_cell::sync::Lazy;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Stands for a frame's duration where the caps name no frame rate.
-const FALLBACK_FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(40);
-
-const LATENCY_RETRY: Duration = Duration::from_millis(20);
 const FLUSH_RETRY: Duration = Duration::from_millis(1);
+
+/// What a warning tells of once, when it begins.
+#[derive(Clone, Copy)]
+enum Episode {
+    /// There is nothing to harmonize by.
+    Unmasked,
+    Maskless,
+    NotReady,
+    Failing,
+    Late,
+}
 
 #[derive(Default)]
 struct State {
+    is_started: bool,
     composite: Option<Video>,
+    /// Whether the pipeline is live, as far as the sources have said.
+    is_live: bool,
+    latency: Latency,
+    /// The longest work that was ever declared: a latency that went up and down would unsettle the pipeline each time.
+    slowest: gst::ClockTime,
     /// Events that are to go ahead of the next output: caps, segment and tags.
     caps: Option<gst::Caps>,
     segment: Option<gst::Event>,
     tags: Vec<gst::Event>,
     last: Option<Span>,
-    /// A warning has told that there is nothing to harmonize by.
-    warned: bool,
+    /// The keyframe lattice's cell that was inferred in last.
+    cell: Option<u64>,
+    /// Running time before which frames come too late downstream, and downstream's proportion.
+    earliest: Option<i64>,
+    proportion: f64,
+    /// The frame before was dropped.
+    discont: bool,
+    episodes: [bool; 5],
+    /// When `stats` were posted last.
+    posted: Option<Instant>,
 }
 
 impl State {
-    fn frame_duration(&self) -> gst::ClockTime {
-        self.composite.as_ref().and_then(Video::frame_duration).unwrap_or(FALLBACK_FRAME)
+    fn is_in(&self, episode: Episode) -> bool {
+        self.episodes[episode as usize]
+    }
+
+    /// What a flush leaves behind.
+    fn forget(&mut self) {
+        (self.last, self.cell, self.earliest) = (None, None, None);
+        for episode in [Episode::Maskless, Episode::NotReady, Episode::Late] {
+            self.episodes[episode as usize] = false;
+        }
     }
 }
 
@@ -58,38 +90,68 @@ struct Flushes {
 #[properties(wrapper_type = super::Harmonize)]
 pub struct Harmonize {
     #[property(name = "model", nick = "Model",
-        blurb = "A built-in model's name, or the folder of a model (config.json and its safetensors)",
-        type = String, get, set, member = model, default = Some("compact"), mutable_ready)]
+        blurb = "A built-in model's name, or the folder of a model (config.json and its safetensors). While playing, another one is loaded beside and taken up between two frames; one that can't be loaded is warned of, and the one before stays",
+        type = String, get, set, member = model, default = Some("compact"), mutable_playing)]
     #[property(name = "device", nick = "Device",
         blurb = "Where the model runs: auto (CUDA if there is any, else the CPU), cpu, cuda or cuda:N. A device that is not there is an error",
-        type = String, get, set, member = device, default = Some("auto"), mutable_ready)]
+        type = String, get, set, member = device, default = Some("auto"), mutable_playing)]
     #[property(name = "precision", nick = "Precision",
         blurb = "The kind that the model's weights are kept in, and its features computed in where the device is fast at that. One that the model is not known to bear is an error",
-        type = Precision, get, set, member = precision, builder(Precision::default()).mutable_ready())]
+        type = Precision, get, set, member = precision, builder(Precision::default()).mutable_playing())]
     #[property(name = "sampler", nick = "Sampler",
         blurb = "How the model gets from noise to a picture; ddim and euler add no noise on the way",
-        type = Sampler, get, set, member = sampler, builder(Sampler::default()).mutable_playing())]
+        type = Sampler, get, set, member = sampler, builder(Sampler::default()).controllable().mutable_playing())]
     #[property(name = "steps", nick = "Sampler steps",
         blurb = "Steps of the sampler, each one run of the model (0 = the model's own number)",
-        type = u32, get, set, member = steps, maximum = 1000, mutable_playing)]
+        type = u32, get, set, member = steps, maximum = 1000, controllable, mutable_playing)]
     #[property(name = "proxy-size", nick = "Proxy size",
         blurb = "Long side in pixels of the small picture that the model sees; the cost of inference grows with its square, and the output's size does not depend on it (0 = the model's own size)",
-        type = u32, get, set, member = proxy_size, maximum = 4096, mutable_playing)]
+        type = u32, get, set, member = proxy_size, maximum = 4096, controllable, mutable_playing)]
     #[property(name = "strength", nick = "Strength",
         blurb = "How far the foreground's colours move: 0 leaves the composite, 1 harmonizes it in full",
         type = f64, get, set, member = strength, minimum = 0.0, maximum = 1.0, default = 1.0, controllable, mutable_playing)]
     #[property(name = "seed", nick = "Seed",
         blurb = "Seed of the model's noise; the same seed, settings and frames give the same bytes",
-        type = u64, get, set, member = seed, mutable_playing)]
+        type = u64, get, set, member = seed, controllable, mutable_playing)]
     #[property(name = "mask-channel", nick = "Mask channel",
         blurb = "Which samples of the mask stream hold the mask",
-        type = MaskChannel, get, set, member = mask_channel, builder(MaskChannel::default()).mutable_playing())]
+        type = MaskChannel, get, set, member = mask_channel, builder(MaskChannel::default()).controllable().mutable_playing())]
     #[property(name = "mask-range", nick = "Mask range",
         blurb = "Which values of the mask mean background and foreground; caps do not tell for GRAY8",
-        type = MaskRange, get, set, member = mask_range, builder(MaskRange::default()).mutable_playing())]
+        type = MaskRange, get, set, member = mask_range, builder(MaskRange::default()).controllable().mutable_playing())]
     #[property(name = "mask-invert", nick = "Invert the mask",
         blurb = "Take the mask's dark part for the foreground",
-        type = bool, get, set, member = mask_invert, mutable_playing)]
+        type = bool, get, set, member = mask_invert, controllable, mutable_playing)]
+    #[property(name = "mode", nick = "Mode",
+        blurb = "exact: every frame waits for its own transfer, and the same frames give the same bytes. live: no frame waits; each takes the newest transfer, while the model is at work on the newest frame",
+        type = Mode, get, set, member = mode, builder(Mode::default()).mutable_playing())]
+    #[property(name = "passthrough", nick = "Pass through",
+        blurb = "Frames pass untouched, and wait for neither masks nor the model",
+        type = bool, get, set, member = passthrough, controllable, mutable_playing)]
+    #[property(name = "processing-deadline", nick = "Processing deadline",
+        blurb = "Nanoseconds of latency declared in live pipelines for the work on a frame (-1 = automatic: half a frame in live mode; in exact mode as many frames as the work is measured to take)",
+        type = u64, get, set, member = processing_deadline, default = AUTOMATIC, mutable_playing)]
+    #[property(name = "mask-timeout", nick = "Mask timeout",
+        blurb = "Nanoseconds that a composite waits for its mask before on-missing-mask decides; part of the latency declared in live pipelines (-1 = automatic: half a frame in live mode, a frame in exact mode; without end in pipelines that are not live)",
+        type = u64, get, set, member = mask_timeout, default = AUTOMATIC, mutable_playing)]
+    #[property(name = "keyframe-interval", nick = "Keyframe interval",
+        blurb = "In live mode, infer once in each interval of so many nanoseconds of stream time (0 = whenever the model is free); frames in between take the newest transfer. Exact mode infers for every frame",
+        type = u64, get, set, member = keyframe_interval, controllable, mutable_playing)]
+    #[property(name = "qos", nick = "Quality of service",
+        blurb = "Drop frames that downstream could not show in time any more, and post a QOS message for each",
+        type = bool, get, set, member = qos, default = true, mutable_playing)]
+    #[property(name = "on-not-ready", nick = "Where the model is not ready",
+        blurb = "What becomes of a frame while the model is loading, or has found no transfer yet",
+        type = OnNotReady, get, set, member = on_not_ready, builder(OnNotReady::default()).mutable_playing())]
+    #[property(name = "on-missing-mask", nick = "Where a mask is missing",
+        blurb = "What becomes of a frame without a mask of its time",
+        type = OnMissingMask, get, set, member = on_missing_mask, builder(OnMissingMask::default()).mutable_playing())]
+    #[property(name = "on-error", nick = "Where inference fails",
+        blurb = "What becomes of a frame whose inference fails. A model that can't be loaded at the start is always an error",
+        type = OnError, get, set, member = on_error, builder(OnError::default()).mutable_playing())]
+    #[property(name = "stats-interval", nick = "Statistics interval",
+        blurb = "Nanoseconds between element messages that hold the stats and the running time (0 = none)",
+        type = u64, get, set, member = stats_interval, mutable_playing)]
     settings: Mutex<Settings>,
     stats: Mutex<Stats>,
     #[property(name = "model-state", nick = "Model state",
@@ -126,9 +188,29 @@ impl Harmonize {
 
     fn stats(&self) -> gst::Structure {
         let settings = lock(&self.settings).clone();
-        let spec = settings.spec();
-        let (device, precision) = self.inference.device().unwrap_or((spec.device, spec.precision));
-        lock(&self.stats).to_structure(&device, precision.name(), &spec.model)
+        let (mode, loaded) = (self.mode(), self.inference.loaded());
+        lock(&self.stats).to_structure(&settings, mode, loaded.as_ref())
+    }
+
+    /// The mode that frames are worked on in, never `Auto`.
+    fn mode(&self) -> Mode {
+        match lock(&self.settings).mode {
+            Mode::Auto if lock(&self.state).is_live => Mode::Live,
+            Mode::Auto => Mode::Exact,
+            mode => mode,
+        }
+    }
+
+    /// Loads what the properties ask for by now, beside the model in use.
+    fn reload(&self) {
+        if !lock(&self.state).is_started {
+            return;
+        }
+        let spec = lock(&self.settings).spec();
+        let loader = lock(&self.loader).clone();
+        if let Err(error) = loading::start(&self.obj(), &self.inference, loader, spec, true) {
+            self.obj().post_error_message(error);
+        }
     }
 
     fn mask_pad(&self) -> Option<gst_base::AggregatorPad> {
@@ -138,6 +220,20 @@ impl Harmonize {
     fn fail(&self, error: &anyhow::Error) -> gst::FlowError {
         gst::element_imp_error!(self, gst::StreamError::Failed, ("{error:#}"));
         gst::FlowError::Error
+    }
+
+    fn warn(&self, text: &str) {
+        gst::element_imp_warning!(self, gst::StreamError::Failed, ("{text}"));
+    }
+
+    /// Whether an episode begins now.
+    fn begins(&self, episode: Episode) -> bool {
+        !std::mem::replace(&mut lock(&self.state).episodes[episode as usize], true)
+    }
+
+    /// Whether one has ended now.
+    fn ends(&self, episode: Episode) -> bool {
+        std::mem::replace(&mut lock(&self.state).episodes[episode as usize], false)
     }
 
     /// Sends caps and tags ahead of the next output, and hands out the segment, which the base class sends with a buffer.
@@ -155,12 +251,44 @@ impl Harmonize {
         segment
     }
 
-    fn push(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+    fn push(&self, mut buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         self.announce();
+        if std::mem::take(&mut lock(&self.state).discont) {
+            buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
+        }
         self.obj().selected_samples(buffer.pts(), buffer.dts(), buffer.duration(), None);
         let flow = self.obj().finish_buffer(buffer);
-        lock(&self.stats).frames_out += u64::from(flow.is_ok());
+        let mut stats = lock(&self.stats);
+        *if flow.is_ok() { &mut stats.frames_out } else { &mut stats.dropped } += 1;
         flow
+    }
+
+    /// A frame that goes no further.
+    fn drop_frame(&self) -> Result<gst::FlowSuccess, gst::FlowError> {
+        lock(&self.stats).dropped += 1;
+        lock(&self.state).discont = true;
+        // The base class may take the next one at once.
+        Ok(gst::FlowSuccess::Ok)
+    }
+
+    /// Posts `stats` where their time has come.
+    fn post_stats(&self, time: i64) {
+        let interval = lock(&self.settings).stats_interval;
+        if interval == 0 {
+            return;
+        }
+        {
+            let mut state = lock(&self.state);
+            let now = Instant::now();
+            if now.duration_since(*state.posted.get_or_insert(now)) < Duration::from_nanos(interval) {
+                return;
+            }
+            state.posted = Some(now);
+        }
+        let mut stats = self.stats();
+        stats.set("running-time", time.max(0) as u64);
+        // Refused only while the element has no bus.
+        let _ = self.obj().post_message(gst::message::Element::builder(stats).src(&*self.obj()).build());
     }
 
     fn push_gap(&self, gap: &gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
@@ -171,59 +299,6 @@ impl Harmonize {
             src.push_event(gst::event::Gap::builder(pts).duration(gap.duration()).build());
         }
         Ok(gst::FlowSuccess::Ok)
-    }
-
-    /// Ends the mask stream if its pad is linked to nothing, so that nobody waits for it; the stream of another source
-    /// starts it again. Beside the calling thread, because sending EOS waits for a buffer on its way into the pad.
-    fn end_unlinked_mask(&self) {
-        self.obj().call_async(|element| {
-            if let Some(mask) = element.static_pad("mask").filter(|mask| !mask.is_linked()) {
-                gst::debug!(CAT, obj = mask, "Not linked: the stream ends here");
-                mask.send_event(gst::event::Eos::new());
-            }
-        });
-    }
-
-    /// Asks for the latency as soon as every source has an answer: the base class asks once and then waits without a limit
-    /// for the next event. Sources have none before they are negotiated. They are asked themselves, because where their
-    /// latencies contradict each other the base class posts a WARNING for each query of `src`.
-    fn settle_latency(&self) {
-        self.obj().call_async(|element| {
-            let running = || element.imp().inference.state() != ModelState::Unloaded;
-            let answers = |pad: gst::Pad| !pad.is_linked() || pad.peer_query(&mut gst::query::Latency::new());
-            while running() && !element.sink_pads().into_iter().all(answers) {
-                std::thread::sleep(LATENCY_RETRY);
-            }
-            if running() {
-                element.src_pad().query(&mut gst::query::Latency::new());
-            }
-        });
-    }
-
-    fn set_caps(&self, pad: &gst_base::AggregatorPad, caps: gst::Caps) -> bool {
-        let video = match Video::from_caps(&caps) {
-            Ok(video) => video,
-            Err(error) => {
-                gst::element_imp_error!(self, gst::StreamError::Format, ("Pad {}: {error:#}", pad.name()));
-                return false;
-            }
-        };
-        gst::debug!(CAT, obj = pad, "{caps}");
-        if *pad != self.sink {
-            lock(&self.masks).set_video(video);
-            return true;
-        }
-        let frame = {
-            let mut state = lock(&self.state);
-            state.composite = Some(video);
-            state.caps = Some(caps);
-            state.frame_duration()
-        };
-        // One frame to wait for the mask, one to work in.
-        self.obj().set_latency(2 * frame, 2 * frame);
-        self.settle_latency();
-        self.end_unlinked_mask();
-        true
     }
 }
 
@@ -255,9 +330,12 @@ impl ObjectImpl for Harmonize {
             let stats = glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                 .nick("Statistics")
                 .blurb(
-                    "application/x-harmonize-stats: frames-in, frames-out, harmonized, passed-through, dropped and \
-                     stale-masks count frames since the start; last-ms, mean-ms and p95-ms are the times of the last \
-                     256 harmonized ones; device and model name what they ran on",
+                    "application/x-harmonize-stats: frames-in, frames-out, harmonized, passed-through, dropped, and of \
+                     these stale-masks, missing-masks, not-ready and late count frames since the start, transfers and \
+                     errors inferences; last-ms, mean-ms, p95-ms and p99-ms are what the last 256 harmonized frames \
+                     took of the streaming thread, inference-last-ms, -mean-ms and -p95-ms what the last 256 inferences \
+                     took; transfer-age-ms is how old the transfer of the last frame was; mode, keyframe-interval, \
+                     device, precision and model name what they ran with",
                 )
                 .read_only()
                 .build();
@@ -268,6 +346,11 @@ impl ObjectImpl for Harmonize {
 
     fn set_property(&self, id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         self.derived_set_property(id, value, pspec);
+        match pspec.name() {
+            "model" | "device" | "precision" => self.reload(),
+            "mode" | "processing-deadline" | "mask-timeout" => self.declare_latency(),
+            _ => (),
+        }
     }
 
     fn property(&self, id: usize, pspec: &glib::ParamSpec) -> glib::Value {
@@ -313,6 +396,15 @@ impl ElementImpl for Harmonize {
         TEMPLATES.as_ref()
     }
 
+    fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        let changed = self.parent_change_state(transition)?;
+        if transition == gst::StateChange::ReadyToNull {
+            self.inference.unload();
+            self.obj().notify_model_state();
+        }
+        Ok(changed)
+    }
+
     fn release_pad(&self, pad: &gst::Pad) {
         self.parent_release_pad(pad);
         *lock(&self.masks) = Masks::default();
@@ -321,17 +413,21 @@ impl ElementImpl for Harmonize {
 
 impl AggregatorImpl for Harmonize {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
-        *lock(&self.state) = State::default();
+        *lock(&self.state) = State { is_started: true, ..State::default() };
         *lock(&self.masks) = Masks::default();
         *lock(&self.stats) = Stats::default();
         *lock(&self.flushes) = Flushes::default();
         let spec = lock(&self.settings).spec();
+        if self.inference.loaded().is_some_and(|loaded| loaded.spec == spec) {
+            gst::debug!(CAT, imp = self, "Model {} has stayed loaded", spec.model);
+            return Ok(());
+        }
         let loader = lock(&self.loader).clone();
-        loading::start(&self.obj(), &self.inference, loader, spec)
+        loading::start(&self.obj(), &self.inference, loader, spec, false)
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        if self.inference.unload() {
+        if self.inference.give_up_load() {
             loading::post_progress(&self.obj(), gst::ProgressType::Canceled, "Stopped before the model was loaded");
         }
         self.obj().notify_model_state();
@@ -352,7 +448,7 @@ impl AggregatorImpl for Harmonize {
     fn flush(&self) -> Result<gst::FlowSuccess, gst::FlowError> {
         gst::debug!(CAT, imp = self, "Flushed");
         lock(&self.masks).forget();
-        lock(&self.state).last = None;
+        lock(&self.state).forget();
         self.inference.resume();
         Ok(gst::FlowSuccess::Ok)
     }
@@ -367,44 +463,57 @@ impl AggregatorImpl for Harmonize {
         let Some(composite) = self.sink.peek_buffer() else {
             return Err(if self.sink.is_eos() { gst::FlowError::Eos } else { NEED_DATA });
         };
-        let (segment, span) = self.place(&composite).map_err(|error| self.fail(&error))?;
-        let mask = self.mask_pad().map(|pad| self.find_mask(&pad, span.start, timeout)).transpose()?;
+        let place = self.place(&composite).map_err(|error| self.fail(&error))?;
+        let passthrough = lock(&self.settings).passthrough;
+        let find = |pad| self.find_mask(&pad, place.span.start, timeout || passthrough);
+        let mask = self.mask_pad().map(find).transpose()?;
         drop(composite);
         let Some(mut composite) = self.sink.pop_buffer() else { return Err(NEED_DATA) };
-        lock(&self.state).last = Some(span);
+        lock(&self.state).last = Some(place.span);
         if is_gap(&composite) {
             return self.push_gap(&composite);
         }
         lock(&self.stats).frames_in += 1;
-        if let Some(time) = composite.pts().and_then(|pts| segment.to_stream_time(pts)) {
+        self.measure();
+        if let Some(time) = place.stream_time {
+            // Nothing but a bad control binding fails here, which it says itself.
             let _ = self.obj().sync_values(time);
         }
-        match self.harmonize(&mut composite, span.start, mask) {
-            Ok(Outcome::Harmonized) => gst::trace!(CAT, imp = self, "Harmonized {composite:?}"),
+        let mode = self.mode();
+        let outcome = if self.is_late(&composite, place) {
+            Ok(Outcome::Dropped("it is late"))
+        } else if self.has_no_time_left(place, mode, timeout) {
+            Ok(Outcome::Untouched("its time was up when its mask had not come"))
+        } else {
+            self.harmonize(&mut composite, place, mask, mode)
+        };
+        let time = clock(place.span.start);
+        match outcome {
+            Ok(Outcome::Harmonized) => gst::debug!(CAT, imp = self, "The composite at {time} is harmonized"),
             Ok(Outcome::Untouched(why)) => {
-                gst::debug!(CAT, imp = self, "{composite:?} passes untouched: {why}");
+                gst::debug!(CAT, imp = self, "The composite at {time} passes untouched: {why}");
                 lock(&self.stats).passed_through += 1;
             }
-            Err(Stop::Flushed) => {
-                gst::debug!(CAT, imp = self, "Flushed while at work on {composite:?}");
-                lock(&self.stats).dropped += 1;
-                return Err(NEED_DATA);
+            Ok(Outcome::Dropped(why)) => {
+                gst::debug!(CAT, imp = self, "The composite at {time} is dropped: {why}");
+                return self.drop_frame();
             }
-            Err(Stop::Reported) => return Err(gst::FlowError::Error),
-            Err(Stop::Failed(error)) => return Err(self.fail(&error)),
+            Err(stop) => {
+                gst::debug!(CAT, imp = self, "The composite at {time} goes no further");
+                lock(&self.stats).dropped += 1;
+                return Err(match stop {
+                    Stop::Flushed => NEED_DATA,
+                    Stop::Reported => gst::FlowError::Error,
+                    Stop::Failed(error) => self.fail(&error),
+                });
+            }
         }
+        self.post_stats(place.span.start);
         self.push(composite)
     }
 
-    /// With a composite, the base class waits until its time and the declared latency; the frame that the work takes is
-    /// taken off, or every frame whose mask is late would leave too late. At EOS nothing is worth waiting for.
     fn next_time(&self) -> Option<gst::ClockTime> {
-        let Some(composite) = self.sink.peek_buffer() else {
-            return self.sink.is_eos().then_some(gst::ClockTime::ZERO);
-        };
-        let (_, span) = self.place(&composite).ok()?;
-        let work = lock(&self.state).frame_duration();
-        Some(gst::ClockTime::from_nseconds(span.start.max(0) as u64).saturating_sub(work))
+        self.wake_at()
     }
 
     /// The source's caps are the composite's; there is nothing to negotiate.
@@ -431,71 +540,6 @@ impl AggregatorImpl for Harmonize {
             }
         });
         Some(pad)
-    }
-
-    fn sink_event_pre_queue(
-        &self,
-        pad: &gst_base::AggregatorPad,
-        event: gst::Event,
-    ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        match event.view() {
-            gst::EventView::Segment(segment) if segment.segment().format() != gst::Format::Time => {
-                // GStreamer before 1.28 aborts on these.
-                gst::element_imp_error!(
-                    self,
-                    gst::StreamError::Format,
-                    ("Pad {} needs a segment in time, this one is in {:?}", pad.name(), segment.segment().format())
-                );
-                return Err(gst::FlowError::Error);
-            }
-            gst::EventView::FlushStart(_) => {
-                let number = Some(event.seqnum());
-                let mut flushes = lock(&self.flushes);
-                if *pad == self.sink {
-                    flushes.sink = number;
-                }
-                // A flush of the mask alone leaves the composite at work alone.
-                let composite = flushes.sink == number;
-                drop(flushes);
-                if composite {
-                    self.inference.flush();
-                }
-            }
-            _ => (),
-        }
-        self.parent_sink_event_pre_queue(pad, event)
-    }
-
-    fn sink_event(&self, pad: &gst_base::AggregatorPad, event: gst::Event) -> bool {
-        use gst::EventView::*;
-        let is_composite = *pad == self.sink;
-        match event.view() {
-            Caps(caps) if !self.set_caps(pad, caps.caps_owned()) => return false,
-            Segment(segment) if is_composite => {
-                if let Some(segment) = segment.segment().downcast_ref::<gst::ClockTime>() {
-                    self.obj().update_segment(segment);
-                    lock(&self.state).segment = Some(event.clone());
-                }
-            }
-            Tag(_) if is_composite => lock(&self.state).tags.push(event.clone()),
-            FlushStop(_) if is_composite => self.inference.resume(),
-            FlushStop(_) => {
-                lock(&self.masks).forget();
-                // A seek that the composite's source took no part in is over with this.
-                let number = Some(event.seqnum());
-                let flushes = lock(&self.flushes);
-                let alone = flushes.seek == number && flushes.sink != number;
-                drop(flushes);
-                if alone {
-                    self.inference.resume();
-                }
-            }
-            Caps(_) | Segment(_) | StreamStart(_) | FlushStart(_) | Eos(_) | Gap(_) => (),
-            // What else comes with the mask is of no concern to those who get the composite.
-            _ if !is_composite => return true,
-            _ => (),
-        }
-        self.parent_sink_event(pad, event)
     }
 
     fn sink_query(&self, pad: &gst_base::AggregatorPad, query: &mut gst::QueryRef) -> bool {
@@ -535,22 +579,19 @@ impl AggregatorImpl for Harmonize {
         }
     }
 
+    fn sink_event_pre_queue(
+        &self,
+        pad: &gst_base::AggregatorPad,
+        event: gst::Event,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        self.arrives(pad, event)
+    }
+
+    fn sink_event(&self, pad: &gst_base::AggregatorPad, event: gst::Event) -> bool {
+        self.has_come(pad, event)
+    }
+
     fn src_event(&self, event: gst::Event) -> bool {
-        match event.view() {
-            gst::EventView::Seek(seek) if seek.get().1.contains(gst::SeekFlags::FLUSH) => {
-                // The base class stops its task at once, so the frame at work has to go; it drops a seek that it has seen
-                // already, and no flush follows that.
-                if lock(&self.flushes).seek.replace(event.seqnum()) != Some(event.seqnum()) {
-                    self.inference.flush();
-                }
-                let sought = self.parent_src_event(event);
-                if !sought {
-                    self.inference.resume();
-                }
-                sought
-            }
-            gst::EventView::Navigation(_) | gst::EventView::Reconfigure(_) => self.sink.push_event(event),
-            _ => self.parent_src_event(event),
-        }
+        self.goes_upstream(event)
     }
 }

@@ -1,15 +1,18 @@
-//! The element's side of the engine: its loading, and waits (for it, for an inference) that a flush always ends.
+//! The element's side of the engine: its loading, waits (for it, for an inference) that a flush always ends, and the newest
+//! transfer, which nobody waits for.
 //!
 //! One mutex guards everything here. It is never held while a model loads or infers, nor while GStreamer is called, so
 //! `flush` returns at once whatever they do. A flush is remembered until `resume`: none is lost between two frames.
 
-use super::ModelState;
+use super::{CAT, ModelState};
 use crate::engine::{Engine, Pending, Request};
 use crate::frame::{Mask, Proxy, View};
-use crate::harmonizers::Precision;
+use crate::harmonizers::{ModelSpec, Precision};
 use crate::transfer::Transfer;
 use anyhow::Result;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
 
 /// What the element asks of a loaded model. `Engine` is the one there is; tests put a quick, slow or failing one in its place.
 pub trait Infer: Send + Sync {
@@ -21,10 +24,16 @@ pub trait Infer: Send + Sync {
     fn submit(&self, proxy: Proxy, request: Request) -> Arc<dyn Job>;
 }
 
-/// An inference under way.
+/// An inference under way. Its result is handed out once.
 pub trait Job: Send + Sync {
+    /// What the engine's log calls it.
+    fn id(&self) -> u64;
     /// Blocks until the transfer is there; `None` once cancelled.
     fn wait(&self) -> Option<Result<Transfer>>;
+    /// The same without blocking.
+    fn poll(&self) -> Poll<Option<Result<Transfer>>>;
+    /// How long it took, once it is over.
+    fn took(&self) -> Option<Duration>;
     /// Releases everyone who waits.
     fn cancel(&self);
 }
@@ -48,8 +57,20 @@ impl Infer for Engine {
 }
 
 impl Job for Pending {
+    fn id(&self) -> u64 {
+        self.id()
+    }
+
     fn wait(&self) -> Option<Result<Transfer>> {
         self.wait()
+    }
+
+    fn poll(&self) -> Poll<Option<Result<Transfer>>> {
+        self.poll()
+    }
+
+    fn took(&self) -> Option<Duration> {
+        self.took()
     }
 
     fn cancel(&self) {
@@ -65,22 +86,65 @@ pub enum Unavailable {
     Failed,
 }
 
+/// A model, and what it was asked for as.
+#[derive(Clone)]
+pub struct Loaded {
+    pub engine: Arc<dyn Infer>,
+    pub spec: ModelSpec,
+}
+
 #[derive(Default)]
 enum Model {
     #[default]
     Unloaded,
     Loading,
-    Ready(Arc<dyn Infer>),
+    Ready(Loaded),
     Failed,
 }
+
+/// A transfer and the running time of the frame that it was inferred from.
+#[derive(Clone)]
+pub struct Newest {
+    pub transfer: Arc<Transfer>,
+    pub time: i64,
+}
+
+/// How an inference ended: the time that it took, or why it failed.
+pub type Ended = Result<Duration>;
 
 #[derive(Default)]
 struct Inner {
     model: Model,
     /// Counts the loads, so that one that was given up can't put its model in the place of the next.
     load: u64,
+    is_loading: bool,
     flushing: bool,
-    job: Option<Arc<dyn Job>>,
+    /// The inference under way, and the running time of its frame.
+    job: Option<(Arc<dyn Job>, i64)>,
+    newest: Option<Newest>,
+}
+
+impl Inner {
+    fn ready(&self) -> Result<Option<Arc<dyn Infer>>, Unavailable> {
+        match &self.model {
+            _ if self.flushing => Err(Unavailable::Flushing),
+            Model::Ready(loaded) => Ok(Some(loaded.engine.clone())),
+            Model::Failed => Err(Unavailable::Failed),
+            Model::Unloaded => Err(Unavailable::Flushing),
+            Model::Loading => Ok(None),
+        }
+    }
+}
+
+/// How a load ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// It had been given up before.
+    GivenUp,
+    Ready,
+    Failed,
+    /// It failed, and the model before it stays in use.
+    Kept,
 }
 
 #[derive(Default)]
@@ -103,20 +167,23 @@ impl Inference {
         }
     }
 
-    /// The device of the loaded model, and the kind of its weights.
-    pub fn device(&self) -> Option<(String, Precision)> {
+    /// The model in use.
+    pub fn loaded(&self) -> Option<Loaded> {
         match &self.lock().model {
-            Model::Ready(engine) => Some((engine.device().to_owned(), engine.precision())),
+            Model::Ready(loaded) => Some(loaded.clone()),
             _ => None,
         }
     }
 
-    /// Begins a load; its number is for `is_current` and `finish_load`.
-    pub fn begin_load(&self) -> u64 {
+    /// Begins a load, during which a model that is there stays in use if `keep` says so; the number is for `is_current` and
+    /// `finish_load`. True if that gives up another load.
+    pub fn begin_load(&self, keep: bool) -> (u64, bool) {
         let mut inner = self.lock();
-        inner.model = Model::Loading;
+        if !(keep && matches!(inner.model, Model::Ready(_))) {
+            inner.model = Model::Loading;
+        }
         inner.load += 1;
-        inner.load
+        (inner.load, std::mem::replace(&mut inner.is_loading, true))
     }
 
     /// Whether `load` has not been given up.
@@ -124,35 +191,61 @@ impl Inference {
         self.lock().load == load
     }
 
-    /// Ends a load, with `None` if it failed; false if it had been given up.
-    pub fn finish_load(&self, load: u64, engine: Option<Arc<dyn Infer>>) -> bool {
+    /// Ends a load, with `None` if it failed.
+    pub fn finish_load(&self, load: u64, loaded: Option<Loaded>) -> Finish {
         let mut inner = self.lock();
         if inner.load != load {
-            return false;
+            return Finish::GivenUp;
         }
-        inner.model = engine.map_or(Model::Failed, Model::Ready);
+        inner.is_loading = false;
+        let finish = match (&inner.model, loaded) {
+            (_, Some(loaded)) => {
+                inner.model = Model::Ready(loaded);
+                Finish::Ready
+            }
+            (Model::Ready(_), None) => Finish::Kept,
+            (_, None) => {
+                inner.model = Model::Failed;
+                Finish::Failed
+            }
+        };
         self.changed.notify_all();
-        true
+        finish
     }
 
-    /// Lets go of the model, or of its loading; true in the latter case.
-    pub fn unload(&self) -> bool {
+    /// Gives up a load that is under way; true if there was one. A model that is loaded stays.
+    pub fn give_up_load(&self) -> bool {
         let mut inner = self.lock();
         inner.load += 1;
-        let model = std::mem::take(&mut inner.model);
+        if !matches!(inner.model, Model::Ready(_)) {
+            inner.model = Model::Unloaded;
+        }
         self.changed.notify_all();
-        drop(inner);
-        matches!(model, Model::Loading)
+        std::mem::take(&mut inner.is_loading)
     }
 
-    /// Releases whoever waits in `engine` or `infer`, now and until `resume`.
+    /// Lets go of the model.
+    pub fn unload(&self) {
+        let model = std::mem::take(&mut self.lock().model);
+        drop(model);
+    }
+
+    /// Releases whoever waits in `wait_until_ready` or `infer`, now and until `resume`, and forgets the newest transfer.
     pub fn flush(&self) {
         let mut inner = self.lock();
         inner.flushing = true;
-        let job = inner.job.take();
         self.changed.notify_all();
         drop(inner);
-        if let Some(job) = job {
+        self.forget();
+    }
+
+    /// Forgets the newest transfer and the inference under way: what comes next has nothing to do with them.
+    pub fn forget(&self) {
+        let mut inner = self.lock();
+        inner.newest = None;
+        let job = inner.job.take();
+        drop(inner);
+        if let Some((job, _)) = job {
             job.cancel();
         }
     }
@@ -165,97 +258,89 @@ impl Inference {
         self.lock().flushing = false;
     }
 
-    /// The loaded model, once it is there.
-    pub fn engine(&self) -> Result<Arc<dyn Infer>, Unavailable> {
+    /// Waits until the model is loaded.
+    pub fn wait_until_ready(&self) -> Result<(), Unavailable> {
         let mut inner = self.lock();
-        loop {
-            match &inner.model {
-                _ if inner.flushing => return Err(Unavailable::Flushing),
-                Model::Ready(engine) => return Ok(engine.clone()),
-                Model::Failed => return Err(Unavailable::Failed),
-                Model::Unloaded => return Err(Unavailable::Flushing),
-                Model::Loading => inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner),
-            }
+        while inner.ready()?.is_none() {
+            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
+        Ok(())
     }
 
-    /// One inference from end to end; `None` if a flush came in between.
-    pub fn infer(&self, engine: &dyn Infer, proxy: Proxy, request: Request) -> Option<Result<Transfer>> {
-        let job = {
-            let mut inner = self.lock();
-            if inner.flushing {
-                return None;
-            }
-            let job = engine.submit(proxy, request);
-            inner.job = Some(job.clone());
-            job
-        };
+    /// The loaded model; `None` while it is loading.
+    pub fn ready(&self) -> Result<Option<Arc<dyn Infer>>, Unavailable> {
+        self.lock().ready()
+    }
+
+    /// Begins an inference for the frame at running time `time`, in the place of one under way. `None` while flushing.
+    pub fn begin(&self, engine: &dyn Infer, proxy: Proxy, request: Request, time: i64) -> Option<Arc<dyn Job>> {
+        let mut inner = self.lock();
+        if inner.flushing {
+            return None;
+        }
+        let job = engine.submit(proxy, request);
+        let before = inner.job.replace((job.clone(), time));
+        drop(inner);
+        gst::debug!(CAT, "Inference {} begins, for the composite at {time} ns", job.id());
+        if let Some((before, _)) = before {
+            before.cancel();
+        }
+        Some(job)
+    }
+
+    /// One inference from end to end, which makes its transfer the newest; `None` if a flush came in between.
+    pub fn infer(
+        &self,
+        engine: &dyn Infer,
+        proxy: Proxy,
+        request: Request,
+        time: i64,
+    ) -> Option<Result<(Newest, Duration)>> {
+        let job = self.begin(engine, proxy, request, time)?;
         let transfer = job.wait();
-        self.lock().job = None;
-        transfer
+        let mut inner = self.lock();
+        // A flush may have taken it away, and the newest transfer with it.
+        let is_current = inner.job.as_ref().is_some_and(|(current, _)| Arc::ptr_eq(current, &job));
+        if is_current {
+            inner.job = None;
+        }
+        Some(transfer?.map(|transfer| {
+            let newest = Newest { transfer: Arc::new(transfer), time };
+            if is_current {
+                inner.newest = Some(newest.clone());
+            }
+            (newest, job.took().unwrap_or_default())
+        }))
+    }
+
+    /// Whether an inference is under way, once `newest` has taken up one that is over.
+    pub fn is_inferring(&self) -> bool {
+        self.lock().job.is_some()
+    }
+
+    /// The newest transfer, and how an inference ended if one has since this was asked before. One that failed takes the
+    /// transfer before it along. Never waits.
+    pub fn newest(&self) -> (Option<Newest>, Option<Ended>) {
+        let mut inner = self.lock();
+        let ended = match inner.job.as_ref().map(|(job, time)| (job.poll(), job.took(), *time)) {
+            None | Some((Poll::Pending, ..)) => None,
+            Some((Poll::Ready(result), took, time)) => {
+                inner.job = None;
+                result.map(|result| {
+                    let (newest, ended) = match result {
+                        Ok(transfer) => {
+                            (Some(Newest { transfer: Arc::new(transfer), time }), Ok(took.unwrap_or_default()))
+                        }
+                        Err(error) => (None, Err(error)),
+                    };
+                    inner.newest = newest;
+                    ended
+                })
+            }
+        };
+        (inner.newest.clone(), ended)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Answers at once.
-    struct Quick;
-
-    impl Infer for Quick {
-        fn view(&self, _mask: &Mask, _long_side: u32) -> View {
-            View::whole(1, 1)
-        }
-
-        fn device(&self) -> &str {
-            "cpu"
-        }
-
-        fn precision(&self) -> Precision {
-            Precision::F32
-        }
-
-        fn submit(&self, _proxy: Proxy, _request: Request) -> Arc<dyn Job> {
-            Arc::new(Self)
-        }
-    }
-
-    impl Job for Quick {
-        fn wait(&self) -> Option<Result<Transfer>> {
-            Some(Ok(Transfer::identity()))
-        }
-
-        fn cancel(&self) {}
-    }
-
-    fn infer(inference: &Inference) -> bool {
-        let proxy = Proxy { width: 1, height: 1, region: None, rgb: vec![0.0; 3], mask: vec![1.0] };
-        inference.infer(&Quick, proxy, Request::default()).is_some()
-    }
-
-    #[test]
-    fn a_flush_that_nobody_waited_for_is_remembered_until_the_resume() {
-        let inference = Inference::default();
-        let load = inference.begin_load();
-        assert!(inference.finish_load(load, Some(Arc::new(Quick))));
-        inference.flush();
-        assert_eq!(inference.engine().err(), Some(Unavailable::Flushing));
-        assert!(!infer(&inference));
-        inference.resume();
-        assert!(inference.engine().is_ok() && infer(&inference));
-    }
-
-    #[test]
-    fn a_load_that_was_given_up_changes_nothing() {
-        let inference = Inference::default();
-        let first = inference.begin_load();
-        assert!(inference.unload(), "it was loading");
-        let second = inference.begin_load();
-        assert!(!inference.finish_load(first, Some(Arc::new(Quick))));
-        assert_eq!(inference.state(), ModelState::Loading);
-        assert!(inference.finish_load(second, None));
-        assert_eq!((inference.state(), inference.engine().err()), (ModelState::Failed, Some(Unavailable::Failed)));
-        assert!(!inference.unload(), "it was not loading any more");
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! Loading a model beside the pipeline: its thread, its messages, and the kind of error it ends with.
 
-use super::inference::{Infer, Inference};
+use super::inference::{Finish, Infer, Inference, Loaded};
 use super::{CAT, Harmonize};
 use crate::engine::Engine;
 use crate::harmonizers::{Malformed, ModelSpec};
@@ -21,15 +21,19 @@ pub fn load_engine(spec: &ModelSpec, is_given_up: &dyn Fn() -> bool) -> Result<A
     Ok(Arc::new(Engine::load(spec, 1, is_given_up)?))
 }
 
-/// Starts loading on a thread that nothing ever waits for. How it ends is told by messages, and to those who wait in
-/// `inference`.
+/// Starts loading on a thread that nothing ever waits for; a model that is there stays in use meanwhile if `keep` says so. How
+/// it ends is told by messages, and to those who wait in `inference`.
 pub fn start(
     element: &Harmonize,
     inference: &Arc<Inference>,
     loader: Arc<Loader>,
     spec: ModelSpec,
+    keep: bool,
 ) -> Result<(), gst::ErrorMessage> {
-    let load = inference.begin_load();
+    let (load, gave_up) = inference.begin_load(keep);
+    if gave_up {
+        post_progress(element, gst::ProgressType::Canceled, "Another model is asked for");
+    }
     element.notify_model_state();
     let what = format!("model {} on device {}", spec.model, spec.device);
     post_progress(element, gst::ProgressType::Start, &format!("Loading {what}"));
@@ -39,25 +43,32 @@ pub fn start(
         let loaded = loaded.unwrap_or_else(|_| Err(anyhow!("its loading panicked")));
         let loaded = loaded.with_context(|| format!("Can't load {what}"));
         if let Some(element) = element.upgrade() {
-            finish(&element, &loads, load, loaded);
+            finish(&element, &loads, load, loaded.map(|engine| Loaded { engine, spec }));
         }
     };
     std::thread::Builder::new().name("harmonize-load".into()).spawn(run).map(drop).map_err(|error| {
-        inference.unload();
+        inference.give_up_load();
         gst::error_msg!(gst::ResourceError::Failed, ("Can't start a thread to load the model: {error}"))
     })
 }
 
-fn finish(element: &Harmonize, inference: &Inference, load: u64, loaded: Result<Arc<dyn Infer>>) {
+fn finish(element: &Harmonize, inference: &Inference, load: u64, loaded: Result<Loaded>) {
     if !inference.is_current(load) {
         gst::debug!(CAT, obj = element, "Load {load} was given up before it ended");
         return;
     }
     match loaded {
-        Ok(engine) => {
-            let text = format!("Model ready on device {} in {}", engine.device(), engine.precision());
-            if inference.finish_load(load, Some(engine)) {
+        Ok(loaded) => {
+            let Loaded { engine, spec } = &loaded;
+            let text = format!("Model {} ready on device {} in {}", spec.model, engine.device(), engine.precision());
+            if inference.finish_load(load, Some(loaded)) == Finish::Ready {
                 post_progress(element, gst::ProgressType::Complete, &text);
+            }
+        }
+        Err(error) if inference.loaded().is_some() => {
+            if inference.finish_load(load, None) == Finish::Kept {
+                gst::element_warning!(element, kind(&error), ("{error:#}: the model before it stays in use"));
+                post_progress(element, gst::ProgressType::Error, &format!("{error:#}"));
             }
         }
         Err(error) => {

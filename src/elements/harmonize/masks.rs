@@ -16,6 +16,11 @@ pub struct MaskFrame {
 }
 
 impl MaskFrame {
+    /// In running time.
+    pub fn start(&self) -> i64 {
+        self.span.start
+    }
+
     pub fn is_gap(&self) -> bool {
         self.buffer.size() == 0
     }
@@ -35,16 +40,12 @@ pub struct Masks {
     /// The frame taken from the pad last.
     held: Option<MaskFrame>,
     read: Option<Read>,
-    /// The pair of the composite before, if it was not a proper one.
-    want: Option<Pair>,
 }
 
 /// A composite's mask.
 pub struct Found {
     pub frame: Option<MaskFrame>,
     pub pair: Pair,
-    /// Whether it has been found otherwise than the composite's before: masks went missing, or came back.
-    pub news: bool,
 }
 
 impl Masks {
@@ -81,9 +82,7 @@ impl Masks {
                 Pair::Held | Pair::Stale => self.held.clone(),
                 Pair::Missing => None,
             };
-            let want = matches!(pair, Pair::Stale | Pair::Missing).then_some(pair);
-            let news = std::mem::replace(&mut self.want, want) != want;
-            return Ok(Some(Found { frame, pair, news }));
+            return Ok(Some(Found { frame, pair }));
         }
     }
 

@@ -57,8 +57,10 @@
  *   videotestsrc pattern=circular num-buffers=1 ! video/x-raw,format=GRAY8 ! h.mask
  * ]| Colour bars, half harmonized where a single still mask is dark.
  */
+mod enums;
 mod imp;
 mod inference;
+mod latency;
 mod loading;
 mod masks;
 mod pairing;
@@ -71,8 +73,8 @@ pub use inference::{Infer, Job};
 #[doc(hidden)]
 pub use loading::Loader;
 
-use crate::diffusion::Method;
-use crate::{frame, harmonizers};
+pub use enums::{MaskChannel, MaskRange, Mode, ModelState, OnError, OnMissingMask, OnNotReady, Precision, Sampler};
+
 use glib::prelude::*;
 use glib::subclass::prelude::*;
 use once_cell::sync::Lazy;
@@ -93,131 +95,6 @@ impl Harmonize {
     #[doc(hidden)]
     pub fn set_loader(&self, loader: Arc<Loader>) {
         self.imp().set_loader(loader);
-    }
-}
-
-/// Which samples of the mask stream hold the mask.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstHarmonizeMaskChannel")]
-pub enum MaskChannel {
-    #[default]
-    #[enum_value(name = "Alpha if the format has one, else luma", nick = "auto")]
-    Auto,
-    #[enum_value(name = "Luma, or the luma of red, green and blue", nick = "luma")]
-    Luma,
-    #[enum_value(name = "Alpha", nick = "alpha")]
-    Alpha,
-    #[enum_value(name = "Red", nick = "red")]
-    Red,
-    #[enum_value(name = "Green", nick = "green")]
-    Green,
-    #[enum_value(name = "Blue", nick = "blue")]
-    Blue,
-}
-
-/// Which code values of the mask mean background and foreground.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstHarmonizeMaskRange")]
-pub enum MaskRange {
-    #[default]
-    #[enum_value(name = "Decided by the values that occur", nick = "auto")]
-    Auto,
-    #[enum_value(name = "0 is background, 255 foreground", nick = "full")]
-    Full,
-    #[enum_value(name = "16 is background, 235 foreground", nick = "limited")]
-    Limited,
-}
-
-/// The kind that weights are kept in, and features computed in where the device is fast at that.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstHarmonizePrecision")]
-pub enum Precision {
-    #[default]
-    #[enum_value(name = "The fastest that the device has and the model bears", nick = "auto")]
-    Auto,
-    #[enum_value(name = "Single precision", nick = "f32")]
-    F32,
-    #[enum_value(name = "Brain floating point, 16 bits", nick = "bf16")]
-    Bf16,
-    #[enum_value(name = "Half precision, for CUDA", nick = "f16")]
-    F16,
-}
-
-/// How the model gets from noise to a picture.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstHarmonizeSampler")]
-pub enum Sampler {
-    #[default]
-    #[enum_value(name = "The model's own for video", nick = "auto")]
-    Auto,
-    #[enum_value(name = "Euler's, with fresh noise at each step: DiffHarmony's original", nick = "euler-ancestral")]
-    EulerAncestral,
-    #[enum_value(name = "Euler's, without noise", nick = "euler")]
-    Euler,
-    #[enum_value(name = "DDIM with eta 0, without noise", nick = "ddim")]
-    Ddim,
-    #[enum_value(name = "For latent consistency models, with fresh noise at each step", nick = "lcm")]
-    Lcm,
-}
-
-/// Where the model's loading stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstHarmonizeModelState")]
-pub enum ModelState {
-    #[default]
-    #[enum_value(name = "Not loaded: loading begins with the change to PAUSED", nick = "unloaded")]
-    Unloaded,
-    #[enum_value(name = "Loading: frames wait", nick = "loading")]
-    Loading,
-    #[enum_value(name = "Ready", nick = "ready")]
-    Ready,
-    #[enum_value(name = "Failed: an ERROR message has said why", nick = "failed")]
-    Failed,
-}
-
-impl From<MaskChannel> for frame::MaskChannel {
-    fn from(channel: MaskChannel) -> Self {
-        match channel {
-            MaskChannel::Auto => Self::Auto,
-            MaskChannel::Luma => Self::Luma,
-            MaskChannel::Alpha => Self::Alpha,
-            MaskChannel::Red => Self::Red,
-            MaskChannel::Green => Self::Green,
-            MaskChannel::Blue => Self::Blue,
-        }
-    }
-}
-
-impl From<Precision> for harmonizers::Precision {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::Auto => Self::Auto,
-            Precision::F32 => Self::F32,
-            Precision::Bf16 => Self::Bf16,
-            Precision::F16 => Self::F16,
-        }
-    }
-}
-
-impl From<Sampler> for Option<Method> {
-    fn from(sampler: Sampler) -> Self {
-        match sampler {
-            Sampler::Auto => None,
-            Sampler::EulerAncestral => Some(Method::EulerAncestral),
-            Sampler::Euler => Some(Method::Euler),
-            Sampler::Ddim => Some(Method::Ddim),
-            Sampler::Lcm => Some(Method::Lcm),
-        }
-    }
-}
-
-impl From<MaskRange> for frame::MaskRange {
-    fn from(range: MaskRange) -> Self {
-        match range {
-            MaskRange::Auto => Self::Auto,
-            MaskRange::Full => Self::Full,
-            MaskRange::Limited => Self::Limited,
-        }
     }
 }
 

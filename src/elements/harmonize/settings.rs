@@ -1,6 +1,6 @@
 //! The properties that a user sets, and what they are before anyone does.
 
-use super::{MaskChannel, MaskRange, Precision, Sampler};
+use super::{MaskChannel, MaskRange, Mode, OnError, OnMissingMask, OnNotReady, Precision, Sampler};
 use crate::frame::MaskSettings;
 use crate::harmonizers::ModelSpec;
 
@@ -17,7 +17,21 @@ pub struct Settings {
     pub mask_channel: MaskChannel,
     pub mask_range: MaskRange,
     pub mask_invert: bool,
+    pub mode: Mode,
+    pub passthrough: bool,
+    /// Nanoseconds, as the next three; `AUTOMATIC` leaves this one and `mask_timeout` to the element.
+    pub processing_deadline: u64,
+    pub mask_timeout: u64,
+    pub keyframe_interval: u64,
+    pub stats_interval: u64,
+    pub qos: bool,
+    pub on_not_ready: OnNotReady,
+    pub on_missing_mask: OnMissingMask,
+    pub on_error: OnError,
 }
+
+/// A time that the element is to choose: GST_CLOCK_TIME_NONE.
+pub const AUTOMATIC: u64 = u64::MAX;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -33,6 +47,16 @@ impl Default for Settings {
             mask_channel: MaskChannel::default(),
             mask_range: MaskRange::default(),
             mask_invert: false,
+            mode: Mode::default(),
+            passthrough: false,
+            processing_deadline: AUTOMATIC,
+            mask_timeout: AUTOMATIC,
+            keyframe_interval: 0,
+            stats_interval: 0,
+            qos: true,
+            on_not_ready: OnNotReady::default(),
+            on_missing_mask: OnMissingMask::default(),
+            on_error: OnError::default(),
         }
     }
 }

@@ -1,43 +1,63 @@
-//! One composite's way through the element: its place in time, its mask, and what is done to it.
+//! One composite's way through the element: its place in time, its mask, its transfer, and what the policies make of it where
+//! one of these is missing.
 
-use super::super::inference::Unavailable;
+use super::super::inference::{Infer, Newest, Unavailable};
 use super::super::masks::MaskFrame;
 use super::super::pairing::{Pair, Span};
+use super::super::settings::Settings;
 use super::super::video::Video;
-use super::{CAT, Harmonize, NEED_DATA, lock};
+use super::super::{Mode, OnError, OnMissingMask, OnNotReady};
+use super::{CAT, Episode, Harmonize, NEED_DATA, lock};
 use crate::engine::Request;
 use crate::frame::{self, Mask, MaskSettings};
 use crate::harmonizers::Sampling;
-use anyhow::{Context, anyhow};
+use crate::transfer::Transfer;
+use anyhow::{Context, Error, Result, anyhow};
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(super) enum Outcome {
     Harmonized,
     Untouched(&'static str),
+    Dropped(&'static str),
 }
 
-/// Why a frame goes no further.
+/// Why a frame goes no further, or its stream with it.
 pub(super) enum Stop {
     Flushed,
     Reported,
-    Failed(anyhow::Error),
+    Failed(Error),
 }
 
-impl From<anyhow::Error> for Stop {
-    fn from(error: anyhow::Error) -> Self {
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
         Self::Failed(error)
     }
 }
 
+/// A composite's place in time, in nanoseconds of running time and as stream time.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub span: Span,
+    pub stream_time: Option<gst::ClockTime>,
+}
+
+/// What there is of something that a frame needs, or what becomes of the frame without it.
+type Or<T> = Result<T, Outcome>;
+
+/// A frame at work.
+struct Frame<'a> {
+    settings: &'a Settings,
+    video: &'a Video,
+    mask: &'a Mask,
+    place: Place,
+}
+
 impl Harmonize {
-    /// The composite's segment, and its place in running time.
-    pub(super) fn place(
-        &self,
-        composite: &gst::BufferRef,
-    ) -> anyhow::Result<(gst::FormattedSegment<gst::ClockTime>, Span)> {
+    /// Where a composite belongs.
+    pub(super) fn place(&self, composite: &gst::BufferRef) -> Result<Place> {
         let segment =
             self.sink.segment().downcast().map_err(|_| anyhow!("Pad sink: a composite came before its segment"))?;
         let (frame, last) = {
@@ -47,7 +67,7 @@ impl Harmonize {
         let span = Span::new(&segment, composite, frame, last).context(
             "Pad sink: a composite has no timestamp, and neither the duration of the one before nor a frame rate tells its time",
         )?;
-        Ok((segment, span))
+        Ok(Place { span, stream_time: composite.pts().and_then(|pts| segment.to_stream_time(pts)) })
     }
 
     /// The mask of the composite that starts at `time`; `NEED_DATA` if it may be still to come.
@@ -56,103 +76,276 @@ impl Harmonize {
         pad: &gst_base::AggregatorPad,
         time: i64,
         timeout: bool,
-    ) -> Result<Option<MaskFrame>, gst::FlowError> {
+    ) -> Result<(Option<MaskFrame>, Pair), gst::FlowError> {
         let found = lock(&self.masks).find(pad, time, timeout);
         let Some(found) = found.context("Pad mask").map_err(|error| self.fail(&error))? else {
-            gst::trace!(CAT, imp = self, "The composite at {time} ns waits for its mask");
+            gst::trace!(CAT, imp = self, "The composite at {} waits for its mask", clock(time));
             return Err(NEED_DATA);
         };
-        gst::trace!(CAT, imp = self, "The composite at {time} ns goes with mask {:?}", found.pair);
-        if found.pair == Pair::Stale {
-            lock(&self.stats).stale_masks += 1;
-        }
-        let at = gst::ClockTime::from_nseconds(time.max(0) as u64);
-        match found.pair {
-            _ if !found.news => (),
-            Pair::Stale => gst::element_imp_warning!(
-                self,
-                gst::StreamError::Failed,
-                ("No mask for the composite at running time {at}: the last mask stays in use until the next one comes")
-            ),
-            Pair::Missing => gst::element_imp_warning!(
-                self,
-                gst::StreamError::Failed,
-                ("No mask for the composite at running time {at}: frames pass untouched until the first mask comes")
-            ),
-            _ => gst::debug!(CAT, imp = self, "Masks again from {at} on"),
-        }
-        Ok(found.frame)
+        let mask = found.frame.as_ref().map(|frame| clock(frame.start()));
+        gst::debug!(
+            CAT,
+            imp = self,
+            "The composite at {} goes with the mask at {mask:?}: {:?}",
+            clock(time),
+            found.pair
+        );
+        Ok((found.frame, found.pair))
     }
 
-    /// Tells once that without a mask pad and without alpha nothing will be harmonized.
-    pub(super) fn warn_unmasked(&self) {
-        if !std::mem::replace(&mut lock(&self.state).warned, true) {
-            gst::element_imp_warning!(
-                self,
-                gst::StreamError::Failed,
-                ("Frames pass untouched: link a mask to the pad mask, or give the composite an alpha channel")
-            );
-        }
-    }
-
-    /// Harmonizes `composite` of running time `time` in place. `mask` is `None` without a mask pad, and holds `None` if there is
-    /// no mask at its time.
+    /// Harmonizes `composite` in place. `mask` is `None` without a mask pad, and holds `None` if there is no mask at its time.
     pub(super) fn harmonize(
         &self,
         composite: &mut gst::Buffer,
-        time: i64,
-        mask: Option<Option<MaskFrame>>,
+        place: Place,
+        mask: Option<(Option<MaskFrame>, Pair)>,
+        mode: Mode,
     ) -> Result<Outcome, Stop> {
+        let start = Instant::now();
         let settings = lock(&self.settings).clone();
         let video = lock(&self.state).composite.clone().context("Pad sink: a composite came before its caps")?;
-        let (width, height) = video.size();
-        if composite.size() == 0 {
-            return Ok(Outcome::Untouched("it is empty"));
+        for (whether, why) in [
+            (settings.passthrough, "passthrough is set"),
+            (composite.size() == 0, "it is empty"),
+            (settings.strength == 0.0, "strength is 0"),
+        ] {
+            if whether {
+                return Ok(Outcome::Untouched(why));
+            }
         }
-        if settings.strength == 0.0 {
-            return Ok(Outcome::Untouched("strength is 0"));
-        }
-        let mask = match mask {
-            Some(None) => return Ok(Outcome::Untouched("there is no mask at its time")),
-            Some(Some(frame)) if frame.is_gap() => {
-                return Ok(Outcome::Untouched("the mask stream has a gap at its time"));
-            }
-            Some(Some(frame)) => lock(&self.masks).read(&frame, video.size(), settings.mask()).context("Pad mask")?,
-            None if video.has_alpha() => {
-                let own = MaskSettings {
-                    channel: frame::MaskChannel::Alpha,
-                    range: frame::MaskRange::Full,
-                    invert: settings.mask_invert,
-                };
-                let mask = video.read(composite, |picture| Mask::from_picture(picture, own, width, height));
-                Arc::new(mask.context("Pad sink: can't read a composite")?)
-            }
-            None => {
-                self.warn_unmasked();
-                return Ok(Outcome::Untouched("it has no alpha, and there is no mask pad"));
-            }
+        let mask = match self.mask(composite, &settings, &video, place, mask)? {
+            Ok(mask) => mask,
+            Err(outcome) => return Ok(outcome),
         };
         if mask.is_empty() {
             return Ok(Outcome::Untouched("its mask is empty"));
         }
-        let engine = self.inference.engine().map_err(|why| match why {
-            Unavailable::Flushing => Stop::Flushed,
-            Unavailable::Failed => Stop::Reported,
-        })?;
-        let start = Instant::now();
-        let view = engine.view(&mask, settings.proxy_size);
-        gst::debug!(CAT, imp = self, "The model sees {view} of the composite at {time} ns");
-        let proxy = video
-            .read(composite, |picture| frame::proxy(picture, &mask, view))
-            .context("Pad sink: can't read a composite")?;
-        let sampling = Sampling { method: settings.sampler.into(), steps: settings.steps };
-        let request = Request { sampling, seed: settings.seed };
-        let transfer = self.inference.infer(&*engine, proxy, request).ok_or(Stop::Flushed)?;
-        let transfer = transfer.context("Can't harmonize a frame")?;
-        video
-            .write(composite.make_mut(), |picture| frame::apply(picture, &mask, &transfer, settings.strength as f32))
-            .context("Pad sink: can't write a composite")?;
-        lock(&self.stats).harmonized(start.elapsed());
+        let frame = Frame { settings: &settings, video: &video, mask: &mask, place };
+        let waited = Instant::now();
+        if self.waits(&settings, mode) {
+            self.inference.wait_until_ready()?;
+        }
+        let waited = waited.elapsed();
+        let newest = match mode {
+            Mode::Live => self.newest_transfer(composite, &frame)?,
+            _ => self.own_transfer(composite, &frame)?,
+        };
+        let newest = match newest {
+            Ok(newest) => newest,
+            Err(outcome) => return Ok(outcome),
+        };
+        self.apply(composite, &frame, &newest.transfer)?;
+        let mut stats = lock(&self.stats);
+        stats.harmonized += 1;
+        stats.transfer_age = Duration::from_nanos(place.span.start.abs_diff(newest.time));
+        stats.work.push(start.elapsed().saturating_sub(waited));
         Ok(Outcome::Harmonized)
     }
+
+    fn mask(
+        &self,
+        composite: &gst::BufferRef,
+        settings: &Settings,
+        video: &Video,
+        place: Place,
+        found: Option<(Option<MaskFrame>, Pair)>,
+    ) -> Result<Or<Arc<Mask>>, Stop> {
+        let (width, height) = video.size();
+        let Some((frame, pair)) = found else {
+            if !video.has_alpha() {
+                if self.begins(Episode::Unmasked) {
+                    self.warn(
+                        "Frames pass untouched: link a mask to the pad mask, or give the composite an alpha channel",
+                    );
+                }
+                return Ok(Err(Outcome::Untouched("it has no alpha, and there is no mask pad")));
+            }
+            let own = MaskSettings {
+                channel: frame::MaskChannel::Alpha,
+                range: frame::MaskRange::Full,
+                invert: settings.mask_invert,
+            };
+            let mask = video.read(composite, |picture| Mask::from_picture(picture, own, width, height));
+            return Ok(Ok(Arc::new(mask.context("Pad sink: can't read a composite")?)));
+        };
+        if let Some(outcome) = self.missing_mask(settings, place, pair)? {
+            return Ok(Err(outcome));
+        }
+        Ok(match frame {
+            None => Err(Outcome::Untouched("there is no mask at its time")),
+            Some(frame) if frame.is_gap() => Err(Outcome::Untouched("the mask stream has a gap at its time")),
+            Some(frame) => Ok(lock(&self.masks).read(&frame, (width, height), settings.mask()).context("Pad mask")?),
+        })
+    }
+
+    /// What becomes of a frame whose mask is missing, unless the last one serves it.
+    fn missing_mask(&self, settings: &Settings, place: Place, pair: Pair) -> Result<Option<Outcome>, Stop> {
+        let stale = pair == Pair::Stale;
+        if !stale && pair != Pair::Missing {
+            if self.ends(Episode::Maskless) {
+                gst::debug!(CAT, imp = self, "Masks again from {} on", clock(place.span.start));
+            }
+            return Ok(None);
+        }
+        {
+            let mut stats = lock(&self.stats);
+            *if stale { &mut stats.stale_masks } else { &mut stats.missing_masks } += 1;
+        }
+        let what = format!("No mask for the composite at running time {}", clock(place.span.start));
+        let (outcome, then) = match settings.on_missing_mask {
+            OnMissingMask::Error => return Err(anyhow!("Pad mask: {what}").into()),
+            OnMissingMask::Repeat if stale => (None, "the last mask stays in use until the next one comes"),
+            OnMissingMask::Repeat | OnMissingMask::PassThrough => (
+                Some(Outcome::Untouched("there is no mask at its time")),
+                "frames pass untouched until the next one comes",
+            ),
+            OnMissingMask::Drop => {
+                (Some(Outcome::Dropped("there is no mask at its time")), "frames are dropped until the next one comes")
+            }
+        };
+        if self.begins(Episode::Maskless) {
+            self.warn(&format!("{what}: {then}"));
+        }
+        Ok(outcome)
+    }
+
+    /// Whether frames are held until there is a model.
+    fn waits(&self, settings: &Settings, mode: Mode) -> bool {
+        match settings.on_not_ready {
+            OnNotReady::Wait => true,
+            OnNotReady::Auto => mode != Mode::Live,
+            _ => false,
+        }
+    }
+
+    /// The transfer inferred from this very frame.
+    fn own_transfer(&self, composite: &gst::BufferRef, frame: &Frame) -> Result<Or<Newest>, Stop> {
+        let Some(engine) = self.inference.ready()? else { return Ok(Err(self.not_ready(frame.settings))) };
+        self.ends(Episode::NotReady);
+        let (proxy, request) = self.look(&*engine, composite, frame)?;
+        match self.inference.infer(&*engine, proxy, request, frame.place.span.start).ok_or(Stop::Flushed)? {
+            Ok((newest, took)) => {
+                self.inferred(took);
+                Ok(Ok(newest))
+            }
+            Err(error) => self.failed(frame.settings, error).map(Err),
+        }
+    }
+
+    /// The newest transfer; where the model is free, it is set to work on this frame first. Waits if `on-not-ready` says so and
+    /// there is none yet, and never else.
+    fn newest_transfer(&self, composite: &gst::BufferRef, frame: &Frame) -> Result<Or<Newest>, Stop> {
+        let (newest, ended) = self.inference.newest();
+        let failed = match ended {
+            Some(Ok(took)) => {
+                self.inferred(took);
+                None
+            }
+            Some(Err(error)) => Some(self.failed(frame.settings, error)?),
+            None => None,
+        };
+        let Some(engine) = self.inference.ready()? else { return Ok(Err(self.not_ready(frame.settings))) };
+        if newest.is_none() && failed.is_none() && self.waits(frame.settings, Mode::Live) {
+            return self.own_transfer(composite, frame);
+        }
+        if !self.inference.is_inferring() && self.is_due(frame) {
+            let (proxy, request) = self.look(&*engine, composite, frame)?;
+            self.inference.begin(&*engine, proxy, request, frame.place.span.start).ok_or(Stop::Flushed)?;
+        }
+        Ok(match (newest, failed) {
+            (Some(newest), _) => {
+                self.ends(Episode::NotReady);
+                Ok(newest)
+            }
+            (None, Some(outcome)) => Err(outcome),
+            (None, None) if lock(&self.state).is_in(Episode::Failing) => Err(fallback(frame.settings.on_error)),
+            (None, None) => Err(self.not_ready(frame.settings)),
+        })
+    }
+
+    /// Whether the keyframe lattice wants an inference at this frame.
+    fn is_due(&self, frame: &Frame) -> bool {
+        let Some(cell) = frame
+            .place
+            .stream_time
+            .map(gst::ClockTime::nseconds)
+            .and_then(|time| time.checked_div(frame.settings.keyframe_interval))
+        else {
+            return true;
+        };
+        lock(&self.state).cell.replace(cell) != Some(cell)
+    }
+
+    /// What the model is to see of a frame, and how it is to look at it.
+    fn look(&self, engine: &dyn Infer, composite: &gst::BufferRef, frame: &Frame) -> Result<(frame::Proxy, Request)> {
+        let Frame { settings, video, mask, place } = *frame;
+        let view = engine.view(mask, settings.proxy_size);
+        gst::debug!(CAT, imp = self, "The model sees {view} of the composite at {}", clock(place.span.start));
+        let proxy = video
+            .read(composite, |picture| frame::proxy(picture, mask, view))
+            .context("Pad sink: can't read a composite")?;
+        let sampling = Sampling { method: settings.sampler.into(), steps: settings.steps };
+        Ok((proxy, Request { sampling, seed: settings.seed }))
+    }
+
+    fn apply(&self, composite: &mut gst::Buffer, frame: &Frame, transfer: &Transfer) -> Result<()> {
+        let strength = frame.settings.strength as f32;
+        frame
+            .video
+            .write(composite.make_mut(), |picture| frame::apply(picture, frame.mask, transfer, strength))
+            .context("Pad sink: can't write a composite")
+    }
+
+    fn inferred(&self, took: Duration) {
+        self.ends(Episode::Failing);
+        let mut stats = lock(&self.stats);
+        stats.transfers += 1;
+        stats.inference.push(took);
+    }
+
+    fn not_ready(&self, settings: &Settings) -> Outcome {
+        lock(&self.stats).not_ready += 1;
+        let drops = settings.on_not_ready == OnNotReady::Drop;
+        if self.begins(Episode::NotReady) {
+            let then = if drops { "are dropped" } else { "pass untouched" };
+            self.warn(&format!("The model is not ready: frames {then} until it is"));
+        }
+        let why = "the model is not ready";
+        if drops { Outcome::Dropped(why) } else { Outcome::Untouched(why) }
+    }
+
+    fn failed(&self, settings: &Settings, error: Error) -> Result<Outcome, Stop> {
+        lock(&self.stats).errors += 1;
+        let error = error.context("Can't harmonize a frame");
+        let then = match settings.on_error {
+            OnError::Error => return Err(error.into()),
+            OnError::PassThrough => "frames pass untouched until one can be harmonized again",
+            OnError::Drop => "frames are dropped until one can be harmonized again",
+        };
+        gst::debug!(CAT, imp = self, "{error:#}");
+        if self.begins(Episode::Failing) {
+            self.warn(&format!("{error:#}: {then}"));
+        }
+        Ok(fallback(settings.on_error))
+    }
+}
+
+fn fallback(on_error: OnError) -> Outcome {
+    let why = "its inference failed";
+    if on_error == OnError::Drop { Outcome::Dropped(why) } else { Outcome::Untouched(why) }
+}
+
+impl From<Unavailable> for Stop {
+    fn from(why: Unavailable) -> Self {
+        match why {
+            Unavailable::Flushing => Self::Flushed,
+            Unavailable::Failed => Self::Reported,
+        }
+    }
+}
+
+/// A running time, for the log.
+pub(super) fn clock(time: i64) -> gst::Signed<gst::ClockTime> {
+    let absolute = gst::ClockTime::from_nseconds(time.unsigned_abs());
+    if time < 0 { gst::Signed::Negative(absolute) } else { gst::Signed::Positive(absolute) }
 }

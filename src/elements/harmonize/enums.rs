@@ -1,0 +1,194 @@
+//! The enums of the element's properties, and what they are called further in.
+
+use crate::diffusion::Method;
+use crate::{frame, harmonizers};
+
+/// Which samples of the mask stream hold the mask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstHarmonizeMaskChannel")]
+pub enum MaskChannel {
+    #[default]
+    #[enum_value(name = "Alpha if the format has one, else luma", nick = "auto")]
+    Auto,
+    #[enum_value(name = "Luma, or the luma of red, green and blue", nick = "luma")]
+    Luma,
+    #[enum_value(name = "Alpha", nick = "alpha")]
+    Alpha,
+    #[enum_value(name = "Red", nick = "red")]
+    Red,
+    #[enum_value(name = "Green", nick = "green")]
+    Green,
+    #[enum_value(name = "Blue", nick = "blue")]
+    Blue,
+}
+
+/// Which code values of the mask mean background and foreground.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstHarmonizeMaskRange")]
+pub enum MaskRange {
+    #[default]
+    #[enum_value(name = "Decided by the values that occur", nick = "auto")]
+    Auto,
+    #[enum_value(name = "0 is background, 255 foreground", nick = "full")]
+    Full,
+    #[enum_value(name = "16 is background, 235 foreground", nick = "limited")]
+    Limited,
+}
+
+/// The kind that weights are kept in, and features computed in where the device is fast at that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstHarmonizePrecision")]
+pub enum Precision {
+    #[default]
+    #[enum_value(name = "The fastest that the device has and the model bears", nick = "auto")]
+    Auto,
+    #[enum_value(name = "Single precision", nick = "f32")]
+    F32,
+    #[enum_value(name = "Brain floating point, 16 bits", nick = "bf16")]
+    Bf16,
+    #[enum_value(name = "Half precision, for CUDA", nick = "f16")]
+    F16,
+}
+
+/// How the model gets from noise to a picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstHarmonizeSampler")]
+pub enum Sampler {
+    #[default]
+    #[enum_value(name = "The model's own for video", nick = "auto")]
+    Auto,
+    #[enum_value(name = "Euler's, with fresh noise at each step: DiffHarmony's original", nick = "euler-ancestral")]
+    EulerAncestral,
+    #[enum_value(name = "Euler's, without noise", nick = "euler")]
+    Euler,
+    #[enum_value(name = "DDIM with eta 0, without noise", nick = "ddim")]
+    Ddim,
+    #[enum_value(name = "For latent consistency models, with fresh noise at each step", nick = "lcm")]
+    Lcm,
+}
+
+/// Where the model's loading stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstHarmonizeModelState")]
+pub enum ModelState {
+    #[default]
+    #[enum_value(name = "Not loaded: loading begins with the change to PAUSED", nick = "unloaded")]
+    Unloaded,
+    #[enum_value(name = "Loading: frames go as on-not-ready says", nick = "loading")]
+    Loading,
+    #[enum_value(name = "Ready", nick = "ready")]
+    Ready,
+    #[enum_value(name = "Failed: an ERROR message has said why", nick = "failed")]
+    Failed,
+}
+
+/// Whether frames wait for the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstHarmonizeMode")]
+pub enum Mode {
+    #[default]
+    #[enum_value(name = "Live in live pipelines, exact in others", nick = "auto")]
+    Auto,
+    #[enum_value(name = "Every frame waits for the transfer that the model finds for it", nick = "exact")]
+    Exact,
+    #[enum_value(
+        name = "No frame waits: each takes the newest transfer, and the model sees the newest frame",
+        nick = "live"
+    )]
+    Live,
+}
+
+/// What becomes of a frame while the model is not loaded or has not answered yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstHarmonizeOnNotReady")]
+pub enum OnNotReady {
+    #[default]
+    #[enum_value(name = "It waits in exact mode and passes untouched in live mode", nick = "auto")]
+    Auto,
+    #[enum_value(name = "It waits", nick = "wait")]
+    Wait,
+    #[enum_value(name = "It passes untouched", nick = "pass-through")]
+    PassThrough,
+    #[enum_value(name = "It is dropped", nick = "drop")]
+    Drop,
+}
+
+/// What becomes of a frame without a mask of its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstHarmonizeOnMissingMask")]
+pub enum OnMissingMask {
+    #[default]
+    #[enum_value(name = "The last mask stays in use; before the first one the frame passes untouched", nick = "repeat")]
+    Repeat,
+    #[enum_value(name = "It passes untouched", nick = "pass-through")]
+    PassThrough,
+    #[enum_value(name = "It is dropped", nick = "drop")]
+    Drop,
+    #[enum_value(name = "It is an error", nick = "error")]
+    Error,
+}
+
+/// What becomes of a frame whose inference fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstHarmonizeOnError")]
+pub enum OnError {
+    #[default]
+    #[enum_value(name = "It is an error", nick = "error")]
+    Error,
+    #[enum_value(name = "It passes untouched", nick = "pass-through")]
+    PassThrough,
+    #[enum_value(name = "It is dropped", nick = "drop")]
+    Drop,
+}
+
+impl From<MaskChannel> for frame::MaskChannel {
+    fn from(channel: MaskChannel) -> Self {
+        match channel {
+            MaskChannel::Auto => Self::Auto,
+            MaskChannel::Luma => Self::Luma,
+            MaskChannel::Alpha => Self::Alpha,
+            MaskChannel::Red => Self::Red,
+            MaskChannel::Green => Self::Green,
+            MaskChannel::Blue => Self::Blue,
+        }
+    }
+}
+
+impl From<Precision> for harmonizers::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Auto => Self::Auto,
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+            Precision::F16 => Self::F16,
+        }
+    }
+}
+
+impl From<Sampler> for Option<Method> {
+    fn from(sampler: Sampler) -> Self {
+        match sampler {
+            Sampler::Auto => None,
+            Sampler::EulerAncestral => Some(Method::EulerAncestral),
+            Sampler::Euler => Some(Method::Euler),
+            Sampler::Ddim => Some(Method::Ddim),
+            Sampler::Lcm => Some(Method::Lcm),
+        }
+    }
+}
+
+impl From<MaskRange> for frame::MaskRange {
+    fn from(range: MaskRange) -> Self {
+        match range {
+            MaskRange::Auto => Self::Auto,
+            MaskRange::Full => Self::Full,
+            MaskRange::Limited => Self::Limited,
+        }
+    }
+}
+
+/// What a launch line calls `value`.
+pub fn nick(value: impl Into<glib::Value>) -> String {
+    let value: glib::Value = value.into();
+    glib::EnumValue::from_value(&value).map_or_else(String::new, |(_, value)| value.nick().to_owned())
+}

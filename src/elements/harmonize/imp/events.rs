@@ -1,0 +1,143 @@
+//! Events and queries: what is kept, what goes on, and which flushes end the work on a frame.
+
+use super::super::video::Video;
+use super::{CAT, Harmonize, lock};
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_base::prelude::*;
+use gst_base::subclass::prelude::*;
+
+impl Harmonize {
+    /// Ends the mask stream if its pad is linked to nothing, so that nobody waits for it; the stream of another source
+    /// starts it again. Beside the calling thread, because sending EOS waits for a buffer on its way into the pad.
+    pub(super) fn end_unlinked_mask(&self) {
+        self.obj().call_async(|element| {
+            if let Some(mask) = element.static_pad("mask").filter(|mask| !mask.is_linked()) {
+                gst::debug!(CAT, obj = mask, "Not linked: the stream ends here");
+                mask.send_event(gst::event::Eos::new());
+            }
+        });
+    }
+
+    fn set_caps(&self, pad: &gst_base::AggregatorPad, caps: gst::Caps) -> bool {
+        let video = match Video::from_caps(&caps) {
+            Ok(video) => video,
+            Err(error) => {
+                gst::element_imp_error!(self, gst::StreamError::Format, ("Pad {}: {error:#}", pad.name()));
+                return false;
+            }
+        };
+        gst::debug!(CAT, obj = pad, "{caps}");
+        if *pad != self.sink {
+            lock(&self.masks).set_video(video);
+            return true;
+        }
+        let before = {
+            let mut state = lock(&self.state);
+            state.caps = Some(caps);
+            state.slowest = gst::ClockTime::ZERO;
+            state.composite.replace(video.clone())
+        };
+        if before.is_none_or(|before| before.info != video.info) {
+            // A transfer is made for frames of one size.
+            self.inference.forget();
+        }
+        // Now, for the mode of the very first frame; and again until all of them can tell.
+        self.ask_sources();
+        self.settle_latency();
+        self.end_unlinked_mask();
+        true
+    }
+
+    /// An event on its way into a pad's queue, on the thread that sends it.
+    pub(super) fn arrives(
+        &self,
+        pad: &gst_base::AggregatorPad,
+        event: gst::Event,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        match event.view() {
+            gst::EventView::Segment(segment) if segment.segment().format() != gst::Format::Time => {
+                // GStreamer before 1.28 aborts on these.
+                gst::element_imp_error!(
+                    self,
+                    gst::StreamError::Format,
+                    ("Pad {} needs a segment in time, this one is in {:?}", pad.name(), segment.segment().format())
+                );
+                return Err(gst::FlowError::Error);
+            }
+            gst::EventView::FlushStart(_) => {
+                let number = Some(event.seqnum());
+                let mut flushes = lock(&self.flushes);
+                if *pad == self.sink {
+                    flushes.sink = number;
+                }
+                // A flush of the mask alone leaves the composite at work alone.
+                let composite = flushes.sink == number;
+                drop(flushes);
+                if composite {
+                    self.inference.flush();
+                }
+            }
+            _ => (),
+        }
+        self.parent_sink_event_pre_queue(pad, event)
+    }
+
+    /// An event that has come to its turn in a pad's queue.
+    pub(super) fn has_come(&self, pad: &gst_base::AggregatorPad, event: gst::Event) -> bool {
+        use gst::EventView::*;
+        let is_composite = *pad == self.sink;
+        match event.view() {
+            Caps(caps) if !self.set_caps(pad, caps.caps_owned()) => return false,
+            Segment(segment) if is_composite => {
+                if let Some(segment) = segment.segment().downcast_ref::<gst::ClockTime>() {
+                    self.obj().update_segment(segment);
+                    lock(&self.state).segment = Some(event.clone());
+                }
+            }
+            Tag(_) if is_composite => lock(&self.state).tags.push(event.clone()),
+            FlushStop(_) if is_composite => self.inference.resume(),
+            FlushStop(_) => {
+                lock(&self.masks).forget();
+                // A seek that the composite's source took no part in is over with this.
+                let number = Some(event.seqnum());
+                let flushes = lock(&self.flushes);
+                let alone = flushes.seek == number && flushes.sink != number;
+                drop(flushes);
+                if alone {
+                    self.inference.resume();
+                }
+            }
+            Caps(_) | Segment(_) | StreamStart(_) | FlushStart(_) | Eos(_) | Gap(_) => (),
+            // What else comes with the mask is of no concern to those who get the composite.
+            _ if !is_composite => return true,
+            _ => (),
+        }
+        self.parent_sink_event(pad, event)
+    }
+
+    /// An event from downstream.
+    pub(super) fn goes_upstream(&self, event: gst::Event) -> bool {
+        match event.view() {
+            gst::EventView::Seek(seek) if seek.get().1.contains(gst::SeekFlags::FLUSH) => {
+                // The base class stops its task at once, so the frame at work has to go; it drops a seek that it has seen
+                // already, and no flush follows that.
+                if lock(&self.flushes).seek.replace(event.seqnum()) != Some(event.seqnum()) {
+                    self.inference.flush();
+                }
+                let sought = self.parent_src_event(event);
+                if !sought {
+                    self.inference.resume();
+                }
+                sought
+            }
+            gst::EventView::Qos(qos) => {
+                self.hear(qos);
+                // A mask stream that drops frames of its own choice would leave composites without a mask.
+                self.sink.push_event(event)
+            }
+            gst::EventView::Navigation(_) | gst::EventView::Reconfigure(_) => self.sink.push_event(event),
+            _ => self.parent_src_event(event),
+        }
+    }
+}

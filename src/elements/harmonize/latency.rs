@@ -1,0 +1,72 @@
+//! What the element adds to a live pipeline's latency: the time in which a composite waits for its mask, and the time for the
+//! work on it. A composite whose mask is late is taken up when the first is over, so that it leaves before the second is.
+
+use super::Mode;
+use super::settings::{AUTOMATIC, Settings};
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latency {
+    pub wait: gst::ClockTime,
+    pub work: gst::ClockTime,
+}
+
+impl Latency {
+    /// With `frame` the duration of one, and `measured` what the work on 95 % of the last frames took.
+    ///
+    /// Left to the element, live mode adds one frame in all. Exact mode adds one to wait and as many to work as the
+    /// measurement calls for: whole ones, because each change makes the pipeline settle its latency anew.
+    pub fn new(settings: &Settings, mode: Mode, has_mask: bool, frame: gst::ClockTime, measured: Duration) -> Self {
+        let or = |time: u64, automatic: gst::ClockTime| match time {
+            AUTOMATIC => automatic,
+            ns => gst::ClockTime::from_nseconds(ns),
+        };
+        let (wait, work) = match mode {
+            Mode::Live => (frame / 2, frame - frame / 2),
+            _ => (frame, frame * (measured.as_nanos() as u64).div_ceil(frame.nseconds().max(1)).max(1)),
+        };
+        Self {
+            wait: if has_mask { or(settings.mask_timeout, wait) } else { gst::ClockTime::ZERO },
+            work: or(settings.processing_deadline, work),
+        }
+    }
+
+    pub fn total(self) -> gst::ClockTime {
+        self.wait.saturating_add(self.work)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(40);
+
+    fn latency(settings: &Settings, mode: Mode, measured: u64) -> [u64; 2] {
+        let latency = Latency::new(settings, mode, true, FRAME, Duration::from_millis(measured));
+        [latency.wait.mseconds(), latency.work.mseconds()]
+    }
+
+    #[test]
+    fn live_mode_adds_one_frame_and_exact_mode_what_it_takes() {
+        let settings = Settings::default();
+        assert_eq!(latency(&settings, Mode::Live, 500), [20, 20]);
+        assert_eq!(latency(&settings, Mode::Exact, 0), [40, 40]);
+        assert_eq!(latency(&settings, Mode::Exact, 40), [40, 40]);
+        assert_eq!(latency(&settings, Mode::Exact, 41), [40, 80]);
+        assert_eq!(latency(&settings, Mode::Exact, 399), [40, 400]);
+    }
+
+    #[test]
+    fn what_the_user_sets_stands() {
+        let settings = Settings { processing_deadline: 7_000_000, mask_timeout: 100_000_000, ..Settings::default() };
+        assert_eq!(latency(&settings, Mode::Live, 500), [100, 7]);
+        assert_eq!(latency(&settings, Mode::Exact, 500), [100, 7]);
+    }
+
+    #[test]
+    fn without_a_mask_pad_there_is_nothing_to_wait_for() {
+        let latency = Latency::new(&Settings::default(), Mode::Live, false, FRAME, Duration::ZERO);
+        assert_eq!(latency.total(), FRAME / 2);
+    }
+}
