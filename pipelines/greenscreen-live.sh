@@ -8,11 +8,13 @@
 #
 #   SOURCE      /dev/video0 or another camera, or test: a ball that moves about on green
 #   BACKGROUND  a picture, or test: colour bars
-#   SINK        window, none, or FILE.mkv (H.264; whole also when the power goes). Ctrl-C ends it.
+#   SINK        window, none, or FILE.ts: H.264 in a transport stream, which is whole wherever it ends. Ctrl-C ends all of them.
 #
 # In the environment: SIZE=1280x720 and RATE=30 of all that runs through it, and KEY, the properties of `alpha`. It is method=green,
 # the green of a computer; a real screen keys better by its own, KEY="method=custom target-r=40 target-g=168 target-b=72", and a
 # fringe goes with angle=25 or noise-level=8.
+#
+# `alpha` forgets which matrix its samples are of, and for less than HD bt601 is guessed: capssetter says it again.
 #
 # The queues. Live, a frame is dropped in one place only, before the key: that queue leaks its older frames when the machine
 # can't keep up, and subject and mask leave it together or not at all. Behind the key nothing leaks, or a mask would meet another
@@ -42,14 +44,16 @@ case $SINK in
     window) OUTPUT=(videoconvert ! autovideosink) ;;
     none) OUTPUT=(fakesink sync=true) ;;
     *) OUTPUT=(x264enc tune=zerolatency speed-preset=ultrafast bitrate=6000 key-int-max=$((2 * RATE))
-        ! h264parse ! matroskamux ! filesink location="$SINK") ;;
+        ! h264parse config-interval=-1 ! mpegtsmux ! filesink location="$SINK") ;;
 esac
 
 KEY=${KEY:-method=green}
 
-exec gst-launch-1.0 -e \
+# shellcheck disable=SC2086 # properties, a word each
+exec gst-launch-1.0 \
   "${PLATE[@]}" ! queue $SMALL ! mix.sink_0 \
-  "${INPUT[@]}" ! "video/x-raw,$FRAME" ! queue $SMALL leaky=downstream ! videoconvert ! alpha $KEY ! tee name=key \
+  "${INPUT[@]}" ! "video/x-raw,$FRAME" ! queue $SMALL leaky=downstream ! \
+    videoconvert ! video/x-raw,format=AYUV,colorimetry=bt709 ! alpha $KEY ! capssetter caps=video/x-raw,colorimetry=bt709 ! tee name=key \
   key. ! queue $BOTH ! mix.sink_1 \
   key. ! queue $BOTH ! h.mask \
   compositor name=mix sink_0::zorder=0 sink_1::zorder=1 ! videoconvert ! video/x-raw,format=I420,colorimetry=bt709 ! queue $SMALL ! h.sink \

@@ -10,6 +10,9 @@
 # green of a computer; a real screen keys better by its own colour, KEY="method=custom target-r=40 target-g=168 target-b=72",
 # and what is left of it goes with a wider angle=25 or noise-level=8.
 #
+# `alpha` forgets which matrix its samples are of, and for less than HD bt601 is guessed, which shifts both pictures' colours:
+# capssetter says it again.
+#
 # The queues from the tee hold frames by number: of 1080p with alpha the default's bytes are one frame, and its second two
 # hundred megabytes. The mask waits for its composite, which `compositor` gives two frames later, after a queue: eight hold it.
 set -euo pipefail
@@ -21,7 +24,8 @@ shift 3
 # shellcheck disable=SC2086 # properties, a word each
 gst-launch-1.0 -e \
   filesrc location="$BG" ! decodebin ! queue ! mix.sink_0 \
-  filesrc location="$FG" ! decodebin ! videoconvert ! alpha $KEY ! tee name=key \
+  filesrc location="$FG" ! decodebin ! videoconvert ! video/x-raw,format=AYUV,colorimetry=bt709 ! \
+    alpha $KEY ! capssetter caps=video/x-raw,colorimetry=bt709 ! tee name=key \
   key. ! queue max-size-buffers=8 max-size-bytes=0 ! mix.sink_1 \
   key. ! queue max-size-buffers=8 max-size-bytes=0 ! h.mask \
   compositor name=mix sink_0::zorder=0 sink_1::zorder=1 ! videoconvert ! video/x-raw,format=I420,colorimetry=bt709 ! queue ! h.sink \
