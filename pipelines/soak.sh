@@ -11,7 +11,7 @@
 # In the environment: SIZE=1280x720 and RATE=30 of the stream, STEP=10 s between two lines, LOST=0, how many frames may go missing
 # after the first line (dropped, never come out, or a frame too late at the end), GROWTH=2, by how many per cent memory may grow
 # over what it was after the first thousand frames. It ends at once, and fails, when an error is posted, nothing comes for three
-# steps, or a limit is passed.
+# steps or half a minute, whichever is longer, or a limit is passed.
 #
 # A ball moves over colour bars; harmonize works live (mode=live, never waiting for the model) and posts its stats as an element
 # message; x264enc encodes beside it, as it would on air. fakesink stands for the transmitter: a frame more than a frame late it
@@ -24,6 +24,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/plugin-path"
 source "$(dirname "${BASH_SOURCE[0]}")/live"
 MINUTES=${1:-1440} CSV=${2:-soak.csv}
 STEP=${STEP:-10} LOST=${LOST:-0} GROWTH=${GROWTH:-2}
+PATIENCE=$((3 * STEP > 30 ? 3 * STEP : 30))
 [[ $MINUTES =~ ^[0-9]+([.][0-9]+)?$ ]] || usage
 shift $(($# < 2 ? $# : 2))
 BOTH="max-size-buffers=8 max-size-bytes=0 max-size-time=0"
@@ -52,8 +53,8 @@ END=$(awk "BEGIN { print int($MINUTES * 60) }")
 SECONDS=0 reported=0 base='' first='' lost=0 late=0
 
 while true; do
-    IFS= read -r -t $((3 * STEP)) -u "$messages" line || { # the end of its output, or nothing for too long
-        kill -0 $PIPELINE 2>/dev/null && fail "it has stalled: no message came for $((3 * STEP)) s"
+    IFS= read -r -t $PATIENCE -u "$messages" line || { # the end of its output, or nothing for too long
+        kill -0 $PIPELINE 2>/dev/null && fail "it has stalled: no message came for $PATIENCE s"
         fail "the pipeline ended by itself"
     }
     case $line in
@@ -61,7 +62,7 @@ while true; do
         *'"air" (qos)'*) late=$(stat dropped); continue ;; # counts from the start
         ERROR*) fail "$line" ;;
         WARNING*) echo "soak: $line"; continue ;;
-        *) ((SECONDS - reported < 3 * STEP)) || fail "it has stalled: no frame came for $((3 * STEP)) s"; continue ;;
+        *) ((SECONDS - reported < PATIENCE)) || fail "it has stalled: no frame came for $PATIENCE s"; continue ;;
     esac
     reported=$SECONDS
     rss=$(resident) out=$(stat frames-out) time=$(stat running-time)
