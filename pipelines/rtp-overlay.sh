@@ -19,12 +19,10 @@
 # mend, rtph264depay answers with a PLI (profile avpf), and x264enc with a keyframe at once; frames between are not shown.
 # The overlay hands the sound on as it came, and the receiver's Opus conceals what is lost (plc), which do-lost tells of.
 #
-# Lip sync. Sender reports (RTCP) map each stream's timestamps to one clock. rtcp-sync-send-time=false maps the time of
-# capture: the default maps the time of sending, by which picture and sound part by what the encoders take. udpsink waits for
-# each packet's time (sync is its default), so the streams are nearly in step before the first reports come, after a second.
-# buffer-mode=synced trusts the sender's clock, which is this machine's, or one that PTP or NTP keeps in step: picture and sound
-# keep their distance to the sample. Clocks that drift apart need BUFFER=slave, which follows the packets' arrival instead and
-# on a busy machine lets either stream wander by tens of milliseconds.
+# Lip sync. Sender reports (RTCP) map each stream's timestamps to one clock, and rtpbin puts the streams in step by them, to the
+# sample, a second after the start; till then they are as far apart as their packets came. buffer-mode=synced trusts the sender's
+# clock, which is this machine's, or one that PTP or NTP keeps in step. Clocks that drift apart need BUFFER=slave, which follows
+# the packets' arrival instead: on a busy machine either stream wanders by tens of milliseconds then, and timestamps jump back.
 #
 # The overlay's grid. `compositor` writes frames on a grid of its own and shows what is there at each point, up to a frame
 # late; `videorate` before it takes the nearest, half a frame at most. Until the programme comes, the background is black.
@@ -73,7 +71,7 @@ incoming() {
 
 # Set OUT and IN to a link's whole end, an rtpbin of that name with its two sessions; $1 is the link's first port.
 sending() {
-    OUT=(rtpbin name=out rtp-profile=avpf rtcp-sync-send-time=false fec-encoders="$FEC_OUT")
+    OUT=(rtpbin name=out rtp-profile=avpf fec-encoders="$FEC_OUT")
     outgoing out 0 "$1"; OUT+=("${PORTS[@]}")
     outgoing out 1 $(($1 + 10)); OUT+=("${PORTS[@]}")
 }
