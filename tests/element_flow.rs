@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::rig::{GRAY, RGB, Rig};
 use common::*;
 use gst::prelude::*;
 use gst_check::Harness;
@@ -12,63 +13,6 @@ use std::thread;
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(20);
-const RGB: &str = "video/x-raw,format=RGB,width=4,height=2,framerate=30/1";
-const GRAY: &str = "video/x-raw,format=GRAY8,width=4,height=2,framerate=30/1";
-
-/// An element with a harness on each of its pads.
-struct Rig {
-    element: Harmonize,
-    composite: Harness,
-    mask: Harness,
-    out: Harness,
-    bus: gst::Bus,
-}
-
-impl Rig {
-    fn new(element: Harmonize) -> Self {
-        let bus = gst::Bus::new();
-        element.set_bus(Some(&bus));
-        let out = Harness::with_element(&element, None, Some("src"));
-        let mut composite = Harness::with_element(&element, Some("sink"), None);
-        let mut mask = Harness::with_element(&element, None, None);
-        mask.add_element_sink_pad(&element.request_pad_simple("mask").unwrap());
-        composite.set_src_caps_str(RGB);
-        mask.set_src_caps_str(GRAY);
-        composite.play();
-        Self { element, composite, mask, out, bus }
-    }
-
-    fn push(&mut self, n: u64) {
-        let (pts, duration) = (at(30, n), at(30, n + 1) - at(30, n));
-        self.composite.push(buffer(pts, duration, &[90; 24])).unwrap();
-        self.mask.push(buffer(pts, duration, &[255; 8])).unwrap();
-    }
-
-    /// Brings the element into the middle of an inference of `fake`.
-    fn busy(fake: &Arc<Fake>) -> Self {
-        let mut rig = Self::new(element(fake));
-        rig.push(0);
-        until("the inference", || fake.count() == 1);
-        rig
-    }
-
-    /// Flushes both pads, as a flushing seek upstream does.
-    fn flush(&mut self) {
-        let seqnum = gst::Seqnum::next();
-        for pad in [&mut self.composite, &mut self.mask] {
-            assert!(pad.push_event(gst::event::FlushStart::builder().seqnum(seqnum).build()));
-        }
-        for pad in [&mut self.composite, &mut self.mask] {
-            assert!(pad.push_event(gst::event::FlushStop::builder(true).seqnum(seqnum).build()));
-            let segment = gst::FormattedSegment::<gst::ClockTime>::new();
-            assert!(pad.push_event(gst::event::Segment::new(&segment)));
-        }
-    }
-
-    fn pull(&mut self) -> gst::ClockTime {
-        self.out.pull().unwrap().pts().unwrap()
-    }
-}
 
 /// An element whose model loads until the flag is set.
 fn loading() -> (Harmonize, Arc<AtomicBool>) {
@@ -424,18 +368,6 @@ fn live_masks_that_are_on_time_are_used() {
     let used = stat(&element, "harmonized") - stat(&element, "stale-masks");
     assert!(used >= 18, "only {used} of 20 composites got their own mask");
     pipeline.set_state(gst::State::Null).unwrap();
-}
-
-#[test]
-fn the_latency_is_two_frames_on_top_of_upstreams() {
-    let mut rig = Rig::new(element(&Arc::default()));
-    rig.push(0);
-    rig.pull();
-    rig.composite.set_upstream_latency(gst::ClockTime::from_mseconds(10));
-    let mut query = gst::query::Latency::new();
-    assert!(rig.element.static_pad("src").unwrap().query(&mut query));
-    let (_, min, _) = query.result();
-    assert_eq!(min.nseconds(), 10_000_000 + 2 * 33_333_333);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What the element tests share: an engine without a model, streams to feed, and a run from streams to output buffers.
 #![allow(dead_code)]
 
+pub mod manual;
+pub mod rig;
+
 use anyhow::{Result, bail};
 use gst::prelude::*;
 use gst_check::Harness;

@@ -5,14 +5,17 @@
 
 mod composite;
 mod events;
+mod output;
+mod patience;
 mod timing;
 
-use self::composite::{Outcome, Place, Stop, clock};
+use self::composite::{Outcome, Place, Stop};
+use self::output::is_gap;
 use super::inference::Inference;
 use super::latency::Latency;
 use super::loading::{self, Loader};
 use super::masks::Masks;
-use super::pairing::Span;
+use super::pairing::{Clock, Span};
 use super::settings::{AUTOMATIC, Settings};
 use super::stats::Stats;
 use super::video::{FORMATS, Video};
@@ -37,6 +40,8 @@ enum Episode {
     NotReady,
     Failing,
     Late,
+    /// A composite has been waiting for its mask for long.
+    Waiting,
 }
 
 #[derive(Default)]
@@ -53,6 +58,9 @@ struct State {
     segment: Option<gst::Event>,
     tags: Vec<gst::Event>,
     last: Option<Span>,
+    /// Composites that have come to the sink pad, and that have been taken from it.
+    arrived: u64,
+    taken: u64,
     /// The keyframe lattice's cell that was inferred in last.
     cell: Option<u64>,
     /// Running time before which frames come too late downstream, and downstream's proportion.
@@ -60,7 +68,7 @@ struct State {
     proportion: f64,
     /// The frame before was dropped.
     discont: bool,
-    episodes: [bool; 5],
+    episodes: [bool; 6],
     /// When `stats` were posted last.
     posted: Option<Instant>,
 }
@@ -73,7 +81,8 @@ impl State {
     /// What a flush leaves behind.
     fn forget(&mut self) {
         (self.last, self.cell, self.earliest) = (None, None, None);
-        for episode in [Episode::Maskless, Episode::NotReady, Episode::Late] {
+        self.taken = self.arrived;
+        for episode in [Episode::Maskless, Episode::NotReady, Episode::Late, Episode::Waiting] {
             self.episodes[episode as usize] = false;
         }
     }
@@ -169,18 +178,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A GAP event, which the base class has made a buffer.
-fn is_gap(buffer: &gst::BufferRef) -> bool {
-    buffer.size() == 0 && buffer.flags().contains(gst::BufferFlags::GAP | gst::BufferFlags::DROPPABLE)
-}
-
-/// What the far side of `pad` can do within its template and `filter`.
-fn peer_caps(pad: &gst_base::AggregatorPad, filter: Option<&gst::CapsRef>) -> gst::Caps {
-    let template = pad.pad_template_caps();
-    let caps = filter.map_or(template.clone(), |f| f.intersect_with_mode(&template, gst::CapsIntersectMode::First));
-    pad.peer_query_caps(Some(&caps)).intersect_with_mode(&caps, gst::CapsIntersectMode::First)
-}
-
 impl Harmonize {
     pub(super) fn set_loader(&self, loader: Arc<Loader>) {
         *lock(&self.loader) = loader;
@@ -194,7 +191,8 @@ impl Harmonize {
 
     /// The mode that frames are worked on in, never `Auto`.
     fn mode(&self) -> Mode {
-        match lock(&self.settings).mode {
+        let mode = lock(&self.settings).mode;
+        match mode {
             Mode::Auto if lock(&self.state).is_live => Mode::Live,
             Mode::Auto => Mode::Exact,
             mode => mode,
@@ -234,71 +232,6 @@ impl Harmonize {
     /// Whether one has ended now.
     fn ends(&self, episode: Episode) -> bool {
         std::mem::replace(&mut lock(&self.state).episodes[episode as usize], false)
-    }
-
-    /// Sends caps and tags ahead of the next output, and hands out the segment, which the base class sends with a buffer.
-    fn announce(&self) -> Option<gst::Event> {
-        let (caps, segment, tags) = {
-            let mut state = lock(&self.state);
-            (state.caps.take(), state.segment.take(), std::mem::take(&mut state.tags))
-        };
-        if let Some(caps) = caps {
-            self.obj().set_src_caps(&caps);
-        }
-        for event in tags {
-            self.obj().src_pad().push_event(event);
-        }
-        segment
-    }
-
-    fn push(&self, mut buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
-        self.announce();
-        if std::mem::take(&mut lock(&self.state).discont) {
-            buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
-        }
-        self.obj().selected_samples(buffer.pts(), buffer.dts(), buffer.duration(), None);
-        let flow = self.obj().finish_buffer(buffer);
-        let mut stats = lock(&self.stats);
-        *if flow.is_ok() { &mut stats.frames_out } else { &mut stats.dropped } += 1;
-        flow
-    }
-
-    /// A frame that goes no further.
-    fn drop_frame(&self) -> Result<gst::FlowSuccess, gst::FlowError> {
-        lock(&self.stats).dropped += 1;
-        lock(&self.state).discont = true;
-        // The base class may take the next one at once.
-        Ok(gst::FlowSuccess::Ok)
-    }
-
-    /// Posts `stats` where their time has come.
-    fn post_stats(&self, time: i64) {
-        let interval = lock(&self.settings).stats_interval;
-        if interval == 0 {
-            return;
-        }
-        {
-            let mut state = lock(&self.state);
-            let now = Instant::now();
-            if now.duration_since(*state.posted.get_or_insert(now)) < Duration::from_nanos(interval) {
-                return;
-            }
-            state.posted = Some(now);
-        }
-        let mut stats = self.stats();
-        stats.set("running-time", time.max(0) as u64);
-        // Refused only while the element has no bus.
-        let _ = self.obj().post_message(gst::message::Element::builder(stats).src(&*self.obj()).build());
-    }
-
-    fn push_gap(&self, gap: &gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let segment = self.announce();
-        let src = self.obj().src_pad().clone();
-        if let (Some(pts), true) = (gap.pts(), src.has_current_caps()) {
-            segment.map(|segment| src.push_event(segment));
-            src.push_event(gst::event::Gap::builder(pts).duration(gap.duration()).build());
-        }
-        Ok(gst::FlowSuccess::Ok)
     }
 }
 
@@ -348,7 +281,11 @@ impl ObjectImpl for Harmonize {
         self.derived_set_property(id, value, pspec);
         match pspec.name() {
             "model" | "device" | "precision" => self.reload(),
-            "mode" | "processing-deadline" | "mask-timeout" => self.declare_latency(),
+            "mode" | "processing-deadline" => self.declare_latency(),
+            "mask-timeout" | "passthrough" => {
+                self.declare_latency();
+                self.look_after_next();
+            }
             _ => (),
         }
     }
@@ -362,6 +299,13 @@ impl ObjectImpl for Harmonize {
 
     fn constructed(&self) {
         self.parent_constructed();
+        let element = self.obj().downgrade();
+        self.sink.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            if let Some(element) = element.upgrade() {
+                element.imp().arrived();
+            }
+            gst::PadProbeReturn::Ok
+        });
         self.obj().add_pad(&self.sink).expect("a new element has no pad of this name");
     }
 }
@@ -413,7 +357,10 @@ impl ElementImpl for Harmonize {
 
 impl AggregatorImpl for Harmonize {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
-        *lock(&self.state) = State { is_started: true, ..State::default() };
+        {
+            let mut state = lock(&self.state);
+            *state = State { is_started: true, arrived: state.arrived, taken: state.arrived, ..State::default() };
+        }
         *lock(&self.masks) = Masks::default();
         *lock(&self.stats) = Stats::default();
         *lock(&self.flushes) = Flushes::default();
@@ -431,7 +378,7 @@ impl AggregatorImpl for Harmonize {
             loading::post_progress(&self.obj(), gst::ProgressType::Canceled, "Stopped before the model was loaded");
         }
         self.obj().notify_model_state();
-        *lock(&self.state) = State::default();
+        lock(&self.state).is_started = false;
         *lock(&self.masks) = Masks::default();
         Ok(())
     }
@@ -469,7 +416,13 @@ impl AggregatorImpl for Harmonize {
         let mask = self.mask_pad().map(find).transpose()?;
         drop(composite);
         let Some(mut composite) = self.sink.pop_buffer() else { return Err(NEED_DATA) };
-        lock(&self.state).last = Some(place.span);
+        {
+            let mut state = lock(&self.state);
+            state.last = Some(place.span);
+            // GAPs come by no probe.
+            state.taken += u64::from(!is_gap(&composite));
+        }
+        self.ends(Episode::Waiting);
         if is_gap(&composite) {
             return self.push_gap(&composite);
         }
@@ -487,7 +440,7 @@ impl AggregatorImpl for Harmonize {
         } else {
             self.harmonize(&mut composite, place, mask, mode)
         };
-        let time = clock(place.span.start);
+        let time = Clock(place.span.start);
         match outcome {
             Ok(Outcome::Harmonized) => gst::debug!(CAT, imp = self, "The composite at {time} is harmonized"),
             Ok(Outcome::Untouched(why)) => {
@@ -543,18 +496,7 @@ impl AggregatorImpl for Harmonize {
     }
 
     fn sink_query(&self, pad: &gst_base::AggregatorPad, query: &mut gst::QueryRef) -> bool {
-        use gst::QueryViewMut::*;
-        let is_composite = *pad == self.sink;
-        match query.view_mut() {
-            Caps(query) if is_composite => {
-                let source = self.obj().src_pad().clone();
-                query.set_result(&peer_caps(&source, query.filter()));
-                true
-            }
-            // Buffers leave as they came, so downstream's wishes are ours.
-            Allocation(_) if is_composite => self.obj().src_pad().peer_query(query),
-            _ => self.parent_sink_query(pad, query),
-        }
+        self.answers(pad, query)
     }
 
     fn propose_allocation(
@@ -568,15 +510,7 @@ impl AggregatorImpl for Harmonize {
     }
 
     fn src_query(&self, query: &mut gst::QueryRef) -> bool {
-        use gst::QueryViewMut::*;
-        match query.view_mut() {
-            Caps(query) => {
-                query.set_result(&peer_caps(&self.sink, query.filter()));
-                true
-            }
-            Position(_) | Duration(_) | Seeking(_) | Uri(_) => self.sink.peer_query(query),
-            _ => self.parent_src_query(query),
-        }
+        self.answers_downstream(query)
     }
 
     fn sink_event_pre_queue(

@@ -4,6 +4,7 @@
 //! One mutex guards everything here. It is never held while a model loads or infers, nor while GStreamer is called, so
 //! `flush` returns at once whatever they do. A flush is remembered until `resume`: none is lost between two frames.
 
+use super::pairing::Clock;
 use super::{CAT, ModelState};
 use crate::engine::{Engine, Pending, Request};
 use crate::frame::{Mask, Proxy, View};
@@ -281,7 +282,7 @@ impl Inference {
         let job = engine.submit(proxy, request);
         let before = inner.job.replace((job.clone(), time));
         drop(inner);
-        gst::debug!(CAT, "Inference {} begins, for the composite at {time} ns", job.id());
+        gst::debug!(CAT, "Inference {} begins, for the composite at {}", job.id(), Clock(time));
         if let Some((before, _)) = before {
             before.cancel();
         }

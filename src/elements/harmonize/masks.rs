@@ -40,6 +40,8 @@ pub struct Masks {
     /// The frame taken from the pad last.
     held: Option<MaskFrame>,
     read: Option<Read>,
+    /// The running time of a composite that waits no longer, and the PTS of the GAP that tells so.
+    given_up: Option<(i64, gst::ClockTime)>,
 }
 
 /// A composite's mask.
@@ -58,11 +60,22 @@ impl Masks {
         *self = Self { video: self.video.take(), ..Self::default() };
     }
 
+    /// Lets the composite at `time` go without its mask once a GAP of PTS `gap` has come; false if that is on its way.
+    pub fn give_up(&mut self, time: i64, gap: gst::ClockTime) -> bool {
+        self.given_up.replace((time, gap)) != Some((time, gap))
+    }
+
     /// The mask of the composite that starts at running time `time`; `None` if it may be still to come.
     pub fn find(&mut self, pad: &gst_base::AggregatorPad, time: i64, timeout: bool) -> Result<Option<Found>> {
         let mut advanced = false;
+        let timeout = timeout || self.given_up.is_some_and(|(given_up, _)| given_up == time);
         loop {
-            let head = pad.peek_buffer().map(|buffer| self.frame(pad, buffer)).transpose()?;
+            let head = pad.peek_buffer();
+            if head.as_ref().is_some_and(|head| head.size() == 0 && self.given_up.map(|(_, gap)| gap) == head.pts()) {
+                pad.drop_buffer();
+                continue;
+            }
+            let head = head.map(|buffer| self.frame(pad, buffer)).transpose()?;
             let offer = match &head {
                 Some(frame) => Head::Mask(frame.span),
                 None if pad.is_eos() => Head::Eos,

@@ -23,16 +23,37 @@
  * goes with the mask whose interval of running time contains the composite's:
  *
  * - After the mask's EOS its last frame stays: a still can mask a whole stream.
- * - Where masks are missing in between, the last one stays in use. It is counted in `stale-masks`, and a warning tells of
- *   it once.
+ * - Where masks are missing in between, #GstHarmonize:on-missing-mask decides: by default the last one stays in use. It is
+ *   counted in `stale-masks`, and a warning tells of it once.
  * - Before the first mask, and where the mask stream has a GAP or an empty buffer, frames pass untouched.
- * - In a live pipeline a composite waits for its mask until the declared latency is used up, then goes on as if masks
- *   were missing. Otherwise it waits for as long as it takes: end a mask stream with EOS.
+ * - A composite waits for its mask for #GstHarmonize:mask-timeout, which is part of the latency declared in live pipelines,
+ *   then goes on as if masks were missing. In pipelines that are not live it waits for as long as it takes unless that is
+ *   set: end a mask stream with EOS.
  *
  * With no `mask` pad, the composite's own alpha is the mask. A composite without alpha then passes untouched.
  *
- * Loading begins with the change to PAUSED and is told in PROGRESS messages of code `open`. Frames wait for its end. If it
- * fails, an ERROR message says why.
+ * Loading begins with the change to PAUSED and is told in PROGRESS messages of code `open`; #GstHarmonize:on-not-ready says
+ * what becomes of frames until its end. If it fails, an ERROR message says why. The model stays loaded in READY and is given
+ * back in NULL. Elements that ask for the same model, device and precision share it. Another #GstHarmonize:model, set while
+ * playing, is loaded beside the one in use and taken up between two frames; if it can't be loaded, a WARNING says why and the
+ * one before stays.
+ *
+ * ## Exact and live
+ *
+ * In exact mode every frame waits for the transfer inferred from it: the same frames, seed and settings give the same bytes.
+ * In live mode, the default in live pipelines, no frame waits for the model: it takes the newest transfer, while the model
+ * looks at the newest frame whenever it is free, or once in each #GstHarmonize:keyframe-interval. Colours then follow the
+ * scene a few frames late, and what a frame takes in the streaming thread is the change to its foreground alone. The latency
+ * declared is one frame in live mode. In exact mode it is a frame for the mask and as many as the work is measured to take;
+ * #GstHarmonize:processing-deadline and #GstHarmonize:mask-timeout set both by hand. Put a `queue` behind the element: a
+ * sink that waits for the clock would make it wait too.
+ *
+ * ## Seen from outside
+ *
+ * #GstHarmonize:stats counts what happened to frames and what they took; #GstHarmonize:stats-interval posts it as an
+ * element message. `GST_DEBUG=harmonize:5` tells for every composite which mask it went with, by running time, and what
+ * became of it; `harmonize-engine:5` what loading and each inference took. `GST_TRACERS="latency(flags=element)"` works: a
+ * buffer comes out for each that goes in.
  *
  * ## Example launch lines
  *
@@ -56,6 +77,12 @@
  *   videotestsrc pattern=smpte num-buffers=150 ! video/x-raw,format=I420 ! h.sink \
  *   videotestsrc pattern=circular num-buffers=1 ! video/x-raw,format=GRAY8 ! h.mask
  * ]| Colour bars, half harmonized where a single still mask is dark.
+ *
+ * |[
+ * gst-launch-1.0 -m harmonize name=h stats-interval=5000000000 ! queue ! videoconvert ! autovideosink \
+ *   videotestsrc is-live=true pattern=smpte ! video/x-raw,format=I420,width=1280,height=720 ! queue ! h.sink \
+ *   videotestsrc is-live=true pattern=ball ! video/x-raw,format=GRAY8,width=1280,height=720 ! queue ! h.mask
+ * ]| A ball of harmonized colour bars, live, and every five seconds the statistics.
  */
 mod enums;
 mod imp;

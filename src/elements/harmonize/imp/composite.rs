@@ -3,7 +3,7 @@
 
 use super::super::inference::{Infer, Newest, Unavailable};
 use super::super::masks::MaskFrame;
-use super::super::pairing::{Pair, Span};
+use super::super::pairing::{Clock, Pair, Span};
 use super::super::settings::Settings;
 use super::super::video::Video;
 use super::super::{Mode, OnError, OnMissingMask, OnNotReady};
@@ -79,17 +79,17 @@ impl Harmonize {
     ) -> Result<(Option<MaskFrame>, Pair), gst::FlowError> {
         let found = lock(&self.masks).find(pad, time, timeout);
         let Some(found) = found.context("Pad mask").map_err(|error| self.fail(&error))? else {
-            gst::trace!(CAT, imp = self, "The composite at {} waits for its mask", clock(time));
+            gst::trace!(CAT, imp = self, "The composite at {} waits for its mask", Clock(time));
             return Err(NEED_DATA);
         };
-        let mask = found.frame.as_ref().map(|frame| clock(frame.start()));
-        gst::debug!(
-            CAT,
-            imp = self,
-            "The composite at {} goes with the mask at {mask:?}: {:?}",
-            clock(time),
-            found.pair
-        );
+        let (at, pair) = (Clock(time), found.pair);
+        match &found.frame {
+            Some(mask) => {
+                let from = Clock(mask.start());
+                gst::debug!(CAT, imp = self, "The composite at {at} goes with the mask at {from}: {pair:?}");
+            }
+            None => gst::debug!(CAT, imp = self, "The composite at {at} goes with no mask: {pair:?}"),
+        }
         Ok((found.frame, found.pair))
     }
 
@@ -183,7 +183,7 @@ impl Harmonize {
         let stale = pair == Pair::Stale;
         if !stale && pair != Pair::Missing {
             if self.ends(Episode::Maskless) {
-                gst::debug!(CAT, imp = self, "Masks again from {} on", clock(place.span.start));
+                gst::debug!(CAT, imp = self, "Masks again from {} on", Clock(place.span.start));
             }
             return Ok(None);
         }
@@ -191,7 +191,7 @@ impl Harmonize {
             let mut stats = lock(&self.stats);
             *if stale { &mut stats.stale_masks } else { &mut stats.missing_masks } += 1;
         }
-        let what = format!("No mask for the composite at running time {}", clock(place.span.start));
+        let what = format!("No mask for the composite at running time {}", Clock(place.span.start));
         let (outcome, then) = match settings.on_missing_mask {
             OnMissingMask::Error => return Err(anyhow!("Pad mask: {what}").into()),
             OnMissingMask::Repeat if stale => (None, "the last mask stays in use until the next one comes"),
@@ -280,7 +280,7 @@ impl Harmonize {
     fn look(&self, engine: &dyn Infer, composite: &gst::BufferRef, frame: &Frame) -> Result<(frame::Proxy, Request)> {
         let Frame { settings, video, mask, place } = *frame;
         let view = engine.view(mask, settings.proxy_size);
-        gst::debug!(CAT, imp = self, "The model sees {view} of the composite at {}", clock(place.span.start));
+        gst::debug!(CAT, imp = self, "The model sees {view} of the composite at {}", Clock(place.span.start));
         let proxy = video
             .read(composite, |picture| frame::proxy(picture, mask, view))
             .context("Pad sink: can't read a composite")?;
@@ -342,10 +342,4 @@ impl From<Unavailable> for Stop {
             Unavailable::Failed => Self::Reported,
         }
     }
-}
-
-/// A running time, for the log.
-pub(super) fn clock(time: i64) -> gst::Signed<gst::ClockTime> {
-    let absolute = gst::ClockTime::from_nseconds(time.unsigned_abs());
-    if time < 0 { gst::Signed::Negative(absolute) } else { gst::Signed::Positive(absolute) }
 }

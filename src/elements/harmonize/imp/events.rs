@@ -7,6 +7,13 @@ use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 
+/// What the far side of `pad` can do within its template and `filter`.
+fn peer_caps(pad: &gst_base::AggregatorPad, filter: Option<&gst::CapsRef>) -> gst::Caps {
+    let template = pad.pad_template_caps();
+    let caps = filter.map_or(template.clone(), |f| f.intersect_with_mode(&template, gst::CapsIntersectMode::First));
+    pad.peer_query_caps(Some(&caps)).intersect_with_mode(&caps, gst::CapsIntersectMode::First)
+}
+
 impl Harmonize {
     /// Ends the mask stream if its pad is linked to nothing, so that nobody waits for it; the stream of another source
     /// starts it again. Beside the calling thread, because sending EOS waits for a buffer on its way into the pad.
@@ -138,6 +145,35 @@ impl Harmonize {
             }
             gst::EventView::Navigation(_) | gst::EventView::Reconfigure(_) => self.sink.push_event(event),
             _ => self.parent_src_event(event),
+        }
+    }
+
+    /// A query that comes to a sink pad.
+    pub(super) fn answers(&self, pad: &gst_base::AggregatorPad, query: &mut gst::QueryRef) -> bool {
+        use gst::QueryViewMut::*;
+        let is_composite = *pad == self.sink;
+        match query.view_mut() {
+            Caps(query) if is_composite => {
+                let source = self.obj().src_pad().clone();
+                query.set_result(&peer_caps(&source, query.filter()));
+                true
+            }
+            // Buffers leave as they came, so downstream's wishes are ours.
+            Allocation(_) if is_composite => self.obj().src_pad().peer_query(query),
+            _ => self.parent_sink_query(pad, query),
+        }
+    }
+
+    /// A query from downstream.
+    pub(super) fn answers_downstream(&self, query: &mut gst::QueryRef) -> bool {
+        use gst::QueryViewMut::*;
+        match query.view_mut() {
+            Caps(query) => {
+                query.set_result(&peer_caps(&self.sink, query.filter()));
+                true
+            }
+            Position(_) | Duration(_) | Seeking(_) | Uri(_) => self.sink.peer_query(query),
+            _ => self.parent_src_query(query),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::ModelState;
 use super::super::settings::AUTOMATIC;
-use super::{CAT, Episode, Harmonize, Latency, Mode, Place, clock, lock};
+use super::{CAT, Clock, Episode, Harmonize, Latency, Mode, Place, lock};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
@@ -131,7 +131,7 @@ impl Harmonize {
             stats.late += 1;
             (stats.frames_out, stats.dropped + 1)
         };
-        let time = clock(place.span.start);
+        let time = Clock(place.span.start);
         gst::debug!(CAT, imp = self, "The composite at {time} is {late} ns too late");
         if self.begins(Episode::Late) {
             self.warn(&format!(
@@ -139,7 +139,7 @@ impl Harmonize {
             ));
         }
         let message = gst::message::Qos::builder(is_live)
-            .running_time(time.positive())
+            .running_time(u64::try_from(place.span.start).ok().map(gst::ClockTime::from_nseconds))
             .stream_time(place.stream_time)
             .timestamp(composite.pts())
             .duration(composite.duration())

@@ -1,0 +1,79 @@
+//! What leaves the element: events ahead of a frame, frames, GAPs, and the statistics.
+
+use super::{Harmonize, lock};
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_base::prelude::*;
+use std::time::{Duration, Instant};
+
+/// A GAP event, which the base class has made a buffer.
+pub(super) fn is_gap(buffer: &gst::BufferRef) -> bool {
+    buffer.size() == 0 && buffer.flags().contains(gst::BufferFlags::GAP | gst::BufferFlags::DROPPABLE)
+}
+
+impl Harmonize {
+    /// Sends caps and tags ahead of the next output, and hands out the segment, which the base class sends with a buffer.
+    pub(super) fn announce(&self) -> Option<gst::Event> {
+        let (caps, segment, tags) = {
+            let mut state = lock(&self.state);
+            (state.caps.take(), state.segment.take(), std::mem::take(&mut state.tags))
+        };
+        if let Some(caps) = caps {
+            self.obj().set_src_caps(&caps);
+        }
+        for event in tags {
+            self.obj().src_pad().push_event(event);
+        }
+        segment
+    }
+
+    pub(super) fn push(&self, mut buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+        self.announce();
+        if std::mem::take(&mut lock(&self.state).discont) {
+            buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
+        }
+        self.obj().selected_samples(buffer.pts(), buffer.dts(), buffer.duration(), None);
+        let flow = self.obj().finish_buffer(buffer);
+        let mut stats = lock(&self.stats);
+        *if flow.is_ok() { &mut stats.frames_out } else { &mut stats.dropped } += 1;
+        flow
+    }
+
+    /// A frame that goes no further.
+    pub(super) fn drop_frame(&self) -> Result<gst::FlowSuccess, gst::FlowError> {
+        lock(&self.stats).dropped += 1;
+        lock(&self.state).discont = true;
+        // The base class may take the next one at once.
+        Ok(gst::FlowSuccess::Ok)
+    }
+
+    /// Posts `stats` where their time has come.
+    pub(super) fn post_stats(&self, time: i64) {
+        let interval = lock(&self.settings).stats_interval;
+        if interval == 0 {
+            return;
+        }
+        {
+            let mut state = lock(&self.state);
+            let now = Instant::now();
+            if now.duration_since(*state.posted.get_or_insert(now)) < Duration::from_nanos(interval) {
+                return;
+            }
+            state.posted = Some(now);
+        }
+        let mut stats = self.stats();
+        stats.set("running-time", time.max(0) as u64);
+        // Refused only while the element has no bus.
+        let _ = self.obj().post_message(gst::message::Element::builder(stats).src(&*self.obj()).build());
+    }
+
+    pub(super) fn push_gap(&self, gap: &gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let segment = self.announce();
+        let src = self.obj().src_pad().clone();
+        if let (Some(pts), true) = (gap.pts(), src.has_current_caps()) {
+            segment.map(|segment| src.push_event(segment));
+            src.push_event(gst::event::Gap::builder(pts).duration(gap.duration()).build());
+        }
+        Ok(gst::FlowSuccess::Ok)
+    }
+}

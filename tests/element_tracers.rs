@@ -1,0 +1,96 @@
+//! What GStreamer's own tracers and debug categories show of the element. One test, because tracers are chosen before
+//! GStreamer's start.
+
+mod common;
+
+use common::*;
+use gst::prelude::*;
+use gstharmonize::elements::harmonize::{Harmonize, Infer};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const FRAMES: usize = 12;
+const WORK: Duration = Duration::from_millis(25);
+
+#[derive(Default)]
+struct Log {
+    /// Nanoseconds from the source to the sink, and from the element's sink pad to its source pad.
+    pipeline: Vec<u64>,
+    element: Vec<u64>,
+    categories: BTreeSet<String>,
+    lines: Vec<String>,
+}
+
+impl Log {
+    fn take(&mut self, category: &str, line: &str) {
+        let time = || {
+            let structure = line.parse::<gst::Structure>().ok()?;
+            let named = |field: &str, name: &str| structure.get::<String>(field).is_ok_and(|value| value == name);
+            let is_ours = named("element", "h") || named("src-element", "composite");
+            is_ours.then(|| structure.get::<u64>("time").ok()).flatten()
+        };
+        match category {
+            "GST_TRACER" if line.starts_with("latency,") => self.pipeline.extend(time()),
+            "GST_TRACER" if line.starts_with("element-latency,") => self.element.extend(time()),
+            _ if category.starts_with("harmonize") => {
+                self.categories.insert(category.to_owned());
+                self.lines.push(line.to_owned());
+            }
+            _ => (),
+        }
+    }
+}
+
+#[test]
+fn the_latency_tracer_and_the_log_tell_what_happens_to_a_frame() {
+    // SAFETY: no other thread runs yet that could read the environment.
+    unsafe { std::env::set_var("GST_TRACERS", "latency(flags=pipeline+element)") };
+    init();
+    let log = Arc::<Mutex<Log>>::default();
+    let seen = log.clone();
+    gst::log::remove_default_log_function();
+    gst::log::add_log_function(move |category, _, _, _, _, _, message| {
+        seen.lock().unwrap().take(category.name(), &message.get().unwrap_or_default());
+    });
+    gst::log::set_threshold_from_string("GST_TRACER:7,harmonize:6,harmonize-engine:6", true);
+
+    let pipeline = gst::parse::launch(&format!(
+        "harmonize name=h ! queue ! fakesink name=out sync=true \
+         videotestsrc name=composite is-live=true num-buffers={FRAMES} ! video/x-raw,format=I420,width=32,height=18,framerate=20/1 ! h.sink \
+         videotestsrc is-live=true pattern=white ! video/x-raw,format=GRAY8,width=32,height=18,framerate=20/1 ! h.mask"
+    ));
+    let pipeline = pipeline.unwrap().downcast::<gst::Pipeline>().unwrap();
+    let element = pipeline.by_name("h").unwrap().downcast::<Harmonize>().unwrap();
+    element.set_property_from_str("mode", "exact");
+    element.set_loader(Arc::new(|_, _| Ok(Fake::slow(WORK) as Arc<dyn Infer>)));
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
+    let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(20), &kinds).unwrap();
+    assert_eq!(message.type_(), gst::MessageType::Eos);
+    pipeline.set_state(gst::State::Null).unwrap();
+    // The engine's own category has a voice without the element's.
+    let folder = model();
+    let engine = real(folder.path().to_str().unwrap(), "cpu");
+    engine.set_state(gst::State::Paused).unwrap();
+    until("the model", || engine.property_value("model-state").serialize().unwrap() == "ready");
+    engine.set_state(gst::State::Null).unwrap();
+
+    let log = std::mem::take(&mut *log.lock().unwrap());
+    // The tracer leaves the first frame or two out while pads are still being linked up.
+    assert!(log.element.len() >= FRAMES - 2 && log.pipeline.len() >= FRAMES - 2, "{:?}", log.element);
+    for &time in &log.element {
+        assert!(time >= WORK.as_nanos() as u64, "a frame can't take less than its inference: {time}");
+        // It takes no more than the wait for its mask, its work, and a machine's hiccup.
+        assert!(time < 2_000_000_000, "{time}");
+    }
+    assert!(log.pipeline.iter().zip(&log.element).all(|(pipeline, element)| pipeline >= element));
+    let categories: Vec<_> = log.categories.iter().map(String::as_str).collect();
+    assert_eq!(categories, ["harmonize", "harmonize-engine"]);
+    let time = log.lines.iter().filter_map(|line| line.strip_suffix(" is harmonized")).next_back().unwrap();
+    let mask = log.lines.iter().find(|line| line.starts_with(&format!("{time} goes with the mask at "))).unwrap();
+    assert!(mask.ends_with(": Head") || mask.ends_with(": Held"), "{mask}");
+    for what in [time.replace("The", "Inference 0 begins, for the"), "warm in another".into()] {
+        assert!(log.lines.iter().any(|line| line.contains(&what)), "{what} is not in {:#?}", log.lines);
+    }
+}
