@@ -2,7 +2,7 @@
 # A live overlay between two RTP links: a programme comes in, a subject goes over it, the result goes out with the sound.
 #
 # You see, at the receiver, the sender's picture with the subject on it in the picture's own light, in time with the sound.
-# Run the three parts in three shells, in any order; each can be stopped and started again while the others go on.
+# Run the three parts in three shells, in this order; then each can be stopped and started again while the others go on.
 #
 #   pipelines/rtp-overlay.sh send
 #   pipelines/rtp-overlay.sh overlay FOREGROUND [PROPERTY=VALUE of harmonize ...]
@@ -20,12 +20,15 @@
 # The overlay hands the sound on as it came, and the receiver's Opus conceals what is lost (plc), which do-lost tells of.
 #
 # Lip sync. Sender reports (RTCP) map each stream's timestamps to one clock, and rtpbin puts the streams in step by them, to the
-# sample, a second after the start; till then they are as far apart as their packets came. buffer-mode=synced trusts the sender's
-# clock, which is this machine's, or one that PTP or NTP keeps in step. Clocks that drift apart need BUFFER=slave, which follows
-# the packets' arrival instead: on a busy machine either stream wanders by tens of milliseconds then, and timestamps jump back.
+# sample, a second after the start. Till then they are as far apart as their packets came, so each leaves in its own time: udpsink
+# is synchronous, with 100 ms (processing-deadline) for what an encoder takes, also for its first frame. rtcp-sync-send-time=false
+# maps the time of capture: the default adds the pipeline's latency, and steps whenever that changes. buffer-mode=synced trusts
+# the sender's clock, which is this machine's, or one that PTP or NTP keeps in step. Clocks that drift apart need BUFFER=slave,
+# which follows the packets' arrival instead: on a busy machine either stream wanders by tens of milliseconds then.
 #
 # The overlay's grid. `compositor` writes frames on a grid of its own and shows what is there at each point, up to a frame
-# late; `videorate` before it takes the nearest, half a frame at most. Until the programme comes, the background is black.
+# late; `videorate` before it takes the nearest, half a frame at most. Until a programme comes nothing goes out, and where it
+# stops its last picture stays under the subject.
 #
 # The queues. Foreground and mask are made here and now, the programme comes out of the jitter buffer 200 ms later: the queues
 # beside it, and the sound's, hold a second by time, several times that, so that they never are what blocks. The rest are three
@@ -50,12 +53,13 @@ OPUS_PAY=(rtpopuspay pt=97 ssrc=0)
 
 # Sets PORTS to what connects session $2 of rtpbin $1 to the ports from $3 on: media, RTCP there and back, FEC rows and columns.
 outgoing() {
-    local drop="netsim drop-probability=$LOSS" to="udpsink host=127.0.0.1"
+    # From ports of its own, so that a sender started again is the same one to the receiver, not a second with its ssrc.
+    local drop="netsim drop-probability=$LOSS" to="udpsink host=127.0.0.1 bind-address=127.0.0.1 processing-deadline=100000000"
     # shellcheck disable=SC2206 # words, all of them
-    PORTS=($1.send_rtp_src_$2 ! $drop ! $to port=$3
-        $1.send_fec_src_$2_0 ! $drop ! $to port=$(($3 + 3)) async=false
-        $1.send_fec_src_$2_1 ! $drop ! $to port=$(($3 + 4)) async=false
-        $1.send_rtcp_src_$2 ! $to port=$(($3 + 1)) sync=false async=false
+    PORTS=($1.send_rtp_src_$2 ! $drop ! $to port=$3 bind-port=$(($3 + 5))
+        $1.send_fec_src_$2_0 ! $drop ! $to port=$(($3 + 3)) bind-port=$(($3 + 7)) async=false
+        $1.send_fec_src_$2_1 ! $drop ! $to port=$(($3 + 4)) bind-port=$(($3 + 8)) async=false
+        $1.send_rtcp_src_$2 ! $to port=$(($3 + 1)) bind-port=$(($3 + 6)) sync=false async=false
         udpsrc address=127.0.0.1 port=$(($3 + 2)) ! $1.recv_rtcp_sink_$2)
 }
 incoming() {
@@ -71,7 +75,7 @@ incoming() {
 
 # Set OUT and IN to a link's whole end, an rtpbin of that name with its two sessions; $1 is the link's first port.
 sending() {
-    OUT=(rtpbin name=out rtp-profile=avpf fec-encoders="$FEC_OUT")
+    OUT=(rtpbin name=out rtp-profile=avpf rtcp-sync-send-time=false fec-encoders="$FEC_OUT")
     outgoing out 0 "$1"; OUT+=("${PORTS[@]}")
     outgoing out 1 $(($1 + 10)); OUT+=("${PORTS[@]}")
 }

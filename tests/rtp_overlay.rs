@@ -180,7 +180,7 @@ fn picture_and_sound_come_through_losses_together() {
         assert!(Instant::now() < loaded, "the model doesn't load");
         run(&all, Instant::now() + Duration::from_millis(100));
     }
-    for pipeline in [&receiver, &overlay, &sender] {
+    for pipeline in all {
         pipeline.set_state(gst::State::Playing).unwrap();
     }
     run(&all, Instant::now() + Duration::from_secs(seconds));
