@@ -49,7 +49,6 @@ esac
 
 KEY=${KEY:-method=green}
 
-# shellcheck disable=SC2086 # properties, a word each
 exec gst-launch-1.0 \
   "${PLATE[@]}" ! queue $SMALL ! mix.sink_0 \
   "${INPUT[@]}" ! "video/x-raw,$FRAME" ! queue $SMALL leaky=downstream ! \

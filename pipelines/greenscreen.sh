@@ -21,7 +21,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/plugin-path"
 FG=$1 BG=$2 OUT=$3 KEY=${KEY:-method=green}
 shift 3
 
-# shellcheck disable=SC2086 # properties, a word each
 gst-launch-1.0 -e \
   filesrc location="$BG" ! decodebin ! queue ! mix.sink_0 \
   filesrc location="$FG" ! decodebin ! videoconvert ! video/x-raw,format=AYUV,colorimetry=bt709 ! \

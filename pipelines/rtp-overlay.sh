@@ -55,7 +55,6 @@ OPUS_PAY=(rtpopuspay pt=97 ssrc=0)
 outgoing() {
     # From ports of its own, so that a sender started again is the same one to the receiver, not a second with its ssrc.
     local drop="netsim drop-probability=$LOSS" to="udpsink host=127.0.0.1 bind-address=127.0.0.1 processing-deadline=100000000"
-    # shellcheck disable=SC2206 # words, all of them
     PORTS=($1.send_rtp_src_$2 ! $drop ! $to port=$3 bind-port=$(($3 + 5))
         $1.send_fec_src_$2_0 ! $drop ! $to port=$(($3 + 3)) bind-port=$(($3 + 7)) async=false
         $1.send_fec_src_$2_1 ! $drop ! $to port=$(($3 + 4)) bind-port=$(($3 + 8)) async=false
@@ -65,7 +64,6 @@ outgoing() {
 incoming() {
     # A keyframe is a burst of packets: the socket holds a megabyte while the thread behind it is busy.
     local from="udpsrc address=127.0.0.1 buffer-size=1000000" fec=application/x-rtp,payload=96
-    # shellcheck disable=SC2206
     PORTS=($from port=$3 caps=$4 ! $1.recv_rtp_sink_$2
         $from port=$(($3 + 3)) caps=$fec ! $1.recv_fec_sink_$2_0
         $from port=$(($3 + 4)) caps=$fec ! $1.recv_fec_sink_$2_1

@@ -247,11 +247,9 @@ fn post_keeps_the_sound_and_tells_how_far_it_is() {
         let sound = times(&folder, "a", out);
         let (first, last) = (sound[0], sound[sound.len() - 1]);
         assert!(first.abs() < 0.05 && (0.7..0.85).contains(&last), "{out}: sound from {first} to {last}");
-        let (source, made) = (decode(&folder, "mute.mp4"), decode(&folder, out));
-        let change = |wanted: fn(usize) -> Box<dyn Fn(usize, usize) -> bool>| {
-            distance(mean(&source[9], wanted(9)), mean(&made[9], wanted(9)))
-        };
-        let (inside, outside) = (change(|n| Box::new(inside(n))), change(|n| Box::new(outside(n))));
+        let (source, made) = (&decode(&folder, "mute.mp4")[9], &decode(&folder, out)[9]);
+        let inside = distance(mean(source, inside(9)), mean(made, inside(9)));
+        let outside = distance(mean(source, outside(9)), mean(made, outside(9)));
         assert!(inside > 5.0 && outside < 3.0, "{out}: {inside} inside, {outside} outside");
     }
     finish(script("post.sh", &folder).args(["mute.mp4", "key.mp4", "mute-out.mov"]));
