@@ -11,8 +11,8 @@
 #   SINK        window, none, or FILE.ts: H.264 in a transport stream, which is whole wherever it ends. Ctrl-C ends all of them.
 #
 # In the environment: SIZE=1280x720 and RATE=30 of all that runs through it, and KEY, the properties of `alpha`. It is method=green,
-# the green of a computer; a real screen keys better by its own, KEY="method=custom target-r=40 target-g=168 target-b=72", and a
-# fringe goes with angle=25 or noise-level=8.
+# the green of a computer; a real screen needs its own, KEY="method=custom target-r=40 target-g=168 target-b=72", or most of it stays
+# as a veil. noise-level=20 takes out its unevenness and grain, angle=45 a green fringe, and some fine hair with it.
 #
 # `alpha` forgets which matrix its samples are of, and for less than HD bt601 is guessed: capssetter says it again.
 #
@@ -30,11 +30,13 @@ BOTH="max-size-buffers=8 max-size-bytes=0 max-size-time=0"
 
 case $SOURCE in
     test)
-        KEY=${KEY:-method=custom target-r=40 target-g=168 target-b=72}
+        KEY=${KEY:-method=custom target-r=40 target-g=168 target-b=72} # its green
         INPUT=("${SUBJECT[@]}" ! stage.sink_1
             videotestsrc is-live=true pattern=solid-color foreground-color=0xff28a848 ! "video/x-raw,format=I420,$FRAME" ! stage.sink_0
             compositor name=stage sink_0::zorder=0 sink_1::zorder=1) ;;
-    *) INPUT=(v4l2src device="$SOURCE" ! decodebin ! videorate ! videoconvertscale) ;;
+    *)
+        KEY=${KEY:-method=green}
+        INPUT=(v4l2src device="$SOURCE" ! decodebin ! videorate ! videoconvertscale) ;;
 esac
 case $BACKGROUND in
     test) PLATE=(videotestsrc is-live=true ! "video/x-raw,format=AYUV,colorimetry=bt709,$FRAME") ;;
@@ -46,8 +48,6 @@ case $SINK in
     *) OUTPUT=(x264enc tune=zerolatency speed-preset=ultrafast bitrate=6000 key-int-max=$((2 * RATE))
         ! h264parse config-interval=-1 ! mpegtsmux ! filesink location="$SINK") ;;
 esac
-
-KEY=${KEY:-method=green}
 
 exec gst-launch-1.0 \
   "${PLATE[@]}" ! queue $SMALL ! mix.sink_0 \

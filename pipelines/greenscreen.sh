@@ -7,8 +7,8 @@
 #   pipelines/greenscreen.sh FOREGROUND BACKGROUND OUT.mp4 [PROPERTY=VALUE of harmonize ...]
 #
 # Both files have one size and frame rate. KEY in the environment holds the properties of `alpha`. It is method=green, the
-# green of a computer; a real screen keys better by its own colour, KEY="method=custom target-r=40 target-g=168 target-b=72",
-# and what is left of it goes with a wider angle=25 or noise-level=8.
+# green of a computer; a real screen needs its own colour, KEY="method=custom target-r=40 target-g=168 target-b=72", or most of it
+# stays as a veil. noise-level=20 takes out its unevenness and grain, angle=45 a green fringe, and some fine hair with it.
 #
 # `alpha` forgets which matrix its samples are of, and for less than HD bt601 is guessed, which shifts both pictures' colours:
 # capssetter says it again.
