@@ -212,7 +212,19 @@ fn picture_and_sound_come_through_losses_together() {
     // Until the first sender reports have come, both streams are placed by their arrival.
     let settled = |i: &usize| frames[*i].0 - frames[0].0 > SETTLING;
     let before = (0..frames.len()).filter(fresh).filter(|i| !settled(i)).map(error).max_by_key(|error| error.abs());
-    let mut errors: Vec<_> = (0..frames.len()).filter(fresh).filter(settled).map(error).collect();
+    let at: Vec<_> = (0..frames.len()).filter(fresh).filter(settled).collect();
+    for i in at.iter().filter(|i| error(**i).abs() >= FRAME).take(20) {
+        let tick = ticks.iter().min_by_key(|tick| (tick.0 - frames[*i].0).abs()).unwrap();
+        println!(
+            "at {:.2} s: frame {} {:.1} ms after it was filmed, the next tick at {:.2} s {:.1} ms",
+            (frames[*i].0 - start) as f64 / 1e9,
+            frames[*i].1,
+            delays[*i].1 as f64 / 1e6,
+            (tick.0 - start) as f64 / 1e9,
+            tick.1 as f64 / 1e6
+        );
+    }
+    let mut errors: Vec<_> = at.into_iter().map(error).collect();
     assert!(!errors.is_empty(), "nothing came through after the first seconds");
     errors.sort_by_key(|error| error.abs());
     let (median, largest) = (errors[errors.len() / 2], errors[errors.len() - 1]);
