@@ -1,30 +1,46 @@
 //! `harmonize bench`: how long each part of a frame's way takes, and the whole element beside what people know.
 
 mod element;
+mod film;
+mod live;
+mod memory;
+mod process;
+mod report;
+mod rig;
 mod scene;
 mod stages;
+mod watch;
 
 use crate::options::ModelArgs;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use indicatif::ProgressBar;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Measure how fast it runs on this machine
 ///
 /// Frames of 1280x720 and 1920x1080 as I420 and RGBA, with a soft-edged ellipse of 30 % of the picture as foreground.
+/// Whether it keeps up with a live show is what `live` tells.
 #[derive(clap::Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   harmonize bench
   harmonize bench apply --json apply.json
   taskset -c 0,1 harmonize bench element --rounds 9
+  harmonize bench live --minutes 10 --beside 2
 You should see milliseconds a frame: the median and the 95th percentile of each part. `element` runs whole pipelines,
 in turns: harmonize, GStreamer's compositor with two layers, and ffmpeg's lut3d (33 cubed, tetrahedral, two threads; I420
-goes to RGB and back for it). The ratios at the end are the medians of each round's own. Other work on the machine spoils figures: look at the load.")]
+goes to RGB and back for it). The ratios at the end are the medians of each round's own. Other work on the machine spoils figures: look at the load."
+)]
 pub struct Args {
+    #[command(subcommand)]
+    long: Option<Long>,
+
     /// What to measure; everything without it
     #[arg(value_enum)]
     stage: Option<Stage>,
@@ -43,6 +59,13 @@ pub struct Args {
 
     #[command(flatten)]
     model: ModelArgs,
+}
+
+/// Measurements of a pipeline that runs for minutes.
+#[derive(clap::Subcommand)]
+enum Long {
+    Live(live::Args),
+    Memory(memory::Args),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -103,9 +126,14 @@ struct Figures {
 const SIZES: [[usize; 2]; 2] = [[1280, 720], [1920, 1080]];
 
 pub fn run(args: &Args) -> Result<()> {
+    match &args.long {
+        Some(Long::Live(args)) => return live::run(args),
+        Some(Long::Memory(args)) => return memory::run(args),
+        None => (),
+    }
     gst::init()?;
     gstharmonize::plugin_register_static()?;
-    let before = load();
+    let before = process::load();
     let bar = ProgressBar::new_spinner();
     bar.enable_steady_tick(Duration::from_millis(100));
     let wanted = |stage| args.stage.is_none_or(|only| only == stage);
@@ -117,17 +145,22 @@ pub fn run(args: &Args) -> Result<()> {
     bar.finish_and_clear();
 
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let figures = Figures { model: args.model.model.clone(), cores, load: [before, load()], rows, ratios };
+    let figures = Figures { model: args.model.model.clone(), cores, load: [before, process::load()], rows, ratios };
     print(&figures);
     if let Some(path) = &args.json {
-        let json = serde_json::to_string_pretty(&figures)?;
-        std::fs::write(path, json + "\n").with_context(|| path.display().to_string())?;
+        write_json(path, &figures)?;
     }
     Ok(())
 }
 
-fn load() -> Option<f64> {
-    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+fn write_json(path: &Path, figures: &impl Serialize) -> Result<()> {
+    let json = serde_json::to_string_pretty(figures)?;
+    std::fs::write(path, json + "\n").with_context(|| path.display().to_string())
+}
+
+/// No code that can leave it half changed runs under a lock here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn print(figures: &Figures) {

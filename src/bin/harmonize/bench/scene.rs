@@ -21,7 +21,7 @@ impl Scene {
         let bytes: usize = format.plane_sizes(width, height).iter().map(|(row, rows)| row * rows).sum();
         // Values within 16..235 of a hash of their place: as costly to code and to map as any picture.
         let data = (0..bytes as u32).map(|i| 16 + (i.wrapping_mul(2_654_435_761) >> 24) as u8 % 220).collect();
-        Self { format, width, height, data, mask: ellipse(width, height) }
+        Self { format, width, height, data, mask: ellipse(width, height, HALF_AXIS, 0.5) }
     }
 
     pub fn picture(&self) -> Picture<'_> {
@@ -50,11 +50,11 @@ impl Scene {
 /// Half-axes of an ellipse that covers 30 %, as a share of width and height: pi k^2 = 0.3.
 const HALF_AXIS: f64 = 0.309;
 
-/// Centred, with an edge four pixels wide.
-fn ellipse(width: usize, height: usize) -> Mask {
-    let (a, b) = (HALF_AXIS * width as f64, HALF_AXIS * height as f64);
+/// An ellipse of `half_axis` as a share of width and height, with an edge four pixels wide; `centre` is its place across.
+pub fn ellipse(width: usize, height: usize, half_axis: f64, centre: f64) -> Mask {
+    let (a, b) = (half_axis * width as f64, half_axis * height as f64);
     let value = |x: usize, y: usize| {
-        let (x, y) = (x as f64 + 0.5 - width as f64 / 2.0, y as f64 + 0.5 - height as f64 / 2.0);
+        let (x, y) = (x as f64 + 0.5 - centre * width as f64, y as f64 + 0.5 - height as f64 / 2.0);
         let inside = (1.0 - (x / a).hypot(y / b)) * b;
         ((inside / 4.0 + 0.5).clamp(0.0, 1.0) * 255.0).round() as u8
     };
