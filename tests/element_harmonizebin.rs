@@ -77,7 +77,7 @@ impl Run {
         assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
     }
 
-    fn to_end(self) -> Self {
+    fn until_eos(self) -> Self {
         self.play();
         self.wait();
         self
@@ -186,7 +186,7 @@ fn a_mask_is_of_the_frame_in_its_composite_at_any_rates() {
         ));
         rewrite(&run.element("foreground"), foreground, numbered);
         rewrite(&run.element("background"), background, plain);
-        let run = run.to_end();
+        let run = run.until_eos();
         let numbers = numbers(&run);
         assert_eq!(numbers.len() as u64, 2 * background, "{foreground} over {background}");
         for (i, (n, buffer)) in numbers.iter().zip(run.out()).enumerate() {
@@ -223,7 +223,7 @@ fn a_mask_is_of_the_frame_in_its_composite_live_with_jitter_and_losses() {
             gst::PadProbeReturn::Ok
         });
     }
-    let run = run.to_end();
+    let run = run.until_eos();
     let numbers = numbers(&run);
     let shown = numbers.iter().flatten().count();
     assert!(numbers.len() >= 60 && shown * 10 >= numbers.len() * 9, "{shown} of {}", numbers.len());
@@ -305,7 +305,7 @@ fn the_mask_lies_where_the_foreground_is_drawn() {
                 black(format)
             ));
             rewrite(&run.element("foreground"), 25, fading);
-            let run = run.to_end();
+            let run = run.until_eos();
             let shown = assert_composites_are_their_masks(
                 &run,
                 if place.contains("th=") || place.contains("ht=") { 12.0 } else { 2.0 },
@@ -322,7 +322,7 @@ fn nothing_to_be_seen_is_no_mask() {
         let run =
             Run::new(&format!("harmonizebin name=h {place} {WHITE} ! h.foreground {} ! h.background", black("RGBx")));
         rewrite(&run.element("foreground"), 25, fading);
-        let run = run.to_end();
+        let run = run.until_eos();
         assert_eq!(run.out().len(), 3, "{place}");
         assert_eq!(run.masked(), 0, "{place}");
     }
@@ -340,7 +340,7 @@ fn behind_the_background_the_mask_is_what_its_alpha_lets_through() {
             pixel.copy_from_slice(&[0, 0, 0, (i % 64 * 4) as u8]);
         }
     });
-    let run = run.to_end();
+    let run = run.until_eos();
     assert!(assert_composites_are_their_masks(&run, 2.0, "behind") > 0);
 }
 
@@ -366,7 +366,7 @@ fn places_changed_while_playing_go_for_both() {
             h.set_property("alpha", f64::from(n % 10) / 10.0);
         }
     });
-    let run = run.to_end();
+    let run = run.until_eos();
     over.store(true, Ordering::Relaxed);
     user.join().unwrap();
     assert_eq!(run.out().len(), 400);
@@ -393,7 +393,7 @@ fn the_background_leaves_byte_for_byte_around_the_foreground() {
         ));
         rewrite(&run.element("foreground"), 25, fading);
         let sent = collect(&run.element("background").static_pad("src").unwrap());
-        let run = run.to_end();
+        let run = run.until_eos();
         let caps = run.element("out").static_pad("sink").unwrap().current_caps().unwrap();
         let (from, to) = (info(format), VideoInfo::from_caps(&caps).unwrap());
         assert_eq!(to.format().to_str(), given);
@@ -420,7 +420,7 @@ fn captions_and_timecodes_of_the_background_stay() {
         gst_video::VideoCaptionMeta::add(edit, gst_video::VideoCaptionType::Cea708Raw, &[1, 2, 3]);
         gst::PadProbeReturn::Ok
     });
-    for buffer in run.to_end().out() {
+    for buffer in run.until_eos().out() {
         assert_eq!(buffer.iter_meta::<gst_video::VideoCaptionMeta>().count(), 1);
     }
 }
@@ -434,7 +434,7 @@ fn output_begins_and_ends_with_the_background() {
     ));
     rewrite(&run.element("foreground"), 25, numbered);
     rewrite(&run.element("background"), 25, plain);
-    let run = run.to_end();
+    let run = run.until_eos();
     let numbers = numbers(&run);
     assert_eq!(numbers, (10..20).map(Some).collect::<Vec<_>>());
     assert_eq!(run.out()[0].pts(), Some(gst::ClockTime::from_mseconds(400)));
@@ -450,7 +450,7 @@ fn after_the_foregrounds_end_the_background_passes_or_the_last_frame_stays() {
         ));
         rewrite(&run.element("foreground"), 25, numbered);
         rewrite(&run.element("background"), 25, plain);
-        let numbers = numbers(&run.to_end());
+        let numbers = numbers(&run.until_eos());
         assert_eq!((numbers.len(), numbers.iter().flatten().count()), (20, shown));
         assert_eq!(numbers.iter().flatten().max(), Some(&4));
     }
@@ -460,7 +460,7 @@ fn after_the_foregrounds_end_the_background_passes_or_the_last_frame_stays() {
 fn an_unlinked_foreground_lets_the_background_pass() {
     let run = Run::new(&format!("harmonizebin name=h {} ! h.background", source("background", 25, 10, "")));
     rewrite(&run.element("background"), 25, plain);
-    assert_eq!(numbers(&run.to_end()), [None; 10]);
+    assert_eq!(numbers(&run.until_eos()), [None; 10]);
 }
 
 #[test]
@@ -519,7 +519,7 @@ fn sizes_may_change_under_way() {
             }
             gst::PadProbeReturn::Ok
         });
-        let run = run.to_end();
+        let run = run.until_eos();
         let sent: Vec<_> = run.out().iter().map(|buffer| buffer.size()).collect();
         let (large, small) = (64 * 48 * 3 / 2, 32 * 24 * 3 / 2);
         let expected =
@@ -615,7 +615,7 @@ fn a_green_backing_is_keyed_out() {
             source("foreground", 25, 5, "").replace("format=RGBA", "format=NV12").replace(" !", " pattern=smpte !"),
             source("background", 25, 5, ""),
         ));
-        let run = run.to_end();
+        let run = run.until_eos();
         assert_eq!(run.masked(), 5);
         let composite = bytes(&run.composites()[0]);
         let mask = |x: usize| composite[4 * (64 * 10 + x) + 3];

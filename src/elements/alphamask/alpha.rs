@@ -111,7 +111,13 @@ impl Alpha {
         let data = frame.plane_data(self.plane).context("its alpha plane can't be read")?;
         let start = y * stride + self.offset;
         let row = data.get(start..).unwrap_or_default();
-        ensure!(row.len() >= (line.len().max(1) - 1) * self.step + 1, "its memory is shorter than its caps announce");
+        let bytes = match self.sample {
+            Sample::Byte | Sample::Palette => 1,
+            Sample::Word { .. } => 2,
+            Sample::TopBits => 4,
+        };
+        let needed = line.len().saturating_sub(1) * self.step + bytes;
+        ensure!(row.len() >= needed, "its memory is shorter than its caps announce");
         let scaled = scaled(self.depth);
         match self.sample {
             Sample::Byte if self.step == 1 => fill(line, row.as_chunks::<1>().0, |[v]| scaled(u32::from(*v))),

@@ -65,6 +65,7 @@
  *   v4l2src ! videoconvert ! h.background
  * ]| A still over a camera's picture, lit anew as the room's light changes.
  */
+mod formats;
 mod imp;
 mod mask;
 mod masking;
