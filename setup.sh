@@ -16,9 +16,10 @@ PACKAGES=(
     ca-certificates make g++ pkg-config python3-venv
     libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libfontconfig-dev
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
-    gstreamer1.0-plugins-bad  # alphacombine
+    gstreamer1.0-plugins-bad  # alphacombine, netsim, error correction for RTP
     gstreamer1.0-plugins-ugly # x264enc
-    gstreamer1.0-libav        # avdec_h264
+    gstreamer1.0-libav        # avdec_h264, avenc_prores_ks
+    gstreamer1.0-x            # ximagesink: the live scripts' window
     ffmpeg fonts-dejavu-core
 )
 

@@ -1,9 +1,13 @@
 //! The GStreamer elements. GStreamer's types stop here; tensors never reach this far.
 
+pub mod alphamask;
 mod engine_log;
 pub mod harmonize;
+pub mod harmonizebin;
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     engine_log::register();
-    harmonize::register(plugin)
+    alphamask::register(plugin)?;
+    harmonize::register(plugin)?;
+    harmonizebin::register(plugin)
 }

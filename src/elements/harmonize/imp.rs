@@ -56,6 +56,8 @@ struct State {
     /// Events that are to go ahead of the next output: caps, segment and tags.
     caps: Option<gst::Caps>,
     segment: Option<gst::Event>,
+    /// No segment has come since the last flush: what is still taken off the pad is from before it.
+    is_flushed: bool,
     tags: Vec<gst::Event>,
     last: Option<Span>,
     /// Composites that have come to the sink pad, and that have been taken from it.
@@ -364,6 +366,7 @@ impl AggregatorImpl for Harmonize {
         *lock(&self.masks) = Masks::default();
         *lock(&self.stats) = Stats::default();
         *lock(&self.flushes) = Flushes::default();
+        self.end_flush();
         let spec = lock(&self.settings).spec();
         if self.inference.loaded().is_some_and(|loaded| loaded.spec == spec) {
             gst::debug!(CAT, imp = self, "Model {} has stayed loaded", spec.model);
@@ -394,7 +397,6 @@ impl AggregatorImpl for Harmonize {
 
     fn flush(&self) -> Result<gst::FlowSuccess, gst::FlowError> {
         gst::debug!(CAT, imp = self, "Flushed");
-        lock(&self.masks).forget();
         lock(&self.state).forget();
         self.inference.resume();
         Ok(gst::FlowSuccess::Ok)
@@ -410,6 +412,9 @@ impl AggregatorImpl for Harmonize {
         let Some(composite) = self.sink.peek_buffer() else {
             return Err(if self.sink.is_eos() { gst::FlowError::Eos } else { NEED_DATA });
         };
+        if lock(&self.state).is_flushed {
+            return Err(NEED_DATA);
+        }
         let place = self.place(&composite).map_err(|error| self.fail(&error))?;
         let passthrough = lock(&self.settings).passthrough;
         let find = |pad| self.find_mask(&pad, place.span.start, timeout || passthrough);
@@ -492,6 +497,10 @@ impl AggregatorImpl for Harmonize {
                 element.imp().end_unlinked_mask();
             }
         });
+        // The binding gives the base class a reference of its own, which that takes for the floating one that adding the pad
+        // sinks; as it is, no pad would ever be freed.
+        // SAFETY: `pad` is a valid object, and its only reference is the one that is returned and sunk.
+        unsafe { glib::gobject_ffi::g_object_force_floating(pad.as_ptr().cast()) };
         Some(pad)
     }
 

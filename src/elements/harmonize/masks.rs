@@ -40,6 +40,8 @@ pub struct Masks {
     /// The frame taken from the pad last.
     held: Option<MaskFrame>,
     read: Option<Read>,
+    /// No segment has come since the last flush: what is still taken off the pad is from before it.
+    pub is_flushed: bool,
     /// The running time of a composite that waits no longer, and the PTS of the GAP that tells so.
     given_up: Option<(i64, gst::ClockTime)>,
 }
@@ -57,7 +59,16 @@ impl Masks {
 
     /// Forgets all frames, as after a flush.
     pub fn forget(&mut self) {
-        *self = Self { video: self.video.take(), ..Self::default() };
+        *self = Self { video: self.video.take(), is_flushed: true, ..Self::default() };
+    }
+
+    /// Takes all frames off `pad`, and holds the last one.
+    pub fn hold_last(&mut self, pad: &gst_base::AggregatorPad) {
+        while let Some(buffer) = pad.pop_buffer() {
+            if let Ok(frame) = self.frame(pad, buffer) {
+                self.held = Some(frame);
+            }
+        }
     }
 
     /// Lets the composite at `time` go without its mask once a GAP of PTS `gap` has come; false if that is on its way.
@@ -70,7 +81,7 @@ impl Masks {
         let mut advanced = false;
         let timeout = timeout || self.given_up.is_some_and(|(given_up, _)| given_up == time);
         loop {
-            let head = pad.peek_buffer();
+            let head = pad.peek_buffer().filter(|_| !self.is_flushed);
             if head.as_ref().is_some_and(|head| head.size() == 0 && self.given_up.map(|(_, gap)| gap) == head.pts()) {
                 pad.drop_buffer();
                 continue;

@@ -56,6 +56,15 @@ impl Harmonize {
         true
     }
 
+    /// Takes up the caps that `pad` has now: with EOS, the base class throws away those on their way through its queue, and
+    /// nobody sends them again.
+    fn recover_caps(&self, pad: &gst_base::AggregatorPad) {
+        let Some(caps) = pad.current_caps() else { return };
+        if *pad != self.sink || self.obj().src_pad().current_caps().as_ref() != Some(&caps) {
+            self.set_caps(pad, caps);
+        }
+    }
+
     /// An event on its way into a pad's queue, on the thread that sends it.
     pub(super) fn arrives(
         &self,
@@ -99,13 +108,25 @@ impl Harmonize {
             Segment(segment) if is_composite => {
                 if let Some(segment) = segment.segment().downcast_ref::<gst::ClockTime>() {
                     self.obj().update_segment(segment);
-                    lock(&self.state).segment = Some(event.clone());
+                    let mut state = lock(&self.state);
+                    (state.segment, state.is_flushed) = (Some(event.clone()), false);
                 }
             }
+            Segment(_) => lock(&self.masks).is_flushed = false,
             Tag(_) if is_composite => lock(&self.state).tags.push(event.clone()),
-            FlushStop(_) if is_composite => self.inference.resume(),
+            FlushStop(_) if is_composite => {
+                lock(&self.state).is_flushed = true;
+                self.inference.resume();
+                let (number, flushed) = (event.seqnum(), self.parent_sink_event(pad, event));
+                self.recover_caps(pad);
+                if let Some(mask) = self.mask_pad().filter(|mask| !mask.is_linked()) {
+                    self.flush_mask(&mask, number);
+                }
+                return flushed;
+            }
             FlushStop(_) => {
                 lock(&self.masks).forget();
+                self.recover_caps(pad);
                 // A seek that the composite's source took no part in is over with this.
                 let number = Some(event.seqnum());
                 let flushes = lock(&self.flushes);
@@ -115,7 +136,7 @@ impl Harmonize {
                     self.inference.resume();
                 }
             }
-            Caps(_) | Segment(_) | StreamStart(_) | FlushStart(_) | Eos(_) | Gap(_) => (),
+            Caps(_) | StreamStart(_) | FlushStart(_) | Eos(_) | Gap(_) => (),
             // What else comes with the mask is of no concern to those who get the composite.
             _ if !is_composite => return true,
             _ => (),
@@ -126,18 +147,7 @@ impl Harmonize {
     /// An event from downstream.
     pub(super) fn goes_upstream(&self, event: gst::Event) -> bool {
         match event.view() {
-            gst::EventView::Seek(seek) if seek.get().1.contains(gst::SeekFlags::FLUSH) => {
-                // The base class stops its task at once, so the frame at work has to go; it drops a seek that it has seen
-                // already, and no flush follows that.
-                if lock(&self.flushes).seek.replace(event.seqnum()) != Some(event.seqnum()) {
-                    self.inference.flush();
-                }
-                let sought = self.parent_src_event(event);
-                if !sought {
-                    self.inference.resume();
-                }
-                sought
-            }
+            gst::EventView::Seek(seek) if seek.get().1.contains(gst::SeekFlags::FLUSH) => self.seek(event),
             gst::EventView::Qos(qos) => {
                 self.hear(qos);
                 // A mask stream that drops frames of its own choice would leave composites without a mask.
@@ -145,6 +155,60 @@ impl Harmonize {
             }
             gst::EventView::Navigation(_) | gst::EventView::Reconfigure(_) => self.sink.push_event(event),
             _ => self.parent_src_event(event),
+        }
+    }
+
+    /// A flushing seek moves the composite's source or nothing, and with it the mask's source if that can seek.
+    fn seek(&self, event: gst::Event) -> bool {
+        let is_seekable = |pad: &gst_base::AggregatorPad| {
+            let mut query = gst::query::Seeking::new(gst::Format::Time);
+            pad.is_linked() && (!pad.peer_query(&mut query) || query.result().0)
+        };
+        if !is_seekable(&self.sink) {
+            return false;
+        }
+        let number = event.seqnum();
+        if lock(&self.flushes).seek.replace(number) == Some(number) {
+            // The base class drops a seek that it has seen already, and no flush follows that.
+            return self.parent_src_event(event);
+        }
+        let unseekable = self.mask_pad().filter(|mask| mask.is_linked() && !is_seekable(mask));
+        // The base class stops its task at once, so the frame at work has to go.
+        self.inference.flush();
+        let sought = self.parent_src_event(event);
+        if let Some(mask) = unseekable {
+            self.flush_mask(&mask, number);
+        }
+        if !sought {
+            self.inference.resume();
+        }
+        sought
+    }
+
+    /// Gives the mask pad a flush of the composite in which no source of masks takes part: the base class passes a flush on,
+    /// and works again after it, only when every pad has had it. The last mask stays, because a still that is over serves any
+    /// part of the composite.
+    fn flush_mask(&self, mask: &gst_base::AggregatorPad, number: gst::Seqnum) {
+        let segment = mask.sticky_event::<gst::event::Segment>(0).map(gst::Event::from);
+        let eos = mask.sticky_event::<gst::event::Eos>(0).map(gst::Event::from);
+        lock(&self.masks).hold_last(mask);
+        self.parent_sink_event(mask, gst::event::FlushStart::builder().seqnum(number).build());
+        // No mask comes in between.
+        let _stream = mask.stream_lock();
+        self.recover_caps(mask);
+        self.parent_sink_event(mask, gst::event::FlushStop::builder(true).seqnum(number).build());
+        for event in [segment, eos].into_iter().flatten() {
+            if self.parent_sink_event_pre_queue(mask, event).is_err() {
+                gst::debug!(CAT, obj = mask, "Flushed again");
+            }
+        }
+    }
+
+    /// Ends a flush that a stop has cut short: the base class would drop every frame until it ends, and call that a success.
+    pub(super) fn end_flush(&self) {
+        let number = gst::Seqnum::next();
+        for pad in self.obj().sink_pads().into_iter().filter_map(|pad| pad.downcast().ok()) {
+            self.parent_sink_event(&pad, gst::event::FlushStop::builder(true).seqnum(number).build());
         }
     }
 

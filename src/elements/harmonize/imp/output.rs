@@ -28,14 +28,22 @@ impl Harmonize {
     }
 
     pub(super) fn push(&self, mut buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
-        self.announce();
+        if let Some(segment) = self.announce()
+            && let gst::EventView::Segment(segment) = segment.view()
+            && let Some(segment) = segment.segment().downcast_ref::<gst::ClockTime>()
+        {
+            // Once more: a seek changes the base class's at once, ahead of the frames that were on their way.
+            self.obj().update_segment(segment);
+        }
         if std::mem::take(&mut lock(&self.state).discont) {
             buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
         }
         self.obj().selected_samples(buffer.pts(), buffer.dts(), buffer.duration(), None);
         let flow = self.obj().finish_buffer(buffer);
+        // In the midst of a flush the base class drops the frame and calls that a success.
+        let is_out = flow.is_ok() && !self.inference.is_flushing();
         let mut stats = lock(&self.stats);
-        *if flow.is_ok() { &mut stats.frames_out } else { &mut stats.dropped } += 1;
+        *if is_out { &mut stats.frames_out } else { &mut stats.dropped } += 1;
         flow
     }
 

@@ -96,6 +96,9 @@ impl Harmonize {
 
     /// A PTS of the mask stream for running time `time`. A stream that has not begun is begun.
     fn gap(&self, mask: &gst_base::AggregatorPad, time: i64) -> Option<gst::ClockTime> {
+        // A source that begins its own stream meanwhile comes before this or after it: caps in the midst of its own would have
+        // every mask of it misread.
+        let _stream = mask.stream_lock();
         if mask.sticky_event::<gst::event::StreamStart>(0).is_none() {
             mask.send_event(gst::event::StreamStart::new("no-mask"));
         }
