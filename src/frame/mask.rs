@@ -77,9 +77,13 @@ impl Mask {
     /// exactly 0.
     pub fn read(&mut self, picture: &Picture, settings: MaskSettings, width: usize, height: usize) {
         (self.width, self.height) = (width, height);
-        self.data.clear();
+        let is_sound = picture.check().is_ok();
+        if !is_sound {
+            self.data.clear();
+        }
+        // What it held is overwritten below.
         self.data.resize(width * height, 0);
-        if self.data.is_empty() || picture.check().is_err() {
+        if self.data.is_empty() || !is_sound {
             return;
         }
         let source = Source::new(picture, settings.channel);
@@ -115,7 +119,7 @@ impl Mask {
 
     /// Whether no sample belongs to the foreground.
     pub fn is_empty(&self) -> bool {
-        self.data.iter().all(|&m| m == 0)
+        self.data.chunks(4096).all(|samples| highest(samples) == 0)
     }
 
     /// The smallest region that holds every sample of at least an eighth; `None` without one. What is fainter is the noise

@@ -129,8 +129,11 @@ impl Masks {
             return Ok(read.mask.clone());
         }
         settings.check(frame.video.format)?;
-        let mask = frame.video.read(&frame.buffer, |picture| Mask::from_picture(picture, settings, size.0, size.1));
-        let mask = Arc::new(mask.context("can't read a mask")?);
+        // The memory of the mask before, which no frame is at work with any more.
+        let mut mask = self.read.take().and_then(|read| Arc::into_inner(read.mask)).unwrap_or_default();
+        let read = frame.video.read(&frame.buffer, |picture| mask.read(picture, settings, size.0, size.1));
+        read.context("can't read a mask")?;
+        let mask = Arc::new(mask);
         self.read = Some(Read { buffer: frame.buffer.clone(), size, settings, mask: mask.clone() });
         Ok(mask)
     }

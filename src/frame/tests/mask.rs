@@ -143,3 +143,21 @@ fn a_mask_is_read_into_the_memory_it_has() {
     mask.read(&o.picture(), MaskSettings { range: Range::Full, ..Default::default() }, 4, 2);
     assert_eq!((mask.data.as_ptr(), &mask.data[..]), (memory, &[9; 8][..]));
 }
+
+#[test]
+fn a_mask_read_into_used_memory_is_that_of_new_memory() {
+    let settings = MaskSettings { channel: Channel::Auto, range: Range::Full, invert: false };
+    let pictures = [gray(7, 5, (0..35).collect()), gray(3, 2, vec![9; 6]), gray(20, 9, vec![0; 180])];
+    for o in &pictures {
+        for (width, height) in [(7, 5), (3, 3), (16, 11)] {
+            let mut used = Mask::from_picture(&gray(19, 17, vec![255; 323]).picture(), settings, 19, 17);
+            used.read(&o.picture(), settings, width, height);
+            assert_eq!(used.data, Mask::from_picture(&o.picture(), settings, width, height).data);
+        }
+    }
+    let mut used = Mask::from_picture(&pictures[0].picture(), settings, 7, 5);
+    let mut short = gray(7, 5, vec![200; 35]);
+    short.planes[0].truncate(20);
+    used.read(&short.picture(), settings, 7, 5);
+    assert!(used.is_empty());
+}
