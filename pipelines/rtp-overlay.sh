@@ -22,9 +22,10 @@
 # Lip sync. Sender reports (RTCP) map each stream's timestamps to one clock, and rtpbin puts the streams in step by them, to the
 # sample, a second after the start. Till then they are as far apart as their packets came, so each leaves in its own time: udpsink
 # is synchronous, with 100 ms (processing-deadline) for what an encoder takes, also for its first frame. rtcp-sync-send-time=false
-# maps the time of capture: the default adds the pipeline's latency, and steps whenever that changes. buffer-mode=synced trusts
-# the sender's clock, which is this machine's, or one that PTP or NTP keeps in step. Clocks that drift apart need BUFFER=slave,
-# which follows the packets' arrival instead: on a busy machine either stream wanders by tens of milliseconds then.
+# maps the time of capture: the default adds the pipeline's latency, and steps whenever that changes. Reports are ahead of their
+# packets by all that latency; max-rtcp-rtp-time-diff=-1 believes them even if it is a second. buffer-mode=synced trusts the
+# sender's clock, which is this machine's, or one that PTP or NTP keeps in step. Clocks that drift apart need BUFFER=slave, which
+# follows the packets' arrival instead: on a busy machine either stream wanders by tens of milliseconds then.
 #
 # The overlay's grid. `compositor` writes frames on a grid of its own and shows what is there at each point, up to a frame
 # late; `videorate` before it takes the nearest, half a frame at most. Until a programme comes nothing goes out, and where it
@@ -78,7 +79,7 @@ sending() {
     outgoing out 1 $(($1 + 10)); OUT+=("${PORTS[@]}")
 }
 receiving() {
-    IN=(rtpbin name=in rtp-profile=avpf buffer-mode=$BUFFER latency=$LATENCY do-lost=true fec-decoders="$FEC_IN")
+    IN=(rtpbin name=in rtp-profile=avpf buffer-mode=$BUFFER latency=$LATENCY do-lost=true max-rtcp-rtp-time-diff=-1 fec-decoders="$FEC_IN")
     incoming in 0 "$1" "$VIDEO"; IN+=("${PORTS[@]}")
     incoming in 1 $(($1 + 10)) "$AUDIO"; IN+=("${PORTS[@]}")
 }

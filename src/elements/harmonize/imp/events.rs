@@ -19,7 +19,10 @@ impl Harmonize {
     /// starts it again. Beside the calling thread, because sending EOS waits for a buffer on its way into the pad.
     pub(super) fn end_unlinked_mask(&self) {
         self.obj().call_async(|element| {
-            if let Some(mask) = element.static_pad("mask").filter(|mask| !mask.is_linked()) {
+            let Some(mask) = element.static_pad("mask") else { return };
+            // A source that is linked while a buffer is on its way is not to be ended.
+            let _stream = mask.stream_lock();
+            if !mask.is_linked() {
                 gst::debug!(CAT, obj = mask, "Not linked: the stream ends here");
                 mask.send_event(gst::event::Eos::new());
             }
@@ -189,13 +192,14 @@ impl Harmonize {
     /// and works again after it, only when every pad has had it. The last mask stays, because a still that is over serves any
     /// part of the composite.
     fn flush_mask(&self, mask: &gst_base::AggregatorPad, number: gst::Seqnum) {
-        let segment = mask.sticky_event::<gst::event::Segment>(0).map(gst::Event::from);
-        let eos = mask.sticky_event::<gst::event::Eos>(0).map(gst::Event::from);
         lock(&self.masks).hold_last(mask);
         self.parent_sink_event(mask, gst::event::FlushStart::builder().seqnum(number).build());
         // No mask comes in between.
         let _stream = mask.stream_lock();
         self.recover_caps(mask);
+        let segment = mask.sticky_event::<gst::event::Segment>(0).map(gst::Event::from);
+        let eos = mask.sticky_event::<gst::event::Eos>(0).map(gst::Event::from);
+        let eos = eos.or_else(|| (!mask.is_linked()).then(gst::event::Eos::new));
         self.parent_sink_event(mask, gst::event::FlushStop::builder(true).seqnum(number).build());
         for event in [segment, eos].into_iter().flatten() {
             if self.parent_sink_event_pre_queue(mask, event).is_err() {
