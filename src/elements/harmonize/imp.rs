@@ -94,6 +94,8 @@ impl State {
 #[derive(Default)]
 struct Flushes {
     sink: Option<gst::Seqnum>,
+    /// The last one that the mask pad was given because nobody else would.
+    mask: Option<gst::Seqnum>,
     seek: Option<gst::Seqnum>,
 }
 

@@ -96,6 +96,16 @@ impl Harmonize {
                 if composite {
                     self.inference.flush();
                 }
+                if *pad == self.sink {
+                    let (number, started) = (event.seqnum(), self.parent_sink_event_pre_queue(pad, event));
+                    // Now, so that the base class's task has come to its end before any pad is given its FLUSH_STOP: with EOS
+                    // or an error, it would close the pads once more.
+                    if let Some(mask) = self.mask_pad().filter(|mask| !mask.is_linked()) {
+                        lock(&self.flushes).mask = Some(number);
+                        self.start_flush(&mask, number);
+                    }
+                    return started;
+                }
             }
             _ => (),
         }
@@ -122,7 +132,8 @@ impl Harmonize {
                 self.inference.resume();
                 let (number, flushed) = (event.seqnum(), self.parent_sink_event(pad, event));
                 self.recover_caps(pad);
-                if let Some(mask) = self.mask_pad().filter(|mask| !mask.is_linked()) {
+                let begun = lock(&self.flushes).mask == Some(number);
+                if let Some(mask) = self.mask_pad().filter(|mask| begun || !mask.is_linked()) {
                     self.flush_mask(&mask, number);
                 }
                 return flushed;
@@ -188,12 +199,16 @@ impl Harmonize {
         sought
     }
 
+    fn start_flush(&self, mask: &gst_base::AggregatorPad, number: gst::Seqnum) {
+        lock(&self.masks).hold_last(mask);
+        self.parent_sink_event(mask, gst::event::FlushStart::builder().seqnum(number).build());
+    }
+
     /// Gives the mask pad a flush of the composite in which no source of masks takes part: the base class passes a flush on,
     /// and works again after it, only when every pad has had it. The last mask stays, because a still that is over serves any
     /// part of the composite.
     fn flush_mask(&self, mask: &gst_base::AggregatorPad, number: gst::Seqnum) {
-        lock(&self.masks).hold_last(mask);
-        self.parent_sink_event(mask, gst::event::FlushStart::builder().seqnum(number).build());
+        self.start_flush(mask, number);
         // No mask comes in between.
         let _stream = mask.stream_lock();
         self.recover_caps(mask);
