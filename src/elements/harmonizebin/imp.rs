@@ -265,6 +265,7 @@ impl HarmonizeBin {
             bin.add_many([&convert, &keyer]).map_err(|_| "alpha")?;
             gst::Element::link_many([foreground_queue, &convert, &keyer]).map_err(|_| "alpha")?;
             keyer.link_pads(Some("src"), compositor, Some("sink_1")).map_err(|_| "alpha")?;
+            keep_colorimetry(&keyer);
             let _ = convert.sync_state_with_parent();
             let _ = keyer.sync_state_with_parent();
             // Not its green or blue, which are pure: a real backing is half as strong, and would stay half opaque.
@@ -342,6 +343,23 @@ impl HarmonizeBin {
             self.foreground.send_event(gst::event::Eos::new());
         }
     }
+}
+
+/// Lets `keyer` say of which colorimetry its samples are: `alpha` leaves that out, and what is guessed instead goes by size.
+fn keep_colorimetry(keyer: &gst::Element) {
+    let (Some(sink), Some(src)) = (keyer.static_pad("sink"), keyer.static_pad("src")) else { return };
+    src.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if let Some(gst::EventView::Caps(caps)) = info.event().map(|event| event.view())
+            // The keyer's own pad has them no sooner than this is over.
+            && let Some(known) = sink.peer().and_then(|peer| peer.current_caps())
+            && let Some(colorimetry) = known.structure(0).and_then(|known| known.value("colorimetry").ok())
+        {
+            let mut caps = caps.caps_owned();
+            caps.make_mut().set_value("colorimetry", colorimetry.clone());
+            info.data = Some(gst::PadProbeData::Event(gst::event::Caps::new(&caps)));
+        }
+        gst::PadProbeReturn::Ok
+    });
 }
 
 /// Only what is new: a size that is set, even to what it is, makes `compositor` set up its scaler anew.
