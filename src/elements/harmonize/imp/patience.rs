@@ -75,6 +75,9 @@ impl Harmonize {
             if self.patience().is_none() {
                 return self.hint(time);
             }
+            // Up to the GAP itself, so that a source that begins its own stream meanwhile, or a flush, comes before all of this
+            // or after it: caps in the midst of a source's own would have every mask of it misread.
+            let _stream = mask.stream_lock();
             if let Some(gap) = self.gap(&mask, time).filter(|&gap| lock(&self.masks).give_up(time, gap)) {
                 gst::debug!(CAT, imp = self, "The composite at {} waits no longer for its mask", Clock(time));
                 mask.send_event(gst::event::Gap::builder(gap).build());
@@ -96,9 +99,6 @@ impl Harmonize {
 
     /// A PTS of the mask stream for running time `time`. A stream that has not begun is begun.
     fn gap(&self, mask: &gst_base::AggregatorPad, time: i64) -> Option<gst::ClockTime> {
-        // A source that begins its own stream meanwhile comes before this or after it: caps in the midst of its own would have
-        // every mask of it misread.
-        let _stream = mask.stream_lock();
         if mask.sticky_event::<gst::event::StreamStart>(0).is_none() {
             mask.send_event(gst::event::StreamStart::new("no-mask"));
         }
