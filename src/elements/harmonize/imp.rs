@@ -90,10 +90,11 @@ impl State {
     }
 }
 
-/// The last flush of the sink pad and the last flushing seek: each comes as several events of one number.
+/// The last flushes of the pads by their sources, and the last flushing seek: each comes as several events of one number.
 #[derive(Default)]
 struct Flushes {
     sink: Option<gst::Seqnum>,
+    mask_source: Option<gst::Seqnum>,
     /// The last one that the mask pad was given because nobody else would.
     mask: Option<gst::Seqnum>,
     seek: Option<gst::Seqnum>,

@@ -89,6 +89,8 @@ impl Harmonize {
                 let mut flushes = lock(&self.flushes);
                 if *pad == self.sink {
                     flushes.sink = number;
+                } else {
+                    flushes.mask_source = number;
                 }
                 // A flush of the mask alone leaves the composite at work alone.
                 let composite = flushes.sink == number;
@@ -172,25 +174,22 @@ impl Harmonize {
         }
     }
 
-    /// A flushing seek moves the composite's source or nothing, and with it the mask's source if that can seek.
+    /// A flushing seek goes to both sources. What they say of being seekable is not asked: a mixer says that it is not, and is.
+    /// A mask whose source takes no part, because it can't seek, gets the composite's flush.
     fn seek(&self, event: gst::Event) -> bool {
-        let is_seekable = |pad: &gst_base::AggregatorPad| {
-            let mut query = gst::query::Seeking::new(gst::Format::Time);
-            pad.is_linked() && (!pad.peer_query(&mut query) || query.result().0)
-        };
-        if !is_seekable(&self.sink) {
-            return false;
-        }
         let number = event.seqnum();
         if lock(&self.flushes).seek.replace(number) == Some(number) {
             // The base class drops a seek that it has seen already, and no flush follows that.
             return self.parent_src_event(event);
         }
-        let unseekable = self.mask_pad().filter(|mask| mask.is_linked() && !is_seekable(mask));
         // The base class stops its task at once, so the frame at work has to go.
         self.inference.flush();
         let sought = self.parent_src_event(event);
-        if let Some(mask) = unseekable {
+        let is_alone = {
+            let flushes = lock(&self.flushes);
+            flushes.sink == Some(number) && flushes.mask_source != Some(number)
+        };
+        if let Some(mask) = self.mask_pad().filter(|mask| is_alone && mask.is_linked()) {
             self.flush_mask(&mask, number);
         }
         if !sought {
