@@ -266,11 +266,11 @@ fn gst_launch_lines_run_to_their_end() {
     pipeline.set_state(gst::State::Null).unwrap();
 }
 
-#[test]
-fn a_flushing_seek_restarts_both_streams() {
-    let (pipeline, element) = pipeline(&Fake::slow(Duration::from_millis(30)), SOURCES);
+/// Seeks a paused pipeline to each of `targets` in ms, whose frame has to be the first after that, and tells whether the last of
+/// these frames was harmonized.
+fn seeks(pipeline: &gst::Pipeline, element: &Harmonize, targets: &[u64]) -> bool {
     pipeline.set_state(gst::State::Paused).unwrap();
-    wait_for(&pipeline, gst::MessageType::AsyncDone);
+    wait_for(pipeline, gst::MessageType::AsyncDone);
     let first = Arc::new(Mutex::new(None));
     let seen = first.clone();
     element.static_pad("src").unwrap().add_probe(gst::PadProbeType::BUFFER, move |_, info| {
@@ -279,14 +279,75 @@ fn a_flushing_seek_restarts_both_streams() {
         }
         gst::PadProbeReturn::Ok
     });
-    for target in [500, 100, 1000] {
+    let mut before = 0;
+    for &target in targets {
         let target = gst::ClockTime::from_mseconds(target);
         *first.lock().unwrap() = None;
+        before = stat(element, "harmonized");
         at_once("the seek", || pipeline.seek_simple(gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE, target).unwrap());
-        wait_for(&pipeline, gst::MessageType::AsyncDone);
+        wait_for(pipeline, gst::MessageType::AsyncDone);
         assert_eq!(first.lock().unwrap().unwrap(), target);
     }
+    let harmonized = stat(element, "harmonized") > before;
     at_once("the change to NULL", || pipeline.set_state(gst::State::Null).unwrap());
+    harmonized
+}
+
+#[test]
+fn a_flushing_seek_restarts_both_streams() {
+    let (pipeline, element) = pipeline(&Fake::slow(Duration::from_millis(30)), SOURCES);
+    assert!(seeks(&pipeline, &element, &[500, 100, 1000]));
+}
+
+const COMPOSITE: &str = "videotestsrc num-buffers=60 ! video/x-raw,format=I420,width=32,height=18 ! h.sink";
+
+#[test]
+fn a_seek_is_for_mixers_too_which_say_that_they_cannot() {
+    let sources = SOURCES.replace("! h.sink", "! compositor ! h.sink");
+    let (pipeline, element) = pipeline(&Arc::default(), &sources);
+    assert!(seeks(&pipeline, &element, &[500]));
+}
+
+#[test]
+fn a_seek_needs_no_mask_that_is_linked() {
+    let (pipeline, element) = pipeline(&Arc::default(), COMPOSITE);
+    element.request_pad_simple("mask").unwrap();
+    assert!(!seeks(&pipeline, &element, &[500]));
+}
+
+#[test]
+fn a_still_mask_that_cannot_seek_serves_after_a_seek() {
+    let still = "appsrc name=still format=time caps=video/x-raw,format=GRAY8,width=4,height=2,framerate=0/1 ! h.mask";
+    let (pipeline, element) = pipeline(&Arc::default(), &format!("{COMPOSITE} {still}"));
+    let source = pipeline.by_name("still").unwrap();
+    source.emit_by_name::<gst::FlowReturn>("push-buffer", &[&buffer(0, 1_000_000, &[255; 8])]);
+    source.emit_by_name::<gst::FlowReturn>("end-of-stream", &[]);
+    assert!(seeks(&pipeline, &element, &[500]));
+}
+
+#[test]
+fn a_flush_that_a_stop_cuts_short_is_over_at_the_next_start() {
+    let mut rig = Rig::new(element(&Arc::default()));
+    rig.lifted(0);
+    assert!(rig.element.static_pad("sink").unwrap().send_event(gst::event::FlushStart::new()));
+    rig.element.set_state(gst::State::Ready).unwrap();
+    rig.composite.play();
+    rig.composite.set_src_caps_str(RGB);
+    rig.mask.set_src_caps_str(GRAY);
+    for harness in [&mut rig.composite, &mut rig.mask] {
+        harness.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new()));
+    }
+    rig.lifted(0);
+}
+
+#[test]
+fn a_mask_pad_that_is_released_is_freed() {
+    let element = element(&Arc::default());
+    let pad = element.request_pad_simple("mask").unwrap();
+    let weak = pad.downgrade();
+    element.release_request_pad(&pad);
+    drop(pad);
+    assert!(weak.upgrade().is_none());
 }
 
 #[test]

@@ -624,6 +624,21 @@ fn a_green_backing_is_keyed_out() {
     }
 }
 
+#[test]
+fn a_key_keeps_the_foregrounds_colorimetry() {
+    // That of neither this size nor the background.
+    let run = Run::new(&format!(
+        "harmonizebin name=h key=green {} ! h.foreground {} ! h.background",
+        source("foreground", 25, 5, "").replace("format=RGBA", "format=NV12,colorimetry=bt709"),
+        source("background", 25, 5, ""),
+    ));
+    let run = run.until_eos();
+    assert_eq!(run.out().len(), 5);
+    let compositor = run.h().by_name("compositor").unwrap();
+    let caps = compositor.static_pad("sink_1").unwrap().current_caps().unwrap();
+    assert_eq!(caps.structure(0).unwrap().get::<&str>("colorimetry").unwrap(), "bt709");
+}
+
 /// `foreground` of the reference clip with its matte as alpha, on pad `to`.
 fn cutout(clips: &std::path::Path, to: &str) -> String {
     let at = |name: &str| clips.join(name).display().to_string();

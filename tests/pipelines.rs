@@ -189,8 +189,9 @@ fn films() -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
-/// Checks that the film has the plate around the subject, the subject as it was with strength=0, and another one without.
-fn check_overlaid(folder: &Path, plain: &str, harmonized: &str) {
+/// Checks that the film has the plate around the subject, the subject as it was (within `moved` of 255) with strength=0,
+/// and another one without.
+fn check_overlaid(folder: &Path, plain: &str, harmonized: &str, moved: f64) {
     let (source, plate) = (decode(folder, "mute.mp4"), decode(folder, "plate.mp4"));
     let (plain, harmonized) = (decode(folder, plain), decode(folder, harmonized));
     assert_eq!((plain.len(), harmonized.len()), (FRAMES, FRAMES));
@@ -201,7 +202,7 @@ fn check_overlaid(folder: &Path, plain: &str, harmonized: &str) {
             assert!(distance(found, plate) < 3.0, "frame {n}: {found:?} around the subject, not {plate:?}");
         }
         let (subject, found) = (mean(&source[n], inside(n)), mean(&plain[n], inside(n)));
-        assert!(distance(subject, found) < 4.0, "frame {n}: the subject is {found:?}, not {subject:?}");
+        assert!(distance(subject, found) < moved, "frame {n}: the subject is {found:?}, not {subject:?}");
         let found = mean(&harmonized[n], inside(n));
         assert!(distance(subject, found) > 5.0, "frame {n}: the subject stays {found:?}");
     }
@@ -221,7 +222,8 @@ fn green_screen_from_a_file() {
         finish(script("greenscreen.sh", &folder).args(["green.mp4", "plate.mp4", out, strength]));
         check_grid(&times(&folder, "v", out));
     }
-    check_overlaid(&folder, "plain.mp4", "out.mp4");
+    // Taking spill out touches the subject as well.
+    check_overlaid(&folder, "plain.mp4", "out.mp4", 7.0);
 }
 
 #[test]
@@ -231,7 +233,7 @@ fn fill_and_key() {
         finish(script("fill-and-key.sh", &folder).args(["fill.mp4", "key.mp4", "plate.mp4", out, strength]));
         check_grid(&times(&folder, "v", out));
     }
-    check_overlaid(&folder, "plain.mp4", "out.mp4");
+    check_overlaid(&folder, "plain.mp4", "out.mp4", 4.0);
 }
 
 #[test]

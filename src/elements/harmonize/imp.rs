@@ -7,18 +7,19 @@ mod composite;
 mod events;
 mod output;
 mod patience;
+mod state;
 mod timing;
 
 use self::composite::{Outcome, Place, Stop};
 use self::output::is_gap;
+use self::state::{Episode, Flushes, State};
 use super::inference::Inference;
-use super::latency::Latency;
 use super::loading::{self, Loader};
 use super::masks::Masks;
-use super::pairing::{Clock, Span};
+use super::pairing::Clock;
 use super::settings::{AUTOMATIC, Settings};
 use super::stats::Stats;
-use super::video::{FORMATS, Video};
+use super::video::FORMATS;
 use super::{CAT, MaskChannel, MaskRange, Mode, ModelState, OnError, OnMissingMask, OnNotReady, Precision, Sampler};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -27,78 +28,9 @@ use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 use once_cell::sync::Lazy;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const FLUSH_RETRY: Duration = Duration::from_millis(1);
-
-/// What a warning tells of once, when it begins.
-#[derive(Clone, Copy)]
-enum Episode {
-    /// There is nothing to harmonize by.
-    Unmasked,
-    Maskless,
-    NotReady,
-    Failing,
-    Late,
-    /// A composite has been waiting for its mask for long.
-    Waiting,
-}
-
-#[derive(Default)]
-struct State {
-    is_started: bool,
-    composite: Option<Video>,
-    /// Whether the pipeline is live, as far as the sources have said.
-    is_live: bool,
-    latency: Latency,
-    /// The longest work that was ever declared: a latency that went up and down would unsettle the pipeline each time.
-    slowest: gst::ClockTime,
-    /// Events that are to go ahead of the next output: caps, segment and tags.
-    caps: Option<gst::Caps>,
-    segment: Option<gst::Event>,
-    /// No segment has come since the last flush: what is still taken off the pad is from before it.
-    is_flushed: bool,
-    tags: Vec<gst::Event>,
-    last: Option<Span>,
-    /// Composites that have come to the sink pad, and that have been taken from it.
-    arrived: u64,
-    taken: u64,
-    /// The keyframe lattice's cell that was inferred in last.
-    cell: Option<u64>,
-    /// Running time before which frames come too late downstream, and downstream's proportion.
-    earliest: Option<i64>,
-    proportion: f64,
-    /// The frame before was dropped.
-    discont: bool,
-    episodes: [bool; 6],
-    /// When `stats` were posted last.
-    posted: Option<Instant>,
-}
-
-impl State {
-    fn is_in(&self, episode: Episode) -> bool {
-        self.episodes[episode as usize]
-    }
-
-    /// What a flush leaves behind.
-    fn forget(&mut self) {
-        (self.last, self.cell, self.earliest) = (None, None, None);
-        self.taken = self.arrived;
-        for episode in [Episode::Maskless, Episode::NotReady, Episode::Late, Episode::Waiting] {
-            self.episodes[episode as usize] = false;
-        }
-    }
-}
-
-/// The last flushes of the pads by their sources, and the last flushing seek: each comes as several events of one number.
-#[derive(Default)]
-struct Flushes {
-    sink: Option<gst::Seqnum>,
-    mask_source: Option<gst::Seqnum>,
-    /// The last one that the mask pad was given because nobody else would.
-    mask: Option<gst::Seqnum>,
-    seek: Option<gst::Seqnum>,
-}
 
 #[derive(glib::Properties)]
 #[properties(wrapper_type = super::Harmonize)]

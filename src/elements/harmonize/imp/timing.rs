@@ -1,8 +1,9 @@
 //! Live or not, the latency that is declared, how long a composite waits, and frames that come too late.
 
 use super::super::ModelState;
+use super::super::latency::Latency;
 use super::super::settings::AUTOMATIC;
-use super::{CAT, Clock, Episode, Harmonize, Latency, Mode, Place, lock};
+use super::{CAT, Clock, Episode, Harmonize, Mode, Place, lock};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;

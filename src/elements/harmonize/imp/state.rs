@@ -1,0 +1,75 @@
+//! What the element knows of its streams: two structs behind a mutex each, held for moments only.
+
+use super::super::latency::Latency;
+use super::super::pairing::Span;
+use super::super::video::Video;
+use std::time::Instant;
+
+/// What a warning tells of once, when it begins.
+#[derive(Clone, Copy)]
+pub(super) enum Episode {
+    /// There is nothing to harmonize by.
+    Unmasked,
+    Maskless,
+    NotReady,
+    Failing,
+    Late,
+    /// A composite has been waiting for its mask for long.
+    Waiting,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub is_started: bool,
+    pub composite: Option<Video>,
+    /// Whether the pipeline is live, as far as the sources have said.
+    pub is_live: bool,
+    pub latency: Latency,
+    /// The longest work that was ever declared: a latency that went up and down would unsettle the pipeline each time.
+    pub slowest: gst::ClockTime,
+    /// Events that are to go ahead of the next output: caps, segment and tags.
+    pub caps: Option<gst::Caps>,
+    pub segment: Option<gst::Event>,
+    /// No segment has come since the last flush: what is still taken off the pad is from before it.
+    pub is_flushed: bool,
+    pub tags: Vec<gst::Event>,
+    pub last: Option<Span>,
+    /// Composites that have come to the sink pad, and that have been taken from it.
+    pub arrived: u64,
+    pub taken: u64,
+    /// The keyframe lattice's cell that was inferred in last.
+    pub cell: Option<u64>,
+    /// Running time before which frames come too late downstream, and downstream's proportion.
+    pub earliest: Option<i64>,
+    pub proportion: f64,
+    /// The frame before was dropped.
+    pub discont: bool,
+    pub episodes: [bool; 6],
+    /// When `stats` were posted last.
+    pub posted: Option<Instant>,
+}
+
+impl State {
+    pub fn is_in(&self, episode: Episode) -> bool {
+        self.episodes[episode as usize]
+    }
+
+    /// What a flush leaves behind.
+    pub fn forget(&mut self) {
+        (self.last, self.cell, self.earliest) = (None, None, None);
+        self.taken = self.arrived;
+        for episode in [Episode::Maskless, Episode::NotReady, Episode::Late, Episode::Waiting] {
+            self.episodes[episode as usize] = false;
+        }
+    }
+}
+
+/// The last flushes of the pads by their sources, and the last flushing seek: each comes as several events of one number.
+#[derive(Default)]
+pub(super) struct Flushes {
+    pub sink: Option<gst::Seqnum>,
+    pub mask_source: Option<gst::Seqnum>,
+    /// The last one that the mask pad was given because nobody else would.
+    pub mask: Option<gst::Seqnum>,
+    pub seek: Option<gst::Seqnum>,
+}
