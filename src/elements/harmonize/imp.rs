@@ -339,7 +339,7 @@ impl AggregatorImpl for Harmonize {
 
     /// The base class comes here until every pad with data has been served; one call pushes one composite.
     fn aggregate(&self, timeout: bool) -> Result<gst::FlowSuccess, gst::FlowError> {
-        if self.inference.is_flushing() {
+        if self.inference.is_flushing() || lock(&self.state).is_seeking {
             // What is queued belongs to the flush that is about to reach the pads.
             std::thread::sleep(FLUSH_RETRY);
             return Err(NEED_DATA);

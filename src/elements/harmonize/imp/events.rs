@@ -174,17 +174,23 @@ impl Harmonize {
         }
     }
 
-    /// A flushing seek goes to both sources. What they say of being seekable is not asked: a mixer says that it is not, and is.
-    /// A mask whose source takes no part, because it can't seek, gets the composite's flush.
+    /// A flushing seek moves the composite's source or nothing, and with it the mask's source. A mask whose source takes no part,
+    /// because it can't seek, gets the composite's flush.
     fn seek(&self, event: gst::Event) -> bool {
         let number = event.seqnum();
         if lock(&self.flushes).seek.replace(number) == Some(number) {
             // The base class drops a seek that it has seen already, and no flush follows that.
             return self.parent_src_event(event);
         }
-        // The base class stops its task at once, so the frame at work has to go.
+        // What is queued belongs to what is left behind, and what comes is for when every pad has been flushed.
+        lock(&self.state).is_seeking = true;
         self.inference.flush();
-        let sought = self.parent_src_event(event);
+        let mut query = gst::query::Seeking::new(gst::Format::Time);
+        let sought = if self.sink.peer_query(&mut query) && !query.result().0 {
+            self.seek_where_denied(event)
+        } else {
+            self.parent_src_event(event)
+        };
         let is_alone = {
             let flushes = lock(&self.flushes);
             flushes.sink == Some(number) && flushes.mask_source != Some(number)
@@ -192,8 +198,19 @@ impl Harmonize {
         if let Some(mask) = self.mask_pad().filter(|mask| is_alone && mask.is_linked()) {
             self.flush_mask(&mask, number);
         }
+        lock(&self.state).is_seeking = false;
         if !sought {
             self.inference.resume();
+        }
+        sought
+    }
+
+    /// Mixers deny that they can seek, and can; others deny it rightly. The base class stops its task for both, and it stays so
+    /// where no flush follows: so the composite's source is tried first, whose flush is then one from upstream.
+    fn seek_where_denied(&self, event: gst::Event) -> bool {
+        let sought = self.sink.push_event(event.clone());
+        if let Some(mask) = self.mask_pad().filter(|mask| sought && mask.is_linked()) {
+            mask.push_event(event);
         }
         sought
     }

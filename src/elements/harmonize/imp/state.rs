@@ -30,6 +30,8 @@ pub(super) struct State {
     /// Events that are to go ahead of the next output: caps, segment and tags.
     pub caps: Option<gst::Caps>,
     pub segment: Option<gst::Event>,
+    /// A seek is on its way to the sources.
+    pub is_seeking: bool,
     /// No segment has come since the last flush: what is still taken off the pad is from before it.
     pub is_flushed: bool,
     pub tags: Vec<gst::Event>,
