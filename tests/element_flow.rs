@@ -309,6 +309,25 @@ fn a_seek_is_for_mixers_too_which_say_that_they_cannot() {
 }
 
 #[test]
+fn a_seek_that_a_live_source_refuses_leaves_its_frames_coming() {
+    let source = "appsrc name=camera is-live=true format=time caps=video/x-raw,format=RGB,width=4,height=2,framerate=50/1 ! h.sink";
+    let (pipeline, element) = pipeline(&Arc::default(), source);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let camera = pipeline.by_name("camera").unwrap();
+    let come = |frames: std::ops::Range<u64>| {
+        for n in frames.clone() {
+            camera.emit_by_name::<gst::FlowReturn>("push-buffer", &[&buffer(at(50, n), at(50, 1), &[90; 24])]);
+        }
+        until("the frames", || stat(&element, "frames-out") == frames.end);
+    };
+    come(0..3);
+    let seek = || pipeline.seek_simple(gst::SeekFlags::FLUSH, gst::ClockTime::SECOND);
+    assert!(at_once("the seek", seek).is_err());
+    come(3..8);
+    at_once("the change to NULL", || pipeline.set_state(gst::State::Null).unwrap());
+}
+
+#[test]
 fn a_seek_needs_no_mask_that_is_linked() {
     let (pipeline, element) = pipeline(&Arc::default(), COMPOSITE);
     element.request_pad_simple("mask").unwrap();
