@@ -178,24 +178,24 @@ impl Harmonize {
     /// because it can't seek, gets the composite's flush.
     fn seek(&self, event: gst::Event) -> bool {
         let number = event.seqnum();
+        if !self.sink.is_linked() {
+            return false;
+        }
         if lock(&self.flushes).seek.replace(number) == Some(number) {
             // The base class drops a seek that it has seen already, and no flush follows that.
             return self.parent_src_event(event);
         }
-        // What is queued belongs to what is left behind, and what comes is for when every pad has been flushed.
-        lock(&self.state).is_seeking = true;
+        let denies = |pad: &gst_base::AggregatorPad| {
+            let mut query = gst::query::Seeking::new(gst::Format::Time);
+            pad.peer_query(&mut query) && !query.result().0
+        };
+        let unseekable = self.mask_pad().filter(|mask| mask.is_linked() && denies(mask));
+        let is_denied = denies(&self.sink);
+        // The base class stops its task at once, so the frame at work has to go.
         self.inference.flush();
-        let mut query = gst::query::Seeking::new(gst::Format::Time);
-        let sought = if self.sink.peer_query(&mut query) && !query.result().0 {
-            self.seek_where_denied(event)
-        } else {
-            self.parent_src_event(event)
-        };
-        let is_alone = {
-            let flushes = lock(&self.flushes);
-            flushes.sink == Some(number) && flushes.mask_source != Some(number)
-        };
-        if let Some(mask) = self.mask_pad().filter(|mask| is_alone && mask.is_linked()) {
+        let sought = if is_denied { self.seek_where_denied(event) } else { self.parent_src_event(event) };
+        let took_part = lock(&self.flushes).mask_source == Some(number);
+        if let Some(mask) = unseekable.filter(|_| !took_part && (sought || !is_denied)) {
             self.flush_mask(&mask, number);
         }
         lock(&self.state).is_seeking = false;
@@ -208,6 +208,8 @@ impl Harmonize {
     /// Mixers deny that they can seek, and can; others deny it rightly. The base class stops its task for both, and it stays so
     /// where no flush follows: so the composite's source is tried first, whose flush is then one from upstream.
     fn seek_where_denied(&self, event: gst::Event) -> bool {
+        // What comes after the composite's flush is for when the mask has had it as well.
+        lock(&self.state).is_seeking = true;
         let sought = self.sink.push_event(event.clone());
         if let Some(mask) = self.mask_pad().filter(|mask| sought && mask.is_linked()) {
             mask.push_event(event);
