@@ -299,6 +299,11 @@ fn a_flushing_seek_restarts_both_streams() {
     assert!(seeks(&pipeline, &element, &[500, 100, 1000]));
 }
 
+/// Pushes `buffer` into an appsrc.
+fn push(source: &gst::Element, buffer: gst::Buffer) {
+    assert_eq!(source.emit_by_name::<gst::FlowReturn>("push-buffer", &[&buffer]), gst::FlowReturn::Ok);
+}
+
 const COMPOSITE: &str = "videotestsrc num-buffers=60 ! video/x-raw,format=I420,width=32,height=18 ! h.sink";
 
 #[test]
@@ -316,7 +321,7 @@ fn a_seek_that_a_live_source_refuses_leaves_its_frames_coming() {
     let camera = pipeline.by_name("camera").unwrap();
     let come = |frames: std::ops::Range<u64>| {
         for n in frames.clone() {
-            camera.emit_by_name::<gst::FlowReturn>("push-buffer", &[&buffer(at(50, n), at(50, 1), &[90; 24])]);
+            push(&camera, buffer(at(50, n), at(50, 1), &[90; 24]));
         }
         until("the frames", || stat(&element, "frames-out") == frames.end);
     };
@@ -339,8 +344,8 @@ fn a_still_mask_that_cannot_seek_serves_after_a_seek() {
     let still = "appsrc name=still format=time caps=video/x-raw,format=GRAY8,width=4,height=2,framerate=0/1 ! h.mask";
     let (pipeline, element) = pipeline(&Arc::default(), &format!("{COMPOSITE} {still}"));
     let source = pipeline.by_name("still").unwrap();
-    source.emit_by_name::<gst::FlowReturn>("push-buffer", &[&buffer(0, 1_000_000, &[255; 8])]);
-    source.emit_by_name::<gst::FlowReturn>("end-of-stream", &[]);
+    push(&source, buffer(0, 1_000_000, &[255; 8]));
+    assert_eq!(source.emit_by_name::<gst::FlowReturn>("end-of-stream", &[]), gst::FlowReturn::Ok);
     assert!(seeks(&pipeline, &element, &[500]));
 }
 
