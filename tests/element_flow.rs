@@ -224,13 +224,7 @@ fn an_element_can_be_started_again() {
     let mut rig = Rig::new(element(&Arc::default()));
     rig.push(0);
     rig.pull();
-    rig.element.set_state(gst::State::Ready).unwrap();
-    rig.composite.play();
-    rig.composite.set_src_caps_str(RGB);
-    rig.mask.set_src_caps_str(GRAY);
-    for harness in [&mut rig.composite, &mut rig.mask] {
-        harness.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new()));
-    }
+    rig.restart();
     rig.push(0);
     assert_eq!(rig.pull().nseconds(), 0);
     until("one frame in, one out", || ["frames-in", "frames-out"].map(|name| stat(&rig.element, name)) == [1, 1]);
@@ -354,13 +348,7 @@ fn a_flush_that_a_stop_cuts_short_is_over_at_the_next_start() {
     let mut rig = Rig::new(element(&Arc::default()));
     rig.lifted(0);
     assert!(rig.element.static_pad("sink").unwrap().send_event(gst::event::FlushStart::new()));
-    rig.element.set_state(gst::State::Ready).unwrap();
-    rig.composite.play();
-    rig.composite.set_src_caps_str(RGB);
-    rig.mask.set_src_caps_str(GRAY);
-    for harness in [&mut rig.composite, &mut rig.mask] {
-        harness.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new()));
-    }
+    rig.restart();
     rig.lifted(0);
 }
 

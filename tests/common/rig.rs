@@ -61,6 +61,17 @@ impl Rig {
         }
     }
 
+    /// Stops the element and plays it again, with streams that begin anew.
+    pub fn restart(&mut self) {
+        self.element.set_state(gst::State::Ready).unwrap();
+        self.composite.play();
+        self.composite.set_src_caps_str(RGB);
+        self.mask.set_src_caps_str(GRAY);
+        for harness in [&mut self.composite, &mut self.mask] {
+            harness.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new()));
+        }
+    }
+
     pub fn pull(&mut self) -> gst::ClockTime {
         self.out.pull().unwrap().pts().unwrap()
     }
