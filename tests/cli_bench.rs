@@ -42,8 +42,8 @@ fn a_live_show_is_watched_frame_by_frame() {
     assert_eq!([&columns[0]["name"], &columns[1]["name"]], ["quiet", "busy"]);
     let count = |name: &str| columns.iter().map(|c| c["counters"][name].as_u64().unwrap()).sum::<u64>();
     assert!(count("frames-in") > 30 && count("harmonized") > 0 && count("transfers") > 0, "{json}");
-    assert_eq!(count("frames-out"), count("harmonized") + count("passed-through"), "{json}");
-    // Each turn ends at some frame's work.
+    // Each turn begins and ends in the midst of some frame's work, which is counted as it goes.
+    assert!(count("frames-out").abs_diff(count("harmonized") + count("passed-through")) <= 2, "{json}");
     assert!(count("frames-in").abs_diff(count("frames-out")) <= 2, "{json}");
     for column in columns {
         assert!(column["element_ms"]["median"].as_f64().unwrap() > 0.0, "{json}");

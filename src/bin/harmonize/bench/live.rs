@@ -110,7 +110,7 @@ impl Mark {
             at: Instant::now(),
             own: process::own_time().unwrap_or_default(),
             machine: process::machine_time().unwrap_or_default(),
-            counters: COUNTERS.map(|name| rig.count(name)),
+            counters: rig.counts(COUNTERS),
         }
     }
 }

@@ -86,7 +86,8 @@ pub fn run(args: &Args) -> Result<()> {
     let marks = lock(&marks).clone();
     let [first, .., last] = marks[..] else { bail!("the system doesn't tell how much memory is in use") };
     let growth_percent = 100.0 * (last.resident_kib as f64 / first.resident_kib as f64 - 1.0);
-    let figures = Figures { model: args.model.model.clone(), transfers: rig.count("transfers"), marks, growth_percent };
+    let [transfers] = rig.counts(["transfers"]);
+    let figures = Figures { model: args.model.model.clone(), transfers, marks, growth_percent };
     println!("model {}, {} transfers", figures.model, figures.transfers);
     println!("{:>10} {:>14}", "frames", "resident MiB");
     for Mark { frames, resident_kib } in &figures.marks {

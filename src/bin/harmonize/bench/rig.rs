@@ -115,9 +115,10 @@ impl Rig {
         self.harmonize.static_pad(name).with_context(|| format!("harmonize has no pad {name}"))
     }
 
-    /// A number out of the element's `stats`.
-    pub fn count(&self, field: &str) -> u64 {
-        self.harmonize.property::<gst::Structure>("stats").get(field).unwrap_or_default()
+    /// Numbers out of the element's `stats`, all of one instant.
+    pub fn counts<const N: usize>(&self, fields: [&str; N]) -> [u64; N] {
+        let stats = self.harmonize.property::<gst::Structure>("stats");
+        fields.map(|field| stats.get(field).unwrap_or_default())
     }
 }
 
