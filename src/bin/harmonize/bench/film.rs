@@ -71,7 +71,7 @@ impl Reel {
 }
 
 /// RGBA of a scene in blue and green with a foreground in warm colours, and the grain of a camera.
-fn paint(width: usize, matte: &[u8], seed: u32) -> Vec<u8> {
+pub fn paint(width: usize, matte: &[u8], seed: u32) -> Vec<u8> {
     let height = matte.len() / width;
     let pixel = |(i, &m): (usize, &u8)| {
         let (x, y) = ((i % width) as f32 / width as f32, (i / width) as f32 / height as f32);

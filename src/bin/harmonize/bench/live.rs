@@ -1,11 +1,12 @@
 //! `harmonize bench live`: whether this machine carries a show, frame by frame at the clock's pace.
 
 use super::process::{self, Busy};
-use super::report::{Column, Report, Spread, Target};
+use super::report::{Column, Report, Spread};
 use super::rig::{FilmArgs, Pace, Rig};
+use super::target;
 use super::watch::{Seen, Watch};
 use crate::options::{ModelArgs, progress};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use gst::prelude::*;
 use gst_base::prelude::BaseSinkExt;
 use std::path::PathBuf;
@@ -234,16 +235,12 @@ pub fn run(args: &Args) -> Result<()> {
         columns,
         targets: Vec::new(),
     };
-    report.targets = Target::all(&report);
+    report.targets = report.targets();
     report.print();
     if let Some(path) = &args.json {
         super::write_json(path, &report)?;
     }
-    let missed = report.targets.iter().filter(|target| !target.met).count();
-    if args.check && missed > 0 {
-        bail!("{missed} of {} targets missed", report.targets.len());
-    }
-    Ok(())
+    if args.check { target::check(&report.targets) } else { Ok(()) }
 }
 
 /// Latency that the element adds, and that of the whole pipeline.

@@ -23,11 +23,31 @@ pub fn resident() -> Option<u64> {
 
 /// Processor time that this process has used, without its children.
 pub fn own_time() -> Option<Duration> {
-    let stat = read_to_string("/proc/self/stat").ok()?;
-    // The name before it may hold spaces.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let ticks = |field: usize| fields.split_whitespace().nth(field)?.parse::<u32>().ok();
-    Some(TICK * (ticks(11)? + ticks(12)?))
+    let [user, system, ..] = times("self")?.1;
+    Some(user + system)
+}
+
+/// Processor time that those of its children have used which have ended and been waited for.
+pub fn children_time() -> Option<Duration> {
+    let [.., user, system] = times("self")?.1;
+    Some(user + system)
+}
+
+/// A process's name, and its time as user and system, its own and its children's.
+fn times(process: &str) -> Option<(String, [Duration; 4])> {
+    let stat = read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name may hold spaces, and parentheses.
+    let (name, fields) = stat.rsplit_once(')')?;
+    let ticks: Vec<u32> = fields.split_whitespace().skip(11).map_while(|field| field.parse().ok()).collect();
+    Some((name.split_once('(')?.1.to_owned(), ticks.first_chunk()?.map(|ticks| TICK * ticks)))
+}
+
+/// Every process that can be seen: its id, name, and processor time so far.
+pub fn all() -> Vec<(u32, String, Duration)> {
+    let ids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let process = |id: u32| times(&id.to_string()).map(|(name, [user, system, ..])| (id, name, user + system));
+    ids.filter_map(process).collect()
 }
 
 /// Processor time that the whole machine has used.

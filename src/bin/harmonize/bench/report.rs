@@ -1,5 +1,6 @@
 //! What `harmonize bench live` found, and the targets of a live show beside it.
 
+use super::target::{self, Target};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -87,24 +88,15 @@ pub struct Report {
     pub targets: Vec<Target>,
 }
 
-/// What a show needs, and whether it was there.
-#[derive(Debug, Serialize)]
-pub struct Target {
-    what: &'static str,
-    measured: String,
-    wanted: String,
-    pub met: bool,
-}
-
-impl Target {
-    /// Those that a run of this kind can tell of.
-    pub fn all(report: &Report) -> Vec<Self> {
+impl Report {
+    /// What a show needs, and whether it was there: what a run of this kind can tell of it.
+    pub fn targets(&self) -> Vec<Target> {
         let mut targets = Vec::new();
-        let mut add = |what, measured: String, wanted: &str, met| {
-            targets.push(Self { what, measured, wanted: wanted.into(), met });
+        let mut add = |what: &str, measured: String, wanted: &str, met| {
+            targets.push(Target::new(what, measured, wanted, met));
         };
-        let [quiet, busy @ ..] = &report.columns[..] else { return targets };
-        let lost: u64 = report.columns.iter().map(|column| column.count("dropped") + column.late as u64).sum();
+        let [quiet, busy @ ..] = &self.columns[..] else { return targets };
+        let lost: u64 = self.columns.iter().map(|column| column.count("dropped") + column.late as u64).sum();
         add("frames dropped or late", lost.to_string(), "0", lost == 0);
         let p99 = quiet.element_ms.p99;
         add("element p99", format!("{p99:.2} ms"), "under 8 ms", p99 < 8.0);
@@ -112,24 +104,21 @@ impl Target {
             let ratio = busy.element_ms.p99 / p99;
             add("element p99, busy over quiet", format!("{ratio:.2}"), "at most 3", ratio <= 3.0);
         }
-        let renewed = report.columns.iter().map(|column| column.transfers_a_second).fold(f64::INFINITY, f64::min);
+        let renewed = self.columns.iter().map(|column| column.transfers_a_second).fold(f64::INFINITY, f64::min);
         add("transfers", format!("{renewed:.1} a second"), "at least 5", renewed >= 5.0);
-        let shown = report.columns.iter().map(|column| column.shown_a_second).fold(f64::INFINITY, f64::min);
-        let rate = 1e3 / report.frame_ms;
+        let shown = self.columns.iter().map(|column| column.shown_a_second).fold(f64::INFINITY, f64::min);
+        let rate = 1e3 / self.frame_ms;
         // A phase ends between two frames.
-        let met = report.columns.iter().all(|column| column.shown_a_second >= rate - 2.0 / column.seconds);
+        let met = self.columns.iter().all(|column| column.shown_a_second >= rate - 2.0 / column.seconds);
         add("frames out", format!("{shown:.2} a second"), &format!("{rate:.2}"), met);
-        let [added, _] = report.latency_ms;
-        let wanted = format!("at most {:.2} ms, a frame", report.frame_ms);
-        add("latency added", format!("{added:.2} ms"), &wanted, added <= report.frame_ms + 0.001);
-        let first = report.first_harmonized_s;
+        let [added, _] = self.latency_ms;
+        let wanted = format!("at most {:.2} ms, a frame", self.frame_ms);
+        add("latency added", format!("{added:.2} ms"), &wanted, added <= self.frame_ms + 0.001);
+        let first = self.first_harmonized_s;
         let measured = first.map_or("never".into(), |first| format!("after {first:.2} s"));
         add("first harmonized frame", measured, "within 1.0 s", first.is_some_and(|first| first <= 1.0));
         targets
     }
-}
-
-impl Report {
     pub fn print(&self) {
         let [before, after] = self.load.map(|load| load.map_or("unknown".into(), |load| format!("{load:.2}")));
         let encoded = if self.encoded { ", encoded" } else { "" };
@@ -175,9 +164,7 @@ impl Report {
         let [early, end] =
             self.resident_kib.map(|kib| kib.map_or("unknown".into(), |k| format!("{:.1} MiB", k as f64 / 1024.0)));
         println!("resident memory {early} after 1,000 frames, {end} at the end");
-        for Target { what, measured, wanted, met } in &self.targets {
-            println!("{} {what}: {measured}, wanted {wanted}", if *met { "met   " } else { "MISSED" });
-        }
+        target::print(&self.targets);
     }
 
     fn columns_row(&self, what: &str, cell: impl Fn(&Column) -> String) {

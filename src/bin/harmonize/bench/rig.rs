@@ -24,19 +24,19 @@ pub struct FilmArgs {
     pub foreground: f64,
 }
 
-fn size(text: &str) -> Result<[u32; 2]> {
+pub fn size(text: &str) -> Result<[u32; 2]> {
     let side = |text: &str| text.parse().ok().filter(|side| (16..=16384).contains(side));
     let sides = text.split_once('x').and_then(|(width, height)| Some([side(width)?, side(height)?]));
     sides.context("it reads 1920x1080, each side from 16 to 16384")
 }
 
-fn format(text: &str) -> Result<gst_video::VideoFormat> {
+pub fn format(text: &str) -> Result<gst_video::VideoFormat> {
     // It is GStreamer that knows them.
     gst::init()?;
     text.parse().ok().context("GStreamer has no raw format of this name")
 }
 
-fn percent(text: &str) -> Result<f64> {
+pub fn percent(text: &str) -> Result<f64> {
     text.parse().ok().filter(|share| (1.0..=70.0).contains(share)).context("it goes from 1 to 70")
 }
 

@@ -1,54 +1,156 @@
-//! The frame that is measured: texture everywhere, and an ellipse of 30 % of the picture as its foreground.
+//! The frame that is measured, in any format: a painted scene, and a soft-edged ellipse as its foreground.
 
+use super::film::paint;
+use anyhow::{Context, Result};
+use gst_video::{VideoConverter, VideoFormat, VideoFrameRef, VideoInfo};
 use gstharmonize::frame::{Colour, Format, Mask, Matrix, Picture, PictureMut, Plane, PlaneMut};
+use std::rc::Rc;
 
-/// The formats measured: ours, and GStreamer's name for it.
-pub const FORMATS: [(Format, &str); 2] = [(Format::I420, "I420"), (Format::Rgba, "RGBA")];
+/// What the library makes of GStreamer's format; `None` where it takes the format only through a conversion.
+pub fn frame_format(format: VideoFormat) -> Option<Format> {
+    Some(match format {
+        VideoFormat::I420 => Format::I420,
+        VideoFormat::A420 => Format::A420,
+        VideoFormat::Nv12 => Format::Nv12,
+        VideoFormat::Ayuv => Format::Ayuv,
+        VideoFormat::Rgb => Format::Rgb,
+        VideoFormat::Bgr => Format::Bgr,
+        VideoFormat::Rgba => Format::Rgba,
+        VideoFormat::Bgra => Format::Bgra,
+        VideoFormat::Argb => Format::Argb,
+        VideoFormat::Abgr => Format::Abgr,
+        VideoFormat::Gray8 => Format::Gray8,
+        _ => return None,
+    })
+}
 
-pub struct Scene {
-    pub format: Format,
-    pub width: usize,
-    pub height: usize,
-    /// All planes one after the other, without padding, as GStreamer lays them out at these sizes.
+/// The scene before it is brought into a format, and its masks.
+pub struct Painting {
+    pub size: [u32; 2],
+    rgba: gst::Buffer,
+    /// The ellipse.
+    pub mask: Rc<Mask>,
+    /// All foreground.
+    pub full: Rc<Mask>,
+}
+
+impl Painting {
+    /// `share` of the picture is foreground, 0..1.
+    pub fn new(size: [u32; 2], share: f64) -> Self {
+        let [width, height] = size.map(|side| side as usize);
+        let mask = ellipse(width, height, (share / std::f64::consts::PI).sqrt(), 0.5);
+        let full = Mask { width, height, data: vec![255; width * height] };
+        let rgba = gst::Buffer::from_slice(paint(width, &mask.data, 0));
+        Self { size, rgba, mask: Rc::new(mask), full: Rc::new(full) }
+    }
+
+    /// The scene in `format`, as GStreamer lays it out.
+    pub fn render(&self, format: VideoFormat) -> Result<Raw> {
+        let [width, height] = self.size;
+        let [from, info] = [VideoFormat::Rgba, format].map(|format| VideoInfo::builder(format, width, height).build());
+        let (from, info) = (from?, info?);
+        let mut buffer = gst::Buffer::with_size(info.size())?;
+        let converter = VideoConverter::new(&from, &info, None).context("GStreamer can't convert to it")?;
+        {
+            let rgba = VideoFrameRef::from_buffer_ref_readable(&self.rgba, &from)?;
+            let mut frame = VideoFrameRef::from_buffer_ref_writable(buffer.make_mut(), &info)?;
+            converter.frame_ref(&rgba, &mut frame);
+        }
+        let data = buffer.map_readable()?.to_vec();
+        Ok(Raw { info, data })
+    }
+
+    /// A frame whose every sample is the ellipse's, `format`'s own way.
+    pub fn mask_in(&self, format: VideoFormat) -> Result<Raw> {
+        let [width, height] = self.size;
+        let info = VideoInfo::builder(format, width, height).build()?;
+        let mut raw = Raw { data: vec![0; info.size()], info };
+        for component in 0..raw.info.n_components() {
+            raw.write(component as u8, &self.mask);
+        }
+        Ok(raw)
+    }
+}
+
+/// A frame's bytes as they lie in a buffer.
+pub struct Raw {
+    pub info: VideoInfo,
     pub data: Vec<u8>,
-    pub mask: Mask,
+}
+
+impl Raw {
+    /// Puts the mask in place of a component whose samples are bytes or words of their own.
+    pub fn write(&mut self, component: u8, mask: &Mask) {
+        let Self { info, data } = self;
+        let (plane, depth) = (info.comp_plane(component) as usize, info.comp_depth(component));
+        let (row, step) = (info.stride()[plane] as usize, info.comp_pstride(component) as usize);
+        let start = info.offset()[plane] + info.comp_poffset(component) as usize;
+        let shift = info.format_info().shift()[component as usize];
+        let [w_sub, h_sub] =
+            [info.format_info().w_sub(), info.format_info().h_sub()].map(|sub| sub[component as usize]);
+        for y in 0..info.comp_height(component) as usize {
+            let line = &mask.data[(y << h_sub).min(mask.height - 1) * mask.width..][..mask.width];
+            for x in 0..info.comp_width(component) as usize {
+                let m = u32::from(line[(x << w_sub).min(mask.width - 1)]);
+                let code = (m * ((1 << depth) - 1) / 255) << shift;
+                let at = start + y * row + x * step;
+                match (depth + shift > 8, info.format_info().is_le()) {
+                    (false, _) => data[at] = code as u8,
+                    (true, true) => data[at..at + 2].copy_from_slice(&(code as u16).to_le_bytes()),
+                    (true, false) => data[at..at + 2].copy_from_slice(&(code as u16).to_be_bytes()),
+                }
+            }
+        }
+    }
 }
 
 const COLOUR: Colour = Colour { matrix: Matrix::Bt709, full_range: false };
 
-impl Scene {
-    pub fn new(format: Format, width: usize, height: usize) -> Self {
-        let bytes: usize = format.plane_sizes(width, height).iter().map(|(row, rows)| row * rows).sum();
-        // Values within 16..235 of a hash of their place: as costly to code and to map as any picture.
-        let data = (0..bytes as u32).map(|i| 16 + (i.wrapping_mul(2_654_435_761) >> 24) as u8 % 220).collect();
-        Self { format, width, height, data, mask: ellipse(width, height, HALF_AXIS, 0.5) }
-    }
-
-    pub fn picture(&self) -> Picture<'_> {
-        let mut rest = &self.data[..];
-        let planes = self.format.plane_sizes(self.width, self.height).map(|(stride, rows)| {
-            let (data, behind) = rest.split_at(stride * rows);
-            rest = behind;
-            Plane { data, stride }
-        });
-        Picture { format: self.format, colour: COLOUR, width: self.width, height: self.height, planes }
-    }
-
-    /// The picture to change in place, and its mask.
-    pub fn picture_mut(&mut self) -> (PictureMut<'_>, &Mask) {
-        let mut rest = &mut self.data[..];
-        let planes = self.format.plane_sizes(self.width, self.height).map(|(stride, rows)| {
-            let (data, behind) = std::mem::take(&mut rest).split_at_mut(stride * rows);
-            rest = behind;
-            PlaneMut { data, stride }
-        });
-        let (format, width, height) = (self.format, self.width, self.height);
-        (PictureMut { format, colour: COLOUR, width, height, planes }, &self.mask)
-    }
+/// A frame that the stages work on. Its bytes may lie elsewhere than in `raw`, in the same places.
+pub struct Scene {
+    pub raw: Raw,
+    format: Format,
 }
 
-/// Half-axes of an ellipse that covers 30 %, as a share of width and height: pi k^2 = 0.3.
-const HALF_AXIS: f64 = 0.309;
+impl Scene {
+    pub fn new(painting: &Painting, format: VideoFormat) -> Result<Self> {
+        let ours = frame_format(format).context("the library has no such format")?;
+        Ok(Self { raw: painting.render(format)?, format: ours })
+    }
+
+    fn size(&self) -> (usize, usize) {
+        (self.raw.info.width() as usize, self.raw.info.height() as usize)
+    }
+
+    /// Bytes of each plane, its padding included.
+    fn planes(&self) -> impl Iterator<Item = (usize, usize)> {
+        let info = &self.raw.info;
+        let ends = info.offset().iter().skip(1).copied().chain([info.size()]);
+        info.offset().iter().zip(ends).zip(info.stride()).map(|((start, end), stride)| (end - start, *stride as usize))
+    }
+
+    pub fn picture<'a>(&self, mut data: &'a [u8]) -> Picture<'a> {
+        let mut planes = [Plane::default(); 4];
+        for (plane, (bytes, stride)) in planes.iter_mut().zip(self.planes()) {
+            let (this, behind) = data.split_at(bytes);
+            *plane = Plane { data: this, stride };
+            data = behind;
+        }
+        let (width, height) = self.size();
+        Picture { format: self.format, colour: COLOUR, width, height, planes }
+    }
+
+    pub fn picture_mut<'a>(&self, mut data: &'a mut [u8]) -> PictureMut<'a> {
+        let mut planes: [PlaneMut; 4] = Default::default();
+        for (plane, (bytes, stride)) in planes.iter_mut().zip(self.planes()) {
+            let (this, behind) = data.split_at_mut(bytes);
+            *plane = PlaneMut { data: this, stride };
+            data = behind;
+        }
+        let (width, height) = self.size();
+        PictureMut { format: self.format, colour: COLOUR, width, height, planes }
+    }
+}
 
 /// An ellipse of `half_axis` as a share of width and height, with an edge four pixels wide; `centre` is its place across.
 pub fn ellipse(width: usize, height: usize, half_axis: f64, centre: f64) -> Mask {

@@ -1,54 +1,79 @@
-//! The parts of a frame's way, one by one, on this thread (inference on the engine's one worker).
+//! The parts of a frame's way, one by one, as their caller waits for them (inference on the engine's one worker), and a copy of
+//! the frame beside them.
+//!
+//! Frames come as in a pipeline: each was copied into one of a few buffers that take turns, three frames before its own turn.
 
-use super::scene::{FORMATS, Scene};
-use super::{Args, Row, SIZES, Stage};
+use super::rounds::{Entrant, Part};
+use super::scene::{Painting, Scene};
+use super::{Args, Stage};
 use anyhow::{Context, Result};
-use gstharmonize::frame::{Proxy, apply, proxy};
-use gstharmonize::transfer::fit;
-use indicatif::ProgressBar;
+use gstharmonize::engine::{Engine, Request};
+use gstharmonize::frame::{Mask, Proxy, View, apply, proxy};
+use gstharmonize::transfer::{Transfer, fit};
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-pub fn measure(args: &Args, wanted: impl Fn(Stage) -> bool, bar: &ProgressBar, rows: &mut Vec<Row>) -> Result<()> {
-    if ![Stage::Proxy, Stage::Model, Stage::Fit, Stage::Apply].into_iter().any(&wanted) {
-        return Ok(());
-    }
-    let engine = args.model.load(1)?;
-    let request = args.model.settings().request;
-    let frames = args.frames as usize;
-    for size @ [width, height] in SIZES {
-        let view = |scene: &Scene| engine.view(&scene.mask, args.model.proxy_size);
-        for (format, name) in FORMATS.into_iter().filter(|_| wanted(Stage::Proxy)) {
-            bar.set_message(format!("proxy {width}x{height} {name}"));
-            let scene = Scene::new(format, width, height);
-            let times = time(frames, || drop(proxy(&scene.picture(), &scene.mask, view(&scene))));
-            rows.push(Row::new("proxy", size, Some(name), &times));
+/// Buffers that take turns.
+const BUFFERS: usize = 4;
+
+/// Buffers that frames are copied into, and others to copy them to; all stages use the same ones.
+#[derive(Default)]
+struct Ring {
+    frames: [Vec<u8>; BUFFERS],
+    copies: [Vec<u8>; BUFFERS],
+}
+
+impl Ring {
+    /// Room for frames of so many bytes, all of it touched.
+    fn grow(&mut self, bytes: usize) {
+        for buffer in self.frames.iter_mut().chain(&mut self.copies) {
+            buffer.resize(buffer.len().max(bytes), 1);
         }
-        let scene = Scene::new(FORMATS[0].0, width, height);
-        let small = proxy(&scene.picture(), &scene.mask, view(&scene));
+    }
+
+    /// Times `work` on a frame and the buffer to copy it to, over and over; what it does to the frame is undone.
+    fn time(&mut self, frame: &[u8], count: u32, mut work: impl FnMut(&mut [u8], &mut [u8])) -> Vec<Duration> {
+        let warm = count as usize / 8 + BUFFERS;
+        let timed = |i: usize| {
+            self.frames[(i + BUFFERS - 1) % BUFFERS][..frame.len()].copy_from_slice(frame);
+            let data = &mut self.frames[i % BUFFERS][..frame.len()];
+            let copy = &mut self.copies[i % BUFFERS][..frame.len()];
+            let start = Instant::now();
+            work(data, copy);
+            start.elapsed()
+        };
+        (0..warm + count as usize).map(timed).skip(warm).collect()
+    }
+}
+
+/// Times what needs no frame.
+fn time(count: u32, mut work: impl FnMut()) -> Vec<Duration> {
+    let timed = |_| {
+        let start = Instant::now();
+        work();
+        start.elapsed()
+    };
+    (0..count / 8 + count).map(timed).skip(count as usize / 8).collect()
+}
+
+/// What the model sees of frames with one mask, and what it makes of them.
+struct Look {
+    mask: Rc<Mask>,
+    view: View,
+    small: Proxy,
+    harmonized: Vec<f32>,
+    transfer: Transfer,
+}
+
+impl Look {
+    fn new(engine: &Engine, proxy_size: u32, scene: &Scene, mask: &Rc<Mask>) -> Self {
+        let view = engine.view(mask, proxy_size);
+        let small = proxy(&scene.picture(&scene.raw.data), mask, view);
         let harmonized = warmer(&small);
-        if wanted(Stage::Model) {
-            bar.set_message(format!("model {width}x{height}"));
-            engine.submit(small.clone(), request).wait().context("the inference was cancelled")??;
-            let times = time(frames, || drop(engine.submit(small.clone(), request).wait()));
-            rows.push(Row::new("model + fit", size, None, &times));
-        }
-        if wanted(Stage::Fit) {
-            bar.set_message(format!("fit {width}x{height}"));
-            let times = time(frames, || drop(fit(&small, &harmonized, engine.cell())));
-            rows.push(Row::new("fit", size, None, &times));
-        }
-        for (format, name) in FORMATS.into_iter().filter(|_| wanted(Stage::Apply)) {
-            bar.set_message(format!("apply {width}x{height} {name}"));
-            let mut scene = Scene::new(format, width, height);
-            let transfer = fit(&small, &harmonized, engine.cell());
-            let times = time(frames, || {
-                let (mut picture, mask) = scene.picture_mut();
-                apply(&mut picture, mask, &transfer, args.model.strength as f32);
-            });
-            rows.push(Row::new("apply", size, Some(name), &times));
-        }
+        let transfer = fit(&small, &harmonized, engine.cell());
+        Self { mask: mask.clone(), view, small, harmonized, transfer }
     }
-    Ok(())
 }
 
 /// A change of colour that differs from place to place, as a model's does.
@@ -59,12 +84,85 @@ fn warmer(proxy: &Proxy) -> Vec<f32> {
     proxy.rgb.iter().enumerate().map(warm).collect()
 }
 
-fn time(frames: usize, mut work: impl FnMut()) -> Vec<Duration> {
-    (0..frames / 8).for_each(|_| work());
-    let timed = |_| {
-        let start = Instant::now();
-        work();
-        start.elapsed()
-    };
-    (0..frames).map(timed).collect()
+/// All stages share an engine and a ring of buffers.
+pub struct Stages<'a> {
+    args: &'a Args,
+    /// None where nothing that is wanted asks for it.
+    engine: Option<Rc<Engine>>,
+    ring: Rc<RefCell<Ring>>,
+}
+
+impl<'a> Stages<'a> {
+    pub fn new(args: &'a Args) -> Result<Self> {
+        let is_needed = [Stage::Proxy, Stage::Model, Stage::Fit, Stage::Apply].into_iter().any(|s| args.wants(s));
+        let engine = is_needed.then(|| args.model.load(1)).transpose()?.map(Rc::new);
+        Ok(Self { args, engine, ring: Rc::default() })
+    }
+
+    /// Adds what is wanted at the painting's size.
+    pub fn enter(&self, painting: &Painting, entrants: &mut Vec<Entrant<'a>>) -> Result<()> {
+        let (args, size) = (self.args, painting.size);
+        let mut looks = None;
+        for format in args.formats() {
+            let scene = Rc::new(Scene::new(painting, format)?);
+            self.ring.borrow_mut().grow(scene.raw.data.len());
+            let mut stage = |what, work: Box<dyn Fn(&Scene, &mut [u8], &mut [u8])>| {
+                let (ring, scene) = (self.ring.clone(), scene.clone());
+                let turn = move |count| {
+                    Ok(ring.borrow_mut().time(&scene.raw.data, count, |data, copy| work(&scene, data, copy)))
+                };
+                entrants.push(Entrant::stage(Part::new(what, size, Some(format)), turn));
+            };
+            if args.copies() {
+                stage("memcpy", Box::new(|_, data, copy| copy.copy_from_slice(data)));
+            }
+            let Some(engine) = &self.engine else { continue };
+            let [look, full] = looks.get_or_insert_with(|| {
+                [&painting.mask, &painting.full].map(|m| Rc::new(Look::new(engine, args.model.proxy_size, &scene, m)))
+            });
+            if args.wants(Stage::Proxy) {
+                let look = look.clone();
+                let work = move |scene: &Scene, data: &mut [u8], _: &mut [u8]| {
+                    drop(proxy(&scene.picture(data), &look.mask, look.view));
+                };
+                stage("proxy", Box::new(work));
+            }
+            let strength = args.model.strength as f32;
+            for (what, look) in [("apply", look), ("apply full", full)] {
+                if args.wants(Stage::Apply) {
+                    let look = look.clone();
+                    let work = move |scene: &Scene, data: &mut [u8], _: &mut [u8]| {
+                        apply(&mut scene.picture_mut(data), &look.mask, &look.transfer, strength);
+                    };
+                    stage(what, Box::new(work));
+                }
+            }
+        }
+        if let Some((engine, [look, _])) = self.engine.as_ref().zip(looks) {
+            self.enter_inference(size, engine, &look, entrants);
+        }
+        Ok(())
+    }
+
+    fn enter_inference(&self, size: [u32; 2], engine: &Rc<Engine>, look: &Rc<Look>, entrants: &mut Vec<Entrant<'a>>) {
+        if self.args.wants(Stage::Fit) {
+            let (engine, look) = (engine.clone(), look.clone());
+            let turn = move |count| Ok(time(count, || drop(fit(&look.small, &look.harmonized, engine.cell()))));
+            entrants.push(Entrant::stage(Part::new("fit", size, None), turn));
+        }
+        if self.args.wants(Stage::Model) {
+            let (engine, look) = (engine.clone(), look.clone());
+            let request: Request = self.args.model.settings().request;
+            let infer = move || {
+                let ended = engine.submit(look.small.clone(), request).wait();
+                ended.context("the inference was cancelled")?.map(drop)
+            };
+            let turn = move |count| {
+                // The first one tells of what fails.
+                infer()?;
+                Ok(time(count, || drop(infer())))
+            };
+            entrants.push(Entrant::stage(Part::new("model + fit", size, None), turn));
+        }
+    }
 }

@@ -1,0 +1,114 @@
+//! What the rows say of one another, and of the targets of the full-resolution stage.
+
+use super::rounds::{Part, Row, median};
+use super::target::Target;
+use serde::Serialize;
+
+/// One part's time over another's in the same round.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ratio {
+    pub of: Part,
+    pub to: Part,
+    /// Median over the rounds.
+    pub ratio: f64,
+    pub rounds: Vec<f64>,
+}
+
+/// The ratios that anyone asks for, of all that was measured.
+pub fn all(rows: &[Row]) -> Vec<Ratio> {
+    let find = |part: &Part| rows.iter().find(|row| row.part == *part);
+    let others = |of: &'_ Row| counterparts(&of.part).iter().filter_map(find).collect::<Vec<_>>();
+    rows.iter().flat_map(|of| others(of).into_iter().map(|to| ratio(of, to)).collect::<Vec<_>>()).collect()
+}
+
+fn ratio(of: &Row, to: &Row) -> Ratio {
+    let rounds: Vec<f64> = of.rounds_ms.iter().zip(&to.rounds_ms).map(|(of, to)| of / to).collect();
+    Ratio { of: of.part.clone(), to: to.part.clone(), ratio: median(&rounds), rounds }
+}
+
+/// What a part is set beside.
+fn counterparts(part: &Part) -> Vec<Part> {
+    let others: &[&str] = match part.what {
+        "proxy" | "apply" | "apply full" => &["memcpy"],
+        "element" => &["compositor", "lut3d+maskedmerge"],
+        "element, no inference" => &["memcpy", "compositor", "videobalance"],
+        "lut3d" | "lut3d+maskedmerge" => &["apply"],
+        _ => &[],
+    };
+    let mut parts: Vec<_> = others.iter().map(|what| Part { what, ..part.clone() }).collect();
+    if matches!(part.what, "proxy" | "apply" | "apply full" | "element, no inference") {
+        parts.extend(eight_bits(part.format).iter().map(|format| Part { format: Some(format), ..part.clone() }));
+        if part.size == UHD {
+            parts.push(Part { size: HD.into(), ..part.clone() });
+        }
+    }
+    parts
+}
+
+/// The formats of 8 bits that differ from this one in depth alone.
+fn eight_bits(format: Option<&str>) -> &'static [&'static str] {
+    match format {
+        Some("P010_10LE" | "P010_10BE") => &["NV12", "I420"],
+        Some("I420_10LE" | "I420_10BE" | "I420_12LE" | "I420_12BE") => &["I420"],
+        Some("RGBA64_LE" | "RGBA64_BE") => &["RGBA"],
+        Some("ARGB64" | "ARGB64_LE" | "ARGB64_BE") => &["ARGB", "RGBA"],
+        Some("BGRA64_LE" | "BGRA64_BE") => &["BGRA", "RGBA"],
+        Some("AYUV64") => &["AYUV"],
+        Some("GRAY16_LE" | "GRAY16_BE") => &["GRAY8"],
+        _ => &[],
+    }
+}
+
+const HD: &str = "1920x1080";
+const UHD: &str = "3840x2160";
+
+/// Milliseconds of 1080p.
+const TIMES: [(&str, &str, f64); 4] =
+    [("apply", "I420", 0.8), ("apply full", "RGBA", 2.0), ("proxy", "I420", 0.35), ("proxy", "RGBA", 0.35)];
+
+/// The targets that were measured; they are for 30 % foreground on two cores.
+pub fn targets(rows: &[Row], ratios: &[Ratio]) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for (what, format, most) in TIMES {
+        let part = Part { what, size: HD.into(), format: Some(format) };
+        for row in rows.iter().filter(|row| row.part == part) {
+            let ms = row.median_ms;
+            targets.push(Target::new(
+                part.to_string(),
+                format!("{ms:.3} ms"),
+                format!("at most {most:.2} ms"),
+                ms <= most,
+            ));
+        }
+    }
+    let hd = |ratio: &&Ratio, of: &str, to: &str| {
+        ratio.of.size == HD && ratio.to.size == HD && ratio.of.what == of && ratio.to.what == to
+    };
+    for ratio in ratios.iter().filter(|r| hd(r, "lut3d", "apply") && r.of.format == Some("I420")) {
+        targets.push(at_least(ratio, 40.0));
+    }
+    for ratio in ratios.iter().filter(|r| hd(r, "element, no inference", "compositor")) {
+        targets.push(at_most(ratio, 1.0));
+    }
+    for what in ["proxy", "apply", "apply full", "element, no inference"] {
+        let of_size = ratios.iter().filter(|r| r.of.what == what && r.of.size == UHD && r.to.size == HD);
+        targets.extend(of_size.max_by(|a, b| a.ratio.total_cmp(&b.ratio)).map(|worst| at_most(worst, 4.4)));
+    }
+    for what in ["proxy", "apply", "apply full"] {
+        let of_depth = ratios.iter().filter(|r| hd(r, what, what) && r.of.format != r.to.format);
+        targets.extend(of_depth.map(|ratio| at_most(ratio, 2.5)));
+    }
+    targets
+}
+
+fn at_most(ratio: &Ratio, most: f64) -> Target {
+    Target::new(name(ratio), format!("{:.2} times", ratio.ratio), format!("at most {most}"), ratio.ratio <= most)
+}
+
+fn at_least(ratio: &Ratio, least: f64) -> Target {
+    Target::new(name(ratio), format!("{:.1} times", ratio.ratio), format!("at least {least}"), ratio.ratio >= least)
+}
+
+pub fn name(Ratio { of, to, .. }: &Ratio) -> String {
+    format!("{of} over {to}")
+}
