@@ -18,7 +18,7 @@ pub struct Settings {
     pub strength: f32,
 }
 
-const RGB: Colour = Colour { matrix: Matrix::Bt709, full_range: true };
+const RGB: Colour = Colour::new(Matrix::Bt709, true);
 
 /// `composite` with the pixels under `mask` (of the same size, 0 background to 255 foreground) harmonized.
 pub fn harmonize(engine: &Engine, composite: &RgbImage, mask: &GrayImage, settings: Settings) -> Result<RgbImage> {
@@ -29,10 +29,11 @@ pub fn harmonize(engine: &Engine, composite: &RgbImage, mask: &GrayImage, settin
         return Ok(harmonized);
     }
     let mut picture = PictureMut {
-        format: Format::Rgb,
+        format: Format::RGB,
         colour: RGB,
         width,
         height,
+        interlaced: false,
         planes: [
             PlaneMut { data: &mut harmonized, stride: 3 * width },
             PlaneMut::default(),
@@ -51,10 +52,11 @@ pub fn harmonize(engine: &Engine, composite: &RgbImage, mask: &GrayImage, settin
 fn foreground(mask: &GrayImage, width: usize, height: usize) -> Mask {
     let stride = mask.width() as usize;
     let picture = Picture {
-        format: Format::Gray8,
+        format: Format::GRAY8,
         colour: RGB,
         width: stride,
         height: mask.height() as usize,
+        interlaced: false,
         planes: [Plane { data: mask, stride }, Plane::default(), Plane::default(), Plane::default()],
     };
     // A picture file's grey is always full range.
