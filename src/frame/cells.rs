@@ -147,14 +147,7 @@ impl Scratch {
     /// Means of `channel`'s part of the sums, which begin with word `start` of the row.
     pub fn average(&mut self, channel: &Channel, start: usize, axis: &Axis, means: &mut [f32]) {
         let columns = channel.pick(&self.sums, channel.words(&axis.samples()).start - start, &mut self.columns);
-        let area = axis.pitch * self.height;
-        for (mean, &Span { first, last, before, after }) in means.iter_mut().zip(&axis.cells) {
-            let mut sum = before * columns[first];
-            if last > first {
-                sum += total(&columns[first + 1..last]) + after * columns[last];
-            }
-            *mean = sum / area;
-        }
+        reduce(columns, &axis.cells, axis.pitch * self.height, means);
     }
 }
 
@@ -186,14 +179,31 @@ vectorized! {
     }
 }
 
+/// The sum in an order that adds many at a time.
+#[inline(always)]
+fn total(values: &[f32]) -> f32 {
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for block in blocks {
+        lanes.iter_mut().zip(block).for_each(|(lane, v)| *lane += v);
+    }
+    let (fours, rest) = rest.as_chunks::<4>();
+    let mut four = [0.0; 4];
+    for block in fours.iter().chain(lanes.as_chunks::<4>().0) {
+        four.iter_mut().zip(block).for_each(|(lane, v)| *lane += v);
+    }
+    (four[0] + four[1]) + (four[2] + four[3]) + rest.iter().sum::<f32>()
+}
+
 vectorized! {
-    fn total(values: &[f32]) -> f32 {
-        let (blocks, rest) = values.as_chunks::<LANES>();
-        let mut lanes = [0.0; LANES];
-        for block in blocks {
-            lanes.iter_mut().zip(block).for_each(|(lane, v)| *lane += v);
+    /// Sums of columns to means of cells.
+    fn reduce(columns: &[f32], cells: &[Span], area: f32, means: &mut [f32]) {
+        for (mean, &Span { first, last, before, after }) in means.iter_mut().zip(cells) {
+            let mut sum = before * columns[first];
+            if last > first {
+                sum += total(&columns[first + 1..last]) + after * columns[last];
+            }
+            *mean = sum / area;
         }
-        lanes.iter_mut().zip(rest).for_each(|(lane, v)| *lane += v);
-        lanes.iter().sum()
     }
 }
