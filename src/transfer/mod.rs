@@ -6,11 +6,11 @@ pub mod fit;
 mod tests;
 
 use crate::frame::Region;
-pub use fit::fit;
+pub use fit::{Fit, fit};
 
 /// `maps[row * cols + col]` is a row-major 3x4 matrix acting on (r, g, b, 1), sRGB in 0..1, valid at the centre of its
 /// cell; between centres maps are interpolated bilinearly, beyond the outer centres they are held.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct Transfer {
     pub cols: usize,
     pub rows: usize,
@@ -19,14 +19,37 @@ pub struct Transfer {
     pub maps: Vec<[f32; 12]>,
 }
 
+impl Clone for Transfer {
+    fn clone(&self) -> Self {
+        Self { maps: self.maps.clone(), ..*self }
+    }
+
+    /// In the memory of the maps that it has.
+    fn clone_from(&mut self, other: &Self) {
+        let Self { cols, rows, region, maps } = self;
+        (*cols, *rows, *region) = (other.cols, other.rows, other.region);
+        maps.clone_from(&other.maps);
+    }
+}
+
+impl Default for Transfer {
+    fn default() -> Self {
+        Self::identity()
+    }
+}
+
 impl Transfer {
     pub fn identity() -> Self {
-        Self {
-            cols: 1,
-            rows: 1,
-            region: None,
-            maps: vec![[1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]],
-        }
+        let mut identity = Self { cols: 1, rows: 1, region: None, maps: Vec::new() };
+        identity.clear();
+        identity
+    }
+
+    /// Makes it the identity.
+    pub fn clear(&mut self) {
+        (self.cols, self.rows, self.region) = (1, 1, None);
+        self.maps.clear();
+        self.maps.push([1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
     }
 
     /// Whether there is a map for each cell.
