@@ -11,9 +11,10 @@ pub use pending::Pending;
 use crate::diffusion::Noise;
 use crate::frame::{Mask, Proxy, Region, View};
 use crate::harmonizers::{self, Harmonizer, ModelSpec, Precision, ProxyGrid, Run, Sampling};
-use crate::transfer::{self, Transfer};
+use crate::transfer::{Fit, Transfer};
 use anyhow::{Context, Result, bail, ensure};
 use pending::Promise;
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -83,7 +84,8 @@ impl Engine {
         let (warm, warmed) = channel();
         let given_up = Arc::new(AtomicBool::new(false));
         for i in 0..workers {
-            let worker = Worker { model: Arc::clone(&model), device, inbox: Arc::clone(&inbox) };
+            let memory = RefCell::default();
+            let worker = Worker { model: Arc::clone(&model), device, inbox: Arc::clone(&inbox), memory };
             let (warm, given_up) = (warm.clone(), Arc::clone(&given_up));
             thread::Builder::new()
                 .name(format!("harmonize-{i}"))
@@ -148,6 +150,14 @@ struct Worker {
     model: Arc<dyn Harmonizer>,
     device: Device,
     inbox: Arc<Mutex<Receiver<Job>>>,
+    memory: RefCell<Memory>,
+}
+
+/// What a worker keeps from one inference to the next.
+#[derive(Default)]
+struct Memory {
+    fit: Fit,
+    harmonized: Vec<f32>,
 }
 
 impl Worker {
@@ -211,9 +221,14 @@ impl Worker {
         let harmonized = self.model.harmonize(&composite, &mask, &run).context("inference failed")?;
         ensure!(harmonized.size() == composite.size(), "the model answered with shape {:?}", harmonized.size());
         let harmonized = harmonized.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?;
-        let harmonized = Vec::<f32>::try_from(&harmonized)?;
-        ensure!(harmonized.iter().all(|v| v.is_finite()), "the model answered with values that are not finite");
-        Ok(transfer::fit(proxy, &harmonized, self.model.grid().cell as usize))
+        let mut memory = self.memory.borrow_mut();
+        let Memory { fit, harmonized: values } = &mut *memory;
+        values.resize(proxy.rgb.len(), 0.0);
+        harmonized.f_copy_data(values, proxy.rgb.len())?;
+        ensure!(values.iter().all(|v| v.is_finite()), "the model answered with values that are not finite");
+        let mut transfer = Transfer::default();
+        fit.fit(proxy, values, self.model.grid().cell as usize, &mut transfer);
+        Ok(transfer)
     }
 }
 

@@ -21,6 +21,7 @@ use super::pairing::Clock;
 use super::settings::{AUTOMATIC, Settings};
 use super::stats::Stats;
 use super::{CAT, MaskChannel, MaskRange, Mode, ModelState, OnError, OnMissingMask, OnNotReady, Precision, Sampler};
+use crate::frame::Plan;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::AGGREGATOR_FLOW_NEED_DATA as NEED_DATA;
@@ -108,6 +109,7 @@ pub struct Harmonize {
     sink: gst_base::AggregatorPad,
     state: Mutex<State>,
     masks: Mutex<Masks>,
+    plan: Mutex<Plan>,
     flushes: Mutex<Flushes>,
 }
 
@@ -188,6 +190,7 @@ impl ObjectSubclass for Harmonize {
             sink: gst::PadBuilder::<gst_base::AggregatorPad>::from_template(&template).build(),
             state: Mutex::default(),
             masks: Mutex::default(),
+            plan: Mutex::default(),
             flushes: Mutex::default(),
         }
     }

@@ -292,7 +292,7 @@ impl Harmonize {
         let strength = frame.settings.strength as f32;
         frame
             .video
-            .write(composite.make_mut(), |picture| frame::apply(picture, frame.mask, transfer, strength))
+            .write(composite.make_mut(), |picture| lock(&self.plan).apply(picture, frame.mask, transfer, strength))
             .context("Pad sink: can't write a composite")
     }
 
