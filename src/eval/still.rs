@@ -2,11 +2,13 @@
 
 use crate::engine::{Engine, Request};
 use crate::frame::{
-    Colour, Format, Mask, MaskRange, MaskSettings, Matrix, Picture, PictureMut, Plane, PlaneMut, apply, proxy,
+    Colour, Format, Mask, MaskRange, MaskSettings, Matrix, Picture, PictureMut, Plane, PlaneMut, Proxy, apply, proxy,
 };
+use crate::transfer::Transfer;
 use anyhow::{Context, Result, anyhow};
 use image::{DynamicImage, GrayImage, ImageReader, RgbImage};
 use std::path::Path;
+use std::sync::Arc;
 
 /// What harmonizing a picture depends on besides picture, mask and model; the element's properties of the same names.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,11 +24,21 @@ const RGB: Colour = Colour { matrix: Matrix::Bt709, full_range: true };
 
 /// `composite` with the pixels under `mask` (of the same size, 0 background to 255 foreground) harmonized.
 pub fn harmonize(engine: &Engine, composite: &RgbImage, mask: &GrayImage, settings: Settings) -> Result<RgbImage> {
+    Ok(harmonize_and_tell(engine, composite, mask, settings)?.0)
+}
+
+/// The same, and by what: the proxy that the model saw, and the transfer that it found; `None` where `mask` is black.
+pub fn harmonize_and_tell(
+    engine: &Engine,
+    composite: &RgbImage,
+    mask: &GrayImage,
+    settings: Settings,
+) -> Result<(RgbImage, Option<(Arc<Proxy>, Transfer)>)> {
     let (width, height) = (composite.width() as usize, composite.height() as usize);
     let mask = foreground(mask, width, height);
     let mut harmonized = composite.clone();
     if mask.is_empty() {
-        return Ok(harmonized);
+        return Ok((harmonized, None));
     }
     let mut picture = PictureMut {
         format: Format::Rgb,
@@ -41,11 +53,11 @@ pub fn harmonize(engine: &Engine, composite: &RgbImage, mask: &GrayImage, settin
         ],
     };
     let view = engine.view(&mask, settings.proxy_size);
-    let proxy = proxy(&picture.as_picture(), &mask, view);
-    let pending = engine.submit(proxy, settings.request);
+    let proxy = Arc::new(proxy(&picture.as_picture(), &mask, view));
+    let pending = engine.submit(proxy.clone(), settings.request);
     let transfer = pending.wait().ok_or_else(|| anyhow!("the inference was cancelled"))??;
     apply(&mut picture, &mask, &transfer, settings.strength);
-    Ok(harmonized)
+    Ok((harmonized, Some((proxy, transfer))))
 }
 
 fn foreground(mask: &GrayImage, width: usize, height: usize) -> Mask {

@@ -22,7 +22,7 @@ impl Infer for Model {
         Precision::F32
     }
 
-    fn submit(&self, _proxy: Proxy, _request: Request) -> Arc<dyn Job> {
+    fn submit(&self, _proxy: Arc<Proxy>, _request: Request) -> Arc<dyn Job> {
         Arc::new(Self { holds: self.holds.clone(), fails: self.fails.clone() })
     }
 }
