@@ -18,8 +18,8 @@ fn export(element: &Harmonize, path: &Path) -> bool {
 /// What a look makes of mid grey, in codes of 255.
 fn grey(path: &Path) -> f64 {
     let text = std::fs::read_to_string(path).unwrap();
-    let table = text.lines().skip_while(|line| !line.starts_with("DOMAIN_MAX")).skip(1);
-    let middle = table.skip(16 * (1 + 33 + 33 * 33)).next().unwrap();
+    let mut table = text.lines().skip_while(|line| !line.starts_with("DOMAIN_MAX")).skip(1);
+    let middle = table.nth(16 * (1 + 33 + 33 * 33)).unwrap();
     255.0 * middle.split(' ').next().unwrap().parse::<f64>().unwrap()
 }
 

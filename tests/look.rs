@@ -15,6 +15,7 @@ use image::{GrayImage, Luma, Rgb, RgbImage};
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 const RGB: Colour = Colour { matrix: Matrix::Bt709, full_range: true };
 
@@ -93,7 +94,7 @@ fn ffmpeg_makes_of_the_foreground_what_apply_does_within_the_printed_error() {
 }
 
 /// Mean residual of the looks that the built-in model's transfers make.
-fn mean(found: &[(std::sync::Arc<Proxy>, Transfer)]) -> Result<Residual> {
+fn mean(found: &[(Arc<Proxy>, Transfer)]) -> Result<Residual> {
     let mut mean = Residual { rms: 0.0, maximum: 0.0, untouched: 0.0 };
     for (proxy, transfer) in found {
         let of = Look::new(proxy, transfer, 1.0)?.residual();
@@ -111,10 +112,10 @@ fn looks_of_photographs_and_film_are_close() {
     let settings = Settings { request: Request::default(), proxy_size: 0, strength: 1.0 };
     let find = |composite: &Path, mask: &Path| {
         let (composite, mask) = (still::open(composite).unwrap().into_rgb8(), still::open_mask(mask).unwrap());
-        let (harmonized, found) = still::harmonize_and_tell(&engine, &composite, &mask, settings).unwrap();
-        let (proxy, transfer) = found.unwrap();
+        let still::Harmonized { picture, inferred } = still::harmonize(&engine, &composite, &mask, settings).unwrap();
+        let (proxy, transfer) = inferred.unwrap();
         let look = Look::new(&proxy, &transfer, 1.0).unwrap();
-        (composite, mask, harmonized, look, (proxy, transfer))
+        (composite, mask, picture, look, (proxy, transfer))
     };
     let folder = tempfile::tempdir().unwrap();
     let set = data.join("val/HVal");
@@ -154,7 +155,7 @@ fn looks_of_photographs_and_film_are_close() {
         }
         film.push(find(&folder.path().join("composite.png"), &folder.path().join("mask.png")).4);
     }
-    let film = mean(&film).unwrap();
-    eprintln!("3 frames of film: {film}");
+    let (frames, film) = (film.len(), mean(&film).unwrap());
+    eprintln!("{frames} frames of film: {film}");
     assert!(film.rms < 2.5 && film.rms < 0.2 * film.untouched, "{film}");
 }

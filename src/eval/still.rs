@@ -22,23 +22,20 @@ pub struct Settings {
 
 const RGB: Colour = Colour { matrix: Matrix::Bt709, full_range: true };
 
-/// `composite` with the pixels under `mask` (of the same size, 0 background to 255 foreground) harmonized.
-pub fn harmonize(engine: &Engine, composite: &RgbImage, mask: &GrayImage, settings: Settings) -> Result<RgbImage> {
-    Ok(harmonize_and_tell(engine, composite, mask, settings)?.0)
+/// A picture harmonized, and by what.
+pub struct Harmonized {
+    pub picture: RgbImage,
+    /// The proxy that the model saw, and the transfer that it found; `None` where the mask is black.
+    pub inferred: Option<(Arc<Proxy>, Transfer)>,
 }
 
-/// The same, and by what: the proxy that the model saw, and the transfer that it found; `None` where `mask` is black.
-pub fn harmonize_and_tell(
-    engine: &Engine,
-    composite: &RgbImage,
-    mask: &GrayImage,
-    settings: Settings,
-) -> Result<(RgbImage, Option<(Arc<Proxy>, Transfer)>)> {
+/// `composite` with the pixels under `mask` (of the same size, 0 background to 255 foreground) harmonized.
+pub fn harmonize(engine: &Engine, composite: &RgbImage, mask: &GrayImage, settings: Settings) -> Result<Harmonized> {
     let (width, height) = (composite.width() as usize, composite.height() as usize);
     let mask = foreground(mask, width, height);
     let mut harmonized = composite.clone();
     if mask.is_empty() {
-        return Ok((harmonized, None));
+        return Ok(Harmonized { picture: harmonized, inferred: None });
     }
     let mut picture = PictureMut {
         format: Format::Rgb,
@@ -57,7 +54,7 @@ pub fn harmonize_and_tell(
     let pending = engine.submit(proxy.clone(), settings.request);
     let transfer = pending.wait().ok_or_else(|| anyhow!("the inference was cancelled"))??;
     apply(&mut picture, &mask, &transfer, settings.strength);
-    Ok((harmonized, Some((proxy, transfer))))
+    Ok(Harmonized { picture: harmonized, inferred: Some((proxy, transfer)) })
 }
 
 fn foreground(mask: &GrayImage, width: usize, height: usize) -> Mask {

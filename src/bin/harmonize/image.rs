@@ -3,7 +3,7 @@
 use crate::options::{self, ModelArgs};
 use ::image::{GrayImage, RgbImage, imageops};
 use anyhow::{Context, Result, ensure};
-use gstharmonize::eval::still;
+use gstharmonize::eval::still::{self, Harmonized};
 use gstharmonize::transfer::Look;
 use std::path::{Path, PathBuf};
 
@@ -69,12 +69,12 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let engine = args.model.load(1)?;
     let settings = args.model.settings();
-    let (harmonized, found) = still::harmonize_and_tell(&engine, &composite, &mask, settings)?;
+    let Harmonized { picture: harmonized, inferred } = still::harmonize(&engine, &composite, &mask, settings)?;
     save(&harmonized, &args.output)?;
     if let Some(path) = &args.sheet {
         save(&sheet(&composite, &mask, &harmonized), path)?;
     }
-    if let (Some(path), Some((proxy, transfer))) = (&args.export_look, found) {
+    if let (Some(path), Some((proxy, transfer))) = (&args.export_look, inferred) {
         let look = Look::new(&proxy, &transfer, settings.strength)?;
         look.save(path)?;
         println!("{}: {}", path.display(), look.residual());

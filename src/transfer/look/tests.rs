@@ -160,10 +160,10 @@ fn the_file_holds_the_table_and_its_error_is_that_of_the_table() {
     }
 
     let (n, mut squares, mut untouched, mut weights, mut maximum) = (width * height, 0.0, 0.0, 0.0, 0.0f64);
-    for i in 0..n {
+    for (i, map) in maps.iter().enumerate() {
         let (m, x) = (f64::from(proxy.mask[i]), [0, 1, 2].map(|c| f64::from(proxy.rgb[c * n + i])));
         for c in 0..3 {
-            let row = &maps[i][4 * c..];
+            let row = &map[4 * c..];
             let truth = (0..3).map(|j| f64::from(row[j]) * x[j]).sum::<f64>() + f64::from(row[3]);
             let truth = truth.clamp(0.0, 1.0);
             // All entries by their hat functions.
