@@ -21,7 +21,7 @@ all pixels whose mask is black are exactly those of the composite. (Write a PNG 
 
 With a look to take elsewhere:
   harmonize image composite.jpg mask.png -o harmonized.png --export-look look.cube
-  ffmpeg -i composite.jpg -i mask.png -lavfi \
+  ffmpeg -i composite.jpg -i mask.png -lavfi \\
     \"[0]format=gbrp,split[a][b];[b]lut3d=look.cube[c];[1]format=gbrp[m];[a][c][m]maskedmerge\" graded.png
 You should see a line with the look's error, and graded.png close to harmonized.png, by about that error. The look is
 made for the foreground and this light: without the mask it would change the background too. In DaVinci Resolve put it

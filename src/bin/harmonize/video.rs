@@ -29,7 +29,7 @@ stretched). Where a background or matte is shorter than the foreground, its last
 
 With a look to take elsewhere, that of the last frame that was harmonized:
   harmonize video --composite composite.mp4 --mask matte.mp4 -o harmonized.mp4 --export-look look.cube
-  ffmpeg -i composite.mp4 -i matte.mp4 -lavfi \
+  ffmpeg -i composite.mp4 -i matte.mp4 -lavfi \\
     \"[0]format=gbrp,split[a][b];[b]lut3d=look.cube[c];[1]format=gbrp[m];[a][c][m]maskedmerge,format=yuv420p\" graded.mp4
 You should see a line with the look's error on that frame, and graded.mp4 close to harmonized.mp4 for as long as light
 and scene are those of its last frame: one look for the whole film, where the harmonized film has one for each frame.")]
