@@ -20,7 +20,7 @@ pub struct Settings {
     pub strength: f32,
 }
 
-const RGB: Colour = Colour { matrix: Matrix::Bt709, full_range: true };
+const RGB: Colour = Colour::new(Matrix::Bt709, true);
 
 /// A picture harmonized, and by what.
 pub struct Harmonized {
@@ -38,10 +38,11 @@ pub fn harmonize(engine: &Engine, composite: &RgbImage, mask: &GrayImage, settin
         return Ok(Harmonized { picture: harmonized, inferred: None });
     }
     let mut picture = PictureMut {
-        format: Format::Rgb,
+        format: Format::RGB,
         colour: RGB,
         width,
         height,
+        interlaced: false,
         planes: [
             PlaneMut { data: &mut harmonized, stride: 3 * width },
             PlaneMut::default(),
@@ -60,10 +61,11 @@ pub fn harmonize(engine: &Engine, composite: &RgbImage, mask: &GrayImage, settin
 fn foreground(mask: &GrayImage, width: usize, height: usize) -> Mask {
     let stride = mask.width() as usize;
     let picture = Picture {
-        format: Format::Gray8,
+        format: Format::GRAY8,
         colour: RGB,
         width: stride,
         height: mask.height() as usize,
+        interlaced: false,
         planes: [Plane { data: mask, stride }, Plane::default(), Plane::default(), Plane::default()],
     };
     // A picture file's grey is always full range.

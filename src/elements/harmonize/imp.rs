@@ -14,13 +14,13 @@ mod timing;
 use self::composite::{Outcome, Place, Stop};
 use self::output::is_gap;
 use self::state::{Episode, Flushes, State};
+use super::super::formats;
 use super::inference::Inference;
 use super::loading::{self, Loader};
 use super::masks::Masks;
 use super::pairing::Clock;
 use super::settings::{AUTOMATIC, Settings};
 use super::stats::Stats;
-use super::video::FORMATS;
 use super::{CAT, MaskChannel, MaskRange, Mode, ModelState, OnError, OnMissingMask, OnNotReady, Precision, Sampler};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -270,7 +270,7 @@ impl ElementImpl for Harmonize {
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(|| {
             use gst::{PadDirection::*, PadPresence::*};
-            let caps = gst_video::VideoCapsBuilder::new().format_list(FORMATS.map(|(format, _)| format)).build();
+            let caps = gst_video::VideoCapsBuilder::new().format_list(formats::all()).build();
             [("sink", Sink, Always), ("mask", Sink, Request), ("src", Src, Always)]
                 .into_iter()
                 .map(|(name, direction, presence)| {

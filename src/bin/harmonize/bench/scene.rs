@@ -3,7 +3,7 @@
 use gstharmonize::frame::{Colour, Format, Mask, Matrix, Picture, PictureMut, Plane, PlaneMut};
 
 /// The formats measured: ours, and GStreamer's name for it.
-pub const FORMATS: [(Format, &str); 2] = [(Format::I420, "I420"), (Format::Rgba, "RGBA")];
+pub const FORMATS: [(Format, &str); 2] = [(Format::I420, "I420"), (Format::RGBA, "RGBA")];
 
 pub struct Scene {
     pub format: Format,
@@ -14,7 +14,7 @@ pub struct Scene {
     pub mask: Mask,
 }
 
-const COLOUR: Colour = Colour { matrix: Matrix::Bt709, full_range: false };
+const COLOUR: Colour = Colour::new(Matrix::Bt709, false);
 
 impl Scene {
     pub fn new(format: Format, width: usize, height: usize) -> Self {
@@ -31,7 +31,14 @@ impl Scene {
             rest = behind;
             Plane { data, stride }
         });
-        Picture { format: self.format, colour: COLOUR, width: self.width, height: self.height, planes }
+        Picture {
+            format: self.format,
+            colour: COLOUR,
+            width: self.width,
+            height: self.height,
+            interlaced: false,
+            planes,
+        }
     }
 
     /// The picture to change in place, and its mask.
@@ -43,7 +50,7 @@ impl Scene {
             PlaneMut { data, stride }
         });
         let (format, width, height) = (self.format, self.width, self.height);
-        (PictureMut { format, colour: COLOUR, width, height, planes }, &self.mask)
+        (PictureMut { format, colour: COLOUR, width, height, interlaced: false, planes }, &self.mask)
     }
 }
 
