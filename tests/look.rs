@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-const RGB: Colour = Colour { matrix: Matrix::Bt709, full_range: true };
+const RGB: Colour = Colour::new(Matrix::Bt709, true);
 
 /// Runs ffmpeg in `folder`; false, said on stderr, where there is none.
 fn ffmpeg(folder: &Path, args: &[&str]) -> bool {
@@ -56,7 +56,7 @@ fn ffmpeg_makes_of_the_foreground_what_apply_does_within_the_printed_error() {
     let foreground = Mask { width, height, data: mask.as_raw().clone() };
     let mut planes = [Plane::default(); 4];
     planes[0] = Plane { data: &composite, stride: 3 * width };
-    let picture = Picture { format: Format::Rgb, colour: RGB, width, height, planes };
+    let picture = Picture { format: Format::RGB, colour: RGB, width, height, interlaced: false, planes };
     let look = Look::new(&proxy(&picture, &foreground, View::whole(width, height)), &transfer, 1.0).unwrap();
     let Residual { rms, maximum, untouched } = look.residual();
     assert!(rms > 1.0 && untouched > 5.0 * rms, "{}", look.residual());
@@ -64,7 +64,7 @@ fn ffmpeg_makes_of_the_foreground_what_apply_does_within_the_printed_error() {
     let mut applied = composite.clone();
     let mut planes: [PlaneMut; 4] = Default::default();
     planes[0] = PlaneMut { data: &mut applied, stride: 3 * width };
-    let mut picture = PictureMut { format: Format::Rgb, colour: RGB, width, height, planes };
+    let mut picture = PictureMut { format: Format::RGB, colour: RGB, width, height, interlaced: false, planes };
     apply(&mut picture, &foreground, &transfer, 1.0);
 
     let folder = tempfile::tempdir().unwrap();

@@ -120,8 +120,8 @@ fn a_place_has_the_map_that_apply_takes_there() {
         let mut after = before.clone();
         let mut planes: [PlaneMut; 4] = Default::default();
         planes[0] = PlaneMut { data: &mut after, stride: 3 * width };
-        let colour = Colour { matrix: Matrix::Bt709, full_range: true };
-        let mut picture = PictureMut { format: Format::Rgb, colour, width, height, planes };
+        let colour = Colour::new(Matrix::Bt709, true);
+        let mut picture = PictureMut { format: Format::RGB, colour, width, height, interlaced: false, planes };
         apply(&mut picture, &Mask { width, height, data: vec![255; width * height] }, &transfer, 1.0);
         let Region { x, y, width: w, height: h } = region.unwrap_or(Region::whole(width, height));
         for (i, (before, after)) in before.chunks_exact(3).zip(after.chunks_exact(3)).enumerate() {
