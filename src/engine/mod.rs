@@ -37,7 +37,7 @@ const ASKED_EVERY: Duration = Duration::from_millis(20);
 const WARM_UP: u32 = 128;
 
 struct Job {
-    proxy: Proxy,
+    proxy: Arc<Proxy>,
     request: Request,
     promise: Promise,
 }
@@ -134,13 +134,14 @@ impl Engine {
         self.grid.cell as usize
     }
 
-    /// Queues an inference. Its result depends on `proxy` and `request` alone, not on the workers or the queue.
-    pub fn submit(&self, proxy: Proxy, request: Request) -> Pending {
+    /// Queues an inference. Its result depends on `proxy` and `request` alone, not on the workers or the queue. When it is
+    /// there, the caller's `Arc` is the only one again.
+    pub fn submit(&self, proxy: impl Into<Arc<Proxy>>, request: Request) -> Pending {
         let (promise, pending) = Pending::new();
         log::trace!("inference {} is queued", pending.id());
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         // A job that finds no worker left is dropped, and its promise tells who waits.
-        let _ = jobs.send(Job { proxy, request, promise });
+        let _ = jobs.send(Job { proxy: proxy.into(), request, promise });
         pending
     }
 }
@@ -197,6 +198,7 @@ impl Worker {
                 Ok(_) => log::debug!("inference {id} of {}x{} took {took:?}", size.0, size.1),
                 Err(error) => log::debug!("inference {id} failed after {took:?}: {error:#}"),
             }
+            drop(proxy);
             promise.keep(transfer);
         }
     }

@@ -144,6 +144,17 @@ fn a_model_that_wants_crops_sees_small_foregrounds_in_one() {
     assert_eq!((transfer.region, transfer.cols, transfer.rows), (view.region, 16, 8));
 }
 
+#[test]
+fn a_proxy_is_the_caller_s_alone_again_when_its_transfer_is_there() {
+    let model = Fake { gain: 1.5, crop: false, takes: Duration::ZERO, panics_on_seed: false };
+    let engine = Engine::new(Arc::new(model), Device::Cpu, 1, &|| false).unwrap();
+    for _ in 0..20 {
+        let seen = Arc::new(proxy(0.2));
+        engine.submit(seen.clone(), REQUEST).wait().unwrap().unwrap();
+        assert_eq!(Arc::strong_count(&seen), 1);
+    }
+}
+
 /// Goes on until it is cancelled, for half a minute at most; counts the runs that it has ended.
 struct Patient {
     ended: Arc<AtomicUsize>,

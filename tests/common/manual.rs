@@ -63,7 +63,7 @@ impl Infer for Manual {
         Precision::F32
     }
 
-    fn submit(&self, _proxy: Proxy, request: Request) -> Arc<dyn Job> {
+    fn submit(&self, _proxy: Arc<Proxy>, request: Request) -> Arc<dyn Job> {
         let job = Arc::<ManualJob>::default();
         self.jobs.lock().unwrap().push(job.clone());
         self.requests.lock().unwrap().push(request);

@@ -81,7 +81,7 @@ impl Infer for Fake {
         Precision::F32
     }
 
-    fn submit(&self, proxy: Proxy, _request: Request) -> Arc<dyn Job> {
+    fn submit(&self, proxy: Arc<Proxy>, _request: Request) -> Arc<dyn Job> {
         self.submitted.fetch_add(1, Ordering::SeqCst);
         assert!(proxy.mask.iter().any(|&m| m > 0.0), "an empty mask needs no inference");
         let transfer = Transfer { region: proxy.region, ..transfer() };

@@ -5,6 +5,7 @@
 
 mod composite;
 mod events;
+mod look;
 mod output;
 mod patience;
 mod state;
@@ -197,6 +198,10 @@ impl ObjectSubclass for Harmonize {
 }
 
 impl ObjectImpl for Harmonize {
+    fn signals() -> &'static [glib::subclass::Signal] {
+        look::signals()
+    }
+
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: Lazy<Vec<glib::ParamSpec>> = Lazy::new(|| {
             // The derive knows no boxed structures.
