@@ -11,7 +11,7 @@ mod patience;
 mod state;
 mod timing;
 
-use self::composite::{Outcome, Place, Stop};
+use self::composite::{Outcome, Place, Proxies, Stop};
 use self::output::is_gap;
 use self::state::{Episode, Flushes, State};
 use super::super::formats;
@@ -111,6 +111,7 @@ pub struct Harmonize {
     state: Mutex<State>,
     masks: Mutex<Masks>,
     plan: Mutex<Plan>,
+    proxies: Mutex<Proxies>,
     flushes: Mutex<Flushes>,
 }
 
@@ -192,6 +193,7 @@ impl ObjectSubclass for Harmonize {
             state: Mutex::default(),
             masks: Mutex::default(),
             plan: Mutex::default(),
+            proxies: Mutex::default(),
             flushes: Mutex::default(),
         }
     }

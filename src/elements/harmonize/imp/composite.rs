@@ -9,7 +9,7 @@ use super::super::video::Video;
 use super::super::{Mode, OnError, OnMissingMask, OnNotReady};
 use super::{CAT, Episode, Harmonize, NEED_DATA, lock};
 use crate::engine::Request;
-use crate::frame::{self, Mask, MaskSettings};
+use crate::frame::{self, Mask, MaskSettings, Proxy};
 use crate::harmonizers::Sampling;
 use crate::transfer::Transfer;
 use anyhow::{Context, Error, Result, anyhow};
@@ -46,6 +46,19 @@ pub(super) struct Place {
 
 /// What there is of something that a frame needs, or what becomes of the frame without it.
 type Or<T> = Result<T, Outcome>;
+
+/// Proxies of frames: the newest transfer's, the one that inference is at, one that it has given up, and one to read the next into.
+pub(super) type Proxies = [Arc<Proxy>; 4];
+
+/// One that nobody looks at.
+fn unused(proxies: &mut Proxies) -> &mut Arc<Proxy> {
+    let unused = proxies.iter_mut().position(|proxy| Arc::get_mut(proxy).is_some());
+    let proxy = &mut proxies[unused.unwrap_or_default()];
+    if unused.is_none() {
+        *proxy = Arc::default();
+    }
+    proxy
+}
 
 /// A frame at work.
 struct Frame<'a> {
@@ -277,13 +290,17 @@ impl Harmonize {
     }
 
     /// What the model is to see of a frame, and how it is to look at it.
-    fn look(&self, engine: &dyn Infer, composite: &gst::BufferRef, frame: &Frame) -> Result<(frame::Proxy, Request)> {
+    fn look(&self, engine: &dyn Infer, composite: &gst::BufferRef, frame: &Frame) -> Result<(Arc<Proxy>, Request)> {
         let Frame { settings, video, mask, place } = *frame;
         let view = engine.view(mask, settings.proxy_size);
         gst::debug!(CAT, imp = self, "The model sees {view} of the composite at {}", Clock(place.span.start));
-        let proxy = video
-            .read(composite, |picture| frame::proxy(picture, mask, view))
+        let mut proxies = lock(&self.proxies);
+        let proxy = unused(&mut proxies);
+        video
+            .read(composite, |picture| Arc::make_mut(proxy).read(picture, mask, view))
             .context("Pad sink: can't read a composite")?;
+        let proxy = proxy.clone();
+        drop(proxies);
         let sampling = Sampling { method: settings.sampler.into(), steps: settings.steps };
         Ok((proxy, Request { sampling, seed: settings.seed }))
     }
