@@ -279,11 +279,12 @@ impl Rows<'_, '_> {
             }
         }
         let (colours, limits) = (colours.each_ref(), colour.limits(format));
-        if format.is_gray() {
-            blend::<0, 1>(colours, m, &plan.luma, x.clone(), &lines[0], limits, out);
-        } else {
-            blend::<0, 3>(colours, m, &plan.luma, x.clone(), &lines[0], limits, out);
-        }
+        let blend = match (format.is_gray(), colour.full_range) {
+            (true, _) => blend::<0, 1, false>,
+            (false, true) => blend::<0, 3, true>,
+            (false, false) => blend::<0, 3, false>,
+        };
+        blend(colours, m, &plan.luma, x.clone(), &lines[0], limits, out);
         for (channel, out) in channels.iter().zip(out) {
             if let Some(channel) = channel {
                 self.store(channel, row, &x, out);
@@ -318,7 +319,7 @@ impl Rows<'_, '_> {
                 left += self.left(i, &luma, &x, c[0]) / count as f32;
             }
             self.carried[i] = (x.end, c[x.len() - 1]);
-            blend::<0, 1>([c, u, v], &masks[i], &plan.luma, x.clone(), &lines[i], limits, out);
+            blend::<0, 1, false>([c, u, v], &masks[i], &plan.luma, x.clone(), &lines[i], limits, out);
             self.store(&luma, row, &x, &out[0]);
         }
         if self.group.chroma >= chroma_lines {
@@ -331,7 +332,7 @@ impl Rows<'_, '_> {
             average(&mut rows[..count], across, x.len(), site_luma);
         }
         let at_sites: [&Samples; 3] = [site_luma, site_u, site_v];
-        blend::<1, 3>(at_sites, site_mask, &plan.chroma, sites.clone(), &lines[4], limits, out);
+        blend::<1, 3, false>(at_sites, site_mask, &plan.chroma, sites.clone(), &lines[4], limits, out);
         self.store(&cb, line, &sites, &out[1]);
         self.store(&cr, line, &sites, &out[2]);
     }
@@ -377,8 +378,8 @@ vectorized! {
 
 vectorized! {
     /// out = c + m (d . colours) for the components from `FIRST` up to `END` of the samples `x` of a row, d from the maps of `line`,
-    /// held in `limits`.
-    fn blend<const FIRST: usize, const END: usize>(
+    /// held in `limits`. Where `ALL` codes are within these, samples are not looked at for whether they were beyond.
+    fn blend<const FIRST: usize, const END: usize, const ALL: bool>(
         colours: [&Samples; 3], m: &Samples, across: &Axis, x: Range<usize>, line: &Line, limits: [[f32; 2]; 3],
         out: &mut [Samples; 3],
     ) {
@@ -397,8 +398,9 @@ vectorized! {
                 for k in FIRST..END {
                     let d = |j: usize| base[4 * k + j] + f[i] * slope[4 * k + j];
                     let v = c[k][i] + m[i] * (d(0) * c[0][i] + d(1) * c[1][i] + d(2) * c[2][i] + d(3));
-                    let low = if c[k][i] < limits[k][0] { c[k][i] } else { limits[k][0] };
-                    let high = if c[k][i] > limits[k][1] { c[k][i] } else { limits[k][1] };
+                    let [low, high] = limits[k];
+                    let low = if !ALL && c[k][i] < low { c[k][i] } else { low };
+                    let high = if !ALL && c[k][i] > high { c[k][i] } else { high };
                     let v = if v > low { v } else { low };
                     o[k][i] = if v < high { v } else { high };
                 }
