@@ -11,6 +11,7 @@ pub use pending::Pending;
 use crate::diffusion::Noise;
 use crate::frame::{Mask, Proxy, Region, View};
 use crate::harmonizers::{self, Harmonizer, ModelSpec, Precision, ProxyGrid, Run, Sampling};
+use crate::recycle::unused;
 use crate::transfer::{Fit, Transfer};
 use anyhow::{Context, Result, bail, ensure};
 use pending::Promise;
@@ -159,6 +160,7 @@ struct Worker {
 struct Memory {
     fit: Fit,
     harmonized: Vec<f32>,
+    transfers: [Arc<Transfer>; 4],
 }
 
 impl Worker {
@@ -204,7 +206,7 @@ impl Worker {
     }
 
     /// A panic in a model is this frame's error, not the end of the thread.
-    fn infer(&self, proxy: &Proxy, request: Request, is_cancelled: &dyn Fn() -> bool) -> Result<Transfer> {
+    fn infer(&self, proxy: &Proxy, request: Request, is_cancelled: &dyn Fn() -> bool) -> Result<Arc<Transfer>> {
         let _busy = exit::Busy::new().context("the process is ending")?;
         catch_unwind(AssertUnwindSafe(|| self.transfer(proxy, request, is_cancelled))).unwrap_or_else(|panic| {
             let what = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
@@ -212,7 +214,7 @@ impl Worker {
         })
     }
 
-    fn transfer(&self, proxy: &Proxy, request: Request, is_cancelled: &dyn Fn() -> bool) -> Result<Transfer> {
+    fn transfer(&self, proxy: &Proxy, request: Request, is_cancelled: &dyn Fn() -> bool) -> Result<Arc<Transfer>> {
         let (h, w) = (proxy.height as i64, proxy.width as i64);
         let tensor = |values: &[f32], channels: i64| -> Result<Tensor> {
             Ok(Tensor::f_from_slice(values)?.f_view([1, channels, h, w])?.f_to_device(self.device)?)
@@ -224,13 +226,13 @@ impl Worker {
         ensure!(harmonized.size() == composite.size(), "the model answered with shape {:?}", harmonized.size());
         let harmonized = harmonized.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?;
         let mut memory = self.memory.borrow_mut();
-        let Memory { fit, harmonized: values } = &mut *memory;
+        let Memory { fit, harmonized: values, transfers } = &mut *memory;
         values.resize(proxy.rgb.len(), 0.0);
         harmonized.f_copy_data(values, proxy.rgb.len())?;
         ensure!(values.iter().all(|v| v.is_finite()), "the model answered with values that are not finite");
-        let mut transfer = Transfer::default();
-        fit.fit(proxy, values, self.model.grid().cell as usize, &mut transfer);
-        Ok(transfer)
+        fit.fit(proxy, values, self.model.grid().cell as usize, unused(transfers));
+        let [transfer, ..] = &*transfers;
+        Ok(transfer.clone())
     }
 }
 

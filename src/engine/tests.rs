@@ -40,7 +40,7 @@ const REQUEST: Request = Request { sampling: Sampling { method: None, steps: 0 }
 
 #[test]
 fn workers_and_order_don_t_change_a_result() {
-    let run = |workers: usize| -> Vec<Transfer> {
+    let run = |workers: usize| -> Vec<Arc<Transfer>> {
         let engine =
             Engine::load(&ModelSpec { device: "cpu".into(), ..Default::default() }, workers, &|| false).unwrap();
         let request = |i: u64| Request { sampling: Sampling { method: None, steps: 2 }, seed: i };

@@ -26,7 +26,7 @@ const RGB: Colour = Colour::new(Matrix::Bt709, true);
 pub struct Harmonized {
     pub picture: RgbImage,
     /// The proxy that the model saw, and the transfer that it found; `None` where the mask is black.
-    pub inferred: Option<(Arc<Proxy>, Transfer)>,
+    pub inferred: Option<(Arc<Proxy>, Arc<Transfer>)>,
 }
 
 /// `composite` with the pixels under `mask` (of the same size, 0 background to 255 foreground) harmonized.

@@ -30,9 +30,9 @@ pub trait Job: Send + Sync {
     /// What the engine's log calls it.
     fn id(&self) -> u64;
     /// Blocks until the transfer is there; `None` once cancelled.
-    fn wait(&self) -> Option<Result<Transfer>>;
+    fn wait(&self) -> Option<Result<Arc<Transfer>>>;
     /// The same without blocking.
-    fn poll(&self) -> Poll<Option<Result<Transfer>>>;
+    fn poll(&self) -> Poll<Option<Result<Arc<Transfer>>>>;
     /// How long it took, once it is over.
     fn took(&self) -> Option<Duration>;
     /// Releases everyone who waits.
@@ -62,11 +62,11 @@ impl Job for Pending {
         self.id()
     }
 
-    fn wait(&self) -> Option<Result<Transfer>> {
+    fn wait(&self) -> Option<Result<Arc<Transfer>>> {
         self.wait()
     }
 
-    fn poll(&self) -> Poll<Option<Result<Transfer>>> {
+    fn poll(&self) -> Poll<Option<Result<Arc<Transfer>>>> {
         self.poll()
     }
 
@@ -321,7 +321,7 @@ impl Inference {
             inner.under_way = None;
         }
         Some(transfer?.map(|transfer| {
-            let newest = Newest { proxy, transfer: Arc::new(transfer), time };
+            let newest = Newest { proxy, transfer, time };
             if is_current {
                 inner.newest = Some(newest.clone());
             }
@@ -348,7 +348,7 @@ impl Inference {
             (Some(Poll::Ready(result)), Some(UnderWay { job, proxy, time })) => result.map(|result| {
                 let (newest, ended) = match result {
                     Ok(transfer) => {
-                        let newest = Newest { proxy, transfer: Arc::new(transfer), time };
+                        let newest = Newest { proxy, transfer, time };
                         (Some(newest), Ok(job.took().unwrap_or_default()))
                     }
                     Err(error) => (None, Err(error)),

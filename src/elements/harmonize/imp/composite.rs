@@ -11,6 +11,7 @@ use super::{CAT, Episode, Harmonize, NEED_DATA, lock};
 use crate::engine::Request;
 use crate::frame::{self, Mask, MaskSettings, Proxy};
 use crate::harmonizers::Sampling;
+use crate::recycle::unused;
 use crate::transfer::Transfer;
 use anyhow::{Context, Error, Result, anyhow};
 use gst::subclass::prelude::*;
@@ -49,16 +50,6 @@ type Or<T> = Result<T, Outcome>;
 
 /// Proxies of frames: the newest transfer's, the one that inference is at, one that it has given up, and one to read the next into.
 pub(super) type Proxies = [Arc<Proxy>; 4];
-
-/// One that nobody looks at.
-fn unused(proxies: &mut Proxies) -> &mut Arc<Proxy> {
-    let unused = proxies.iter_mut().position(|proxy| Arc::get_mut(proxy).is_some());
-    let proxy = &mut proxies[unused.unwrap_or_default()];
-    if unused.is_none() {
-        *proxy = Arc::default();
-    }
-    proxy
-}
 
 /// A frame at work.
 struct Frame<'a> {
@@ -295,10 +286,10 @@ impl Harmonize {
         let view = engine.view(mask, settings.proxy_size);
         gst::debug!(CAT, imp = self, "The model sees {view} of the composite at {}", Clock(place.span.start));
         let mut proxies = lock(&self.proxies);
-        let proxy = unused(&mut proxies);
         video
-            .read(composite, |picture| Arc::make_mut(proxy).read(picture, mask, view))
+            .read(composite, |picture| unused(&mut proxies).read(picture, mask, view))
             .context("Pad sink: can't read a composite")?;
+        let [proxy, ..] = &*proxies;
         let proxy = proxy.clone();
         drop(proxies);
         let sampling = Sampling { method: settings.sampler.into(), steps: settings.steps };

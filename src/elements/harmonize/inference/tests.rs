@@ -32,11 +32,11 @@ impl Job for Model {
         0
     }
 
-    fn wait(&self) -> Option<Result<Transfer>> {
-        Some(if self.fails.load(Ordering::SeqCst) { Err(anyhow::anyhow!("no")) } else { Ok(Transfer::identity()) })
+    fn wait(&self) -> Option<Result<Arc<Transfer>>> {
+        Some(if self.fails.load(Ordering::SeqCst) { Err(anyhow::anyhow!("no")) } else { Ok(Arc::default()) })
     }
 
-    fn poll(&self) -> Poll<Option<Result<Transfer>>> {
+    fn poll(&self) -> Poll<Option<Result<Arc<Transfer>>>> {
         if self.holds.load(Ordering::SeqCst) { Poll::Pending } else { Poll::Ready(self.wait()) }
     }
 
