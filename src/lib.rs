@@ -3,6 +3,7 @@
 //! `elements` is all that knows GStreamer; it uses `engine`, which ties together `frame` (raw pictures), `transfer`
 //! (colour maps) and `harmonizers` (diffusion models, built from `nets` and `diffusion`). Nothing points back.
 
+pub mod bands;
 pub mod convert;
 pub mod diffusion;
 pub mod elements;
@@ -11,7 +12,8 @@ pub mod eval;
 pub mod frame;
 pub mod harmonizers;
 pub mod nets;
-mod simd;
+mod recycle;
+pub mod simd;
 pub mod train;
 pub mod transfer;
 

@@ -1,28 +1,100 @@
-//! Loops compiled twice, for every CPU and for AVX2, and chosen when they run.
+//! Loops compiled for every level of SIMD and chosen when they run.
 //!
-//! Neither version contracts a multiplication and an addition, so both give the same bits on every machine.
+//! No version contracts a multiplication and an addition, so all give the same bits on every machine. On ARM the portable version
+//! is NEON, which every 64-bit ARM processor has.
 
-/// Defines a function whose body, with everything `#[inline(always)]` it calls, is also compiled for AVX2.
+use once_cell::sync::Lazy;
+use std::fmt::{self, Display};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// What loops are compiled for, in rising order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Level {
+    /// What the build assumes of every processor: SSE2 on x86-64, NEON on ARM.
+    Portable,
+    Avx2,
+    /// F, BW, DQ and VL.
+    Avx512,
+}
+
+impl Level {
+    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+}
+
+impl Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "AVX2",
+            Self::Avx512 => "AVX-512",
+        })
+    }
+}
+
+static CURRENT: Lazy<AtomicU8> = Lazy::new(|| AtomicU8::new(best() as u8));
+
+/// The highest level that this machine has.
+pub fn best() -> Level {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
+            return Level::Avx512;
+        }
+        if has!("avx2") {
+            return Level::Avx2;
+        }
+    }
+    Level::Portable
+}
+
+/// The level in use.
+#[inline]
+pub fn level() -> Level {
+    match CURRENT.load(Ordering::Relaxed) {
+        0 => Level::Portable,
+        1 => Level::Avx2,
+        _ => Level::Avx512,
+    }
+}
+
+/// Uses `level` from now on, or the best that the machine has if that is lower, in the whole process; returns which. For comparisons:
+/// results are the same.
+pub fn set_level(level: Level) -> Level {
+    let level = level.min(best());
+    CURRENT.store(level as u8, Ordering::Relaxed);
+    level
+}
+
+/// Defines a function whose body, with everything `#[inline(always)]` it calls, is compiled for each level.
 macro_rules! vectorized {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$(const $constant:ident: $kind:ty),+>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
-        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name $(<$(const $constant: $kind),+>)? ($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            fn body($($arg: $ty),*) $(-> $ret)? $body
+            fn body $(<$(const $constant: $kind),+>)? ($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2")]
-                fn avx2($($arg: $ty),*) $(-> $ret)? {
-                    body($($arg),*)
+                fn avx2 $(<$(const $constant: $kind),+>)? ($($arg: $ty),*) $(-> $ret)? {
+                    body $(::<$($constant),+>)? ($($arg),*)
                 }
-                if std::arch::is_x86_feature_detected!("avx2") {
-                    // SAFETY: the CPU has AVX2.
-                    return unsafe { avx2($($arg),*) };
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+                fn avx512 $(<$(const $constant: $kind),+>)? ($($arg: $ty),*) $(-> $ret)? {
+                    body $(::<$($constant),+>)? ($($arg),*)
+                }
+                match $crate::simd::level() {
+                    // SAFETY: a level is in use where the CPU has it.
+                    $crate::simd::Level::Avx512 => return unsafe { avx512 $(::<$($constant),+>)? ($($arg),*) },
+                    // SAFETY: likewise.
+                    $crate::simd::Level::Avx2 => return unsafe { avx2 $(::<$($constant),+>)? ($($arg),*) },
+                    $crate::simd::Level::Portable => (),
                 }
             }
-            body($($arg),*)
+            body $(::<$($constant),+>)? ($($arg),*)
         }
     };
 }

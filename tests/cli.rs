@@ -171,35 +171,3 @@ fn eval_prints_a_table_and_writes_json() {
     assert_eq!((&scores["images"], &scores["composite"]["mse"]), (&1.into(), &0.0.into()));
     assert!(scores["harmonized"]["fmse"].as_f64().unwrap() > 1.0, "{json}");
 }
-
-#[test]
-fn bench_measures_each_part_and_the_element_beside_others() {
-    let folder = tempfile::tempdir().unwrap();
-    models::write(&folder.path().join("model"));
-    let bench = |stage: &str, rows: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_harmonize"))
-            .args([
-                "bench", stage, "--frames", "2", "--rounds", "1", "--json", "out.json", "--model", "model", "--device",
-                "cpu",
-            ])
-            .current_dir(folder.path())
-            // No ffmpeg here
-            .env("PATH", folder.path())
-            .output()
-            .unwrap();
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "{stderr}");
-        let json: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(folder.path().join("out.json")).unwrap()).unwrap();
-        let measured: Vec<_> =
-            json["rows"].as_array().unwrap().iter().map(|row| row["what"].as_str().unwrap()).collect();
-        assert_eq!(measured, [rows, rows].concat());
-        assert!(json["rows"].as_array().unwrap().iter().all(|row| row["median_ms"].as_f64().unwrap() > 0.0), "{json}");
-        (stderr, json)
-    };
-    bench("apply", &["apply", "apply"]);
-    bench("model", &["model + fit"]);
-    let (stderr, json) = bench("element", &["element", "compositor", "element", "compositor"]);
-    assert!(stderr.contains("ffmpeg is not installed"), "{stderr}");
-    assert_eq!(json["ratios"].as_array().unwrap().len(), 4);
-}

@@ -167,10 +167,11 @@ fn a_crop_s_transfer_is_applied_where_the_crop_was() {
     let mut planes: [PlaneMut; 4] = Default::default();
     planes[0] = PlaneMut { data: &mut expected, stride: 64 };
     let mut picture = PictureMut {
-        format: Format::Rgba,
-        colour: Colour { matrix: Matrix::Bt709, full_range: true },
+        format: Format::RGBA,
+        colour: Colour::new(Matrix::Bt709, true),
         width: 16,
         height: 10,
+        interlaced: false,
         planes,
     };
     apply(&mut picture, &mask, &Transfer { region, ..transfer() }, 1.0);

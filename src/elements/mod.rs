@@ -2,6 +2,7 @@
 
 pub mod alphamask;
 mod engine_log;
+pub mod formats;
 pub mod harmonize;
 pub mod harmonizebin;
 

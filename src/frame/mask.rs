@@ -1,8 +1,12 @@
 //! The mask at the composite's size: one byte a pixel, 0 background, 255 foreground.
 
+use super::samples::{BLOCK, Channel, NONE, Samples, accumulate, add_weighted_bytes};
 use super::{Format, Picture, Plane, Region};
+use crate::bands;
 use crate::simd::vectorized;
 use anyhow::{Result, ensure};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Which samples of the mask stream hold the mask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,11 +49,11 @@ impl MaskSettings {
         let named = matches!(self.channel, MaskChannel::Red | MaskChannel::Green | MaskChannel::Blue);
         ensure!(
             self.channel != MaskChannel::Alpha || format.has_alpha(),
-            "the mask is to be read from alpha, and {format:?} has none: choose another mask-channel or a format with alpha"
+            "the mask is to be read from alpha, and {format} has none: choose another mask-channel or a format with alpha"
         );
         ensure!(
             !named || !format.is_yuv(),
-            "the mask is to be read from {:?}, and {format:?} is not RGB: choose another mask-channel or an RGB format",
+            "the mask is to be read from {:?}, and {format} is not RGB: choose another mask-channel or an RGB format",
             self.channel
         );
         Ok(())
@@ -86,14 +90,20 @@ impl Mask {
         if self.data.is_empty() || !is_sound {
             return;
         }
-        let source = Source::new(picture, settings.channel);
-        let levels = Levels::new(picture, settings);
+        let mut source = Source::new(picture, settings.channel);
+        let levels = Levels::new(picture, settings, &source);
+        if !levels.is_limited() {
+            source.stretch(picture.format);
+        }
         let (w, h) = (picture.width, picture.height);
         if (w, h) == (width, height) {
-            for (y, line) in self.data.chunks_exact_mut(width).enumerate() {
-                source.read_row(y, line);
-                levels.apply(line);
-            }
+            let rows = bands::height(width, height, 1);
+            bands::each(self.data.chunks_mut(width * rows).enumerate(), |(band, lines)| {
+                for (y, line) in lines.chunks_exact_mut(width).enumerate() {
+                    source.read_row(band * rows + y, line);
+                    levels.apply(line);
+                }
+            });
             return;
         }
         self.scale(w, h, |y, line| {
@@ -111,7 +121,7 @@ impl Mask {
             sums.fill(0.0);
             for (source, weight) in down.of(y) {
                 row(source, &mut line);
-                accumulate(&mut sums, &line, weight);
+                add_weighted_bytes(&line, weight, &mut sums);
             }
             across.resample(&sums, out);
         }
@@ -149,49 +159,65 @@ impl Mask {
     }
 }
 
-/// The samples that hold the mask.
-enum Source<'a> {
-    /// Byte `offset` of every `step`.
-    Bytes { plane: Plane<'a>, step: usize, offset: usize },
-    /// Luma of RGB, in 1/65536 of each byte of the pixel.
-    Weighted { plane: Plane<'a>, step: usize, weights: [u32; 4] },
+/// The samples that hold the mask: a sum of components, one or luma of RGB, times `scale`.
+struct Source<'a> {
+    planes: [Plane<'a>; 4],
+    parts: [Option<(Channel, f32)>; 3],
+    scale: f32,
+    /// The plane that is the mask, byte for byte.
+    bytes: Option<Plane<'a>>,
 }
 
 impl<'a> Source<'a> {
     fn new(picture: &Picture<'a>, channel: MaskChannel) -> Self {
-        let Picture { format, planes, .. } = *picture;
-        let alpha = is_alpha(channel, format);
-        let Some(packed) = format.packed() else {
-            return Self::Bytes { plane: planes[if alpha { 3 } else { 0 }], step: 1, offset: 0 };
-        };
-        let [a, b, c] = packed.colour;
-        let offset = match (channel, packed.alpha) {
-            (MaskChannel::Auto | MaskChannel::Alpha, Some(alpha)) => alpha,
-            _ if format.is_yuv() => a,
-            (MaskChannel::Red, _) => a,
-            (MaskChannel::Green, _) => b,
-            (MaskChannel::Blue, _) => c,
+        let Picture { format, planes, colour, .. } = *picture;
+        let weights = match channel {
+            _ if is_alpha(channel, format) => [0.0, 0.0, 0.0, 1.0],
+            _ if format.is_yuv() => [1.0, 0.0, 0.0, 0.0],
+            MaskChannel::Red => [1.0, 0.0, 0.0, 0.0],
+            MaskChannel::Green => [0.0, 1.0, 0.0, 0.0],
+            MaskChannel::Blue => [0.0, 0.0, 1.0, 0.0],
             _ => {
-                let weights = luma_weights(picture, packed.colour);
-                return Self::Weighted { plane: planes[0], step: packed.bytes, weights };
+                let [r, g, b] = colour.matrix.luma().map(|weight| weight as f32);
+                [r, g, b, 0.0]
             }
         };
-        Self::Bytes { plane: planes[0], step: packed.bytes, offset }
+        let mut parts = [None; 3];
+        let places = format.places.iter().zip(weights).filter(|(_, weight)| *weight > 0.0);
+        for (part, (place, weight)) in parts.iter_mut().zip(places) {
+            *part = place.map(|place| (Channel::new(&format, place), weight));
+        }
+        let bytes = match parts {
+            [Some((channel, _)), None, None] if channel.is_contiguous_bytes() => Some(planes[channel.plane]),
+            _ => None,
+        };
+        Self { planes, parts, scale: 1.0 / f32::from(1u16 << (format.depth - 8)), bytes }
     }
 
+    /// Takes the highest code to 255 rather than white to 235.
+    fn stretch(&mut self, format: Format) {
+        self.scale = 255.0 / format.highest() as f32;
+    }
+
+    /// Row `y` in codes of 8 bits.
     fn read_row(&self, y: usize, line: &mut [u8]) {
-        match self {
-            Self::Bytes { plane, step: 1, .. } => line.copy_from_slice(plane.row(y, line.len())),
-            Self::Bytes { plane, step: 4, offset } => pick_of_4(plane.row(y, line.len() * 4), 8 * *offset as u32, line),
-            Self::Bytes { plane, step, offset } => {
-                let pixels = plane.row(y, line.len() * step).chunks_exact(*step);
-                for (m, pixel) in line.iter_mut().zip(pixels) {
-                    *m = pixel[*offset];
-                }
-            }
-            Self::Weighted { plane, step: 4, weights } => weigh_4(plane.row(y, line.len() * 4), weights, line),
-            Self::Weighted { plane, step, weights } => weigh_3(plane.row(y, line.len() * step), weights, line),
+        if let Some(plane) = self.bytes {
+            return line.copy_from_slice(plane.row(y, line.len()));
         }
+        for (i, line) in line.chunks_mut(BLOCK).enumerate() {
+            self.read(y, i * BLOCK, line);
+        }
+    }
+
+    /// At most `BLOCK` samples of row `y` from sample `x` on.
+    fn read(&self, y: usize, x: usize, line: &mut [u8]) {
+        let (mut sum, mut samples) = (NONE, NONE);
+        for (channel, weight) in self.parts.iter().flatten() {
+            let Range { start, end } = channel.span(&(x..x + line.len()));
+            channel.load(self.planes[channel.plane].row(y, end).get(start..).unwrap_or_default(), &mut samples);
+            accumulate(&mut sum, &samples, weight * self.scale);
+        }
+        round(&sum, line);
     }
 }
 
@@ -199,24 +225,29 @@ fn is_alpha(channel: MaskChannel, format: Format) -> bool {
     matches!(channel, MaskChannel::Auto | MaskChannel::Alpha) && format.has_alpha()
 }
 
-/// They add up to 65536, so that grey keeps its value.
-fn luma_weights(picture: &Picture, [r, g, b]: [usize; 3]) -> [u32; 4] {
-    let luma = picture.colour.matrix.luma().map(|w| (w * 65536.0).round() as u32);
-    let mut weights = [0; 4];
-    (weights[r], weights[b]) = (luma[0], luma[2]);
-    weights[g] = 65536 - luma[0] - luma[2];
-    weights
-}
-
-/// Whether the samples of a GRAY8 mask gather at the ends of 16..235 rather than of 0..255. Lossy coding spreads an end
+/// Whether the samples of a mask of luma alone gather at the ends of 16..235 rather than of 0..255. Lossy coding spreads an end
 /// over a few codes; the windows at the inner ends are the narrower ones, so an even ramp counts as full.
-fn gathers_at_16_235(picture: &Picture) -> bool {
-    let mut counts = [0u64; 4];
-    for y in 0..picture.height {
-        let row = count_ends(picture.planes[0].row(y, picture.width));
-        counts.iter_mut().zip(row).for_each(|(c, r)| *c += u64::from(r));
-    }
-    let [at_0, at_16, at_235, at_255] = counts;
+fn gathers_at_16_235(source: &Source, width: usize, height: usize) -> bool {
+    let counts: [AtomicU64; 4] = Default::default();
+    let rows = bands::height(width, height, 1);
+    bands::each((0..height).step_by(rows), |top| {
+        let (mut sums, mut line) = ([0u64; 4], [0; BLOCK]);
+        for y in top..(top + rows).min(height) {
+            let mut count = |row: &[u8]| sums.iter_mut().zip(count_ends(row)).for_each(|(s, c)| *s += u64::from(c));
+            match source.bytes {
+                Some(plane) => count(plane.row(y, width)),
+                None => (0..width).step_by(BLOCK).for_each(|x| {
+                    let line = &mut line[..BLOCK.min(width - x)];
+                    source.read(y, x, line);
+                    count(line);
+                }),
+            }
+        }
+        for (count, sum) in counts.iter().zip(sums) {
+            count.fetch_add(sum, Ordering::Relaxed);
+        }
+    });
+    let [at_0, at_16, at_235, at_255] = counts.map(AtomicU64::into_inner);
     at_16 > at_0 || (at_16 == at_0 && at_235 > at_255)
 }
 
@@ -249,14 +280,14 @@ struct Levels {
 }
 
 impl Levels {
-    fn new(picture: &Picture, settings: MaskSettings) -> Self {
+    fn new(picture: &Picture, settings: MaskSettings, source: &Source) -> Self {
         let alpha = is_alpha(settings.channel, picture.format);
         let limited = match settings.range {
             MaskRange::Full => false,
             MaskRange::Limited => true,
             MaskRange::Auto if alpha || !picture.format.is_yuv() => false,
-            MaskRange::Auto if picture.format != Format::Gray8 => !picture.colour.full_range,
-            MaskRange::Auto => gathers_at_16_235(picture),
+            MaskRange::Auto if !picture.format.is_gray() => !picture.colour.full_range,
+            MaskRange::Auto => gathers_at_16_235(source, picture.width, picture.height),
         };
         let invert = if settings.invert { 255 } else { 0 };
         if limited {
@@ -266,8 +297,12 @@ impl Levels {
         }
     }
 
+    fn is_limited(&self) -> bool {
+        self.black > 0
+    }
+
     fn apply(&self, line: &mut [u8]) {
-        if (self.black, self.gain) != (0, 1 << 16) {
+        if self.is_limited() {
             stretch(line, self.black, self.gain);
         }
         if self.invert != 0 {
@@ -299,37 +334,10 @@ vectorized! {
 }
 
 vectorized! {
-    fn pick_of_4(row: &[u8], shift: u32, line: &mut [u8]) {
-        for (m, &pixel) in line.iter_mut().zip(row.as_chunks::<4>().0) {
-            *m = (u32::from_le_bytes(pixel) >> shift) as u8;
-        }
-    }
-}
-
-#[inline(always)]
-fn weigh<const N: usize>(row: &[u8], weights: &[u32; 4], line: &mut [u8]) {
-    for (m, pixel) in line.iter_mut().zip(row.as_chunks::<N>().0) {
-        let sum: u32 = (0..N).map(|i| u32::from(pixel[i]) * weights[i]).sum();
-        *m = ((sum + (1 << 15)) >> 16) as u8;
-    }
-}
-
-vectorized! {
-    fn weigh_3(row: &[u8], weights: &[u32; 4], line: &mut [u8]) {
-        weigh::<3>(row, weights, line);
-    }
-}
-
-vectorized! {
-    fn weigh_4(row: &[u8], weights: &[u32; 4], line: &mut [u8]) {
-        weigh::<4>(row, weights, line);
-    }
-}
-
-vectorized! {
-    fn accumulate(sums: &mut [f32], line: &[u8], weight: f32) {
-        for (s, &m) in sums.iter_mut().zip(line) {
-            *s += weight * f32::from(m);
+    /// To the nearest code; none is below 0.
+    fn round(samples: &Samples, line: &mut [u8]) {
+        for (m, s) in line.iter_mut().zip(samples) {
+            *m = ((s + 0.5) as i32).min(255) as u8;
         }
     }
 }

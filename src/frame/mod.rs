@@ -5,93 +5,24 @@
 //! panics: its mask is empty, its proxy black, and `apply` leaves it alone.
 
 pub mod apply;
+mod cells;
 mod colour;
+pub mod format;
+mod maps;
 pub mod mask;
 pub mod proxy;
 pub mod region;
+mod samples;
 #[cfg(test)]
 mod tests;
 
 use anyhow::{Result, ensure};
 
-pub use apply::apply;
+pub use apply::{Plan, apply};
+pub use format::{Components, Format, Place};
 pub use mask::{Mask, MaskChannel, MaskRange, MaskSettings};
 pub use proxy::{Proxy, proxy};
 pub use region::{Region, View};
-
-/// Memory layouts, named as GStreamer names them (bytes in memory order).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Format {
-    Rgb,
-    Bgr,
-    Rgba,
-    Bgra,
-    Argb,
-    Abgr,
-    Rgbx,
-    Bgrx,
-    Xrgb,
-    Xbgr,
-    Ayuv,
-    I420,
-    A420,
-    Nv12,
-    Gray8,
-}
-
-/// A format with all its samples in one plane, pixel by pixel.
-#[derive(Clone, Copy)]
-pub(crate) struct Packed {
-    /// Bytes a pixel, 3 or 4.
-    pub bytes: usize,
-    /// Which byte holds R, G, B, or Y, Cb, Cr.
-    pub colour: [usize; 3],
-    pub alpha: Option<usize>,
-}
-
-impl Format {
-    /// `None` for the formats with a plane for luma.
-    pub(crate) fn packed(self) -> Option<Packed> {
-        let (bytes, colour, alpha) = match self {
-            Self::Rgb => (3, [0, 1, 2], None),
-            Self::Bgr => (3, [2, 1, 0], None),
-            Self::Rgba => (4, [0, 1, 2], Some(3)),
-            Self::Bgra => (4, [2, 1, 0], Some(3)),
-            Self::Argb => (4, [1, 2, 3], Some(0)),
-            Self::Abgr => (4, [3, 2, 1], Some(0)),
-            Self::Rgbx => (4, [0, 1, 2], None),
-            Self::Bgrx => (4, [2, 1, 0], None),
-            Self::Xrgb => (4, [1, 2, 3], None),
-            Self::Xbgr => (4, [3, 2, 1], None),
-            Self::Ayuv => (4, [1, 2, 3], Some(0)),
-            Self::I420 | Self::A420 | Self::Nv12 | Self::Gray8 => return None,
-        };
-        Some(Packed { bytes, colour, alpha })
-    }
-
-    /// Whether the colour samples are Y'CbCr, or luma alone.
-    pub(crate) fn is_yuv(self) -> bool {
-        matches!(self, Self::Ayuv | Self::I420 | Self::A420 | Self::Nv12 | Self::Gray8)
-    }
-
-    pub fn has_alpha(self) -> bool {
-        self == Self::A420 || self.packed().is_some_and(|p| p.alpha.is_some())
-    }
-
-    /// Bytes of a row without padding, and rows, of each plane of a `width` x `height` picture; 0 x 0 where it has
-    /// none. Chroma of 4:2:0 covers odd edges: ceil(width / 2) x ceil(height / 2).
-    pub fn plane_sizes(self, width: usize, height: usize) -> [(usize, usize); 4] {
-        let (luma, none) = ((width, height), (0, 0));
-        let chroma = (width.div_ceil(2), height.div_ceil(2));
-        match self {
-            Self::I420 => [luma, chroma, chroma, none],
-            Self::A420 => [luma, chroma, chroma, luma],
-            Self::Nv12 => [luma, (chroma.0.saturating_mul(2), chroma.1), none, none],
-            Self::Gray8 => [luma, none, none, none],
-            _ => [(width.saturating_mul(self.packed().map_or(1, |p| p.bytes)), height), none, none, none],
-        }
-    }
-}
 
 /// Y'CbCr coefficients (ITU-R BT.601, 709, 2020). For RGB only what a mask's or a proxy's luma is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,11 +32,28 @@ pub enum Matrix {
     Bt2020,
 }
 
-/// How code values map to signal: which matrix, and 0..255 or 16..235. RGB is always read as 0..255.
+/// Where a chroma sample lies among the pixels that share it, along each axis.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Siting {
+    /// On the first of them, as MPEG-2 and all that came after have it across; in their middle otherwise.
+    pub across: bool,
+    pub down: bool,
+}
+
+/// How code values map to signal: which matrix, the whole range of codes or the nominal one (16..235 and 16..240 for chroma, in 8
+/// bits), and where chroma lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Colour {
     pub matrix: Matrix,
     pub full_range: bool,
+    pub siting: Siting,
+}
+
+impl Colour {
+    /// With chroma in the middle of its pixels.
+    pub const fn new(matrix: Matrix, full_range: bool) -> Self {
+        Self { matrix, full_range, siting: Siting { across: false, down: false } }
+    }
 }
 
 /// One plane of samples. Rows start `stride` bytes apart; the last row may be shorter than `stride`.
@@ -121,11 +69,6 @@ impl<'a> Plane<'a> {
         let start = y * self.stride;
         self.data.get(start..start + bytes).unwrap_or_default()
     }
-
-    /// The plane from byte `x` of row `y` on.
-    pub(crate) fn offset(&self, x: usize, y: usize) -> Self {
-        Self { data: self.data.get(y * self.stride + x..).unwrap_or_default(), stride: self.stride }
-    }
 }
 
 #[derive(Default)]
@@ -135,10 +78,6 @@ pub struct PlaneMut<'a> {
 }
 
 impl PlaneMut<'_> {
-    pub(crate) fn row(&self, y: usize, bytes: usize) -> &[u8] {
-        Plane { data: self.data, stride: self.stride }.row(y, bytes)
-    }
-
     pub(crate) fn row_mut(&mut self, y: usize, bytes: usize) -> &mut [u8] {
         let start = y * self.stride;
         self.data.get_mut(start..start + bytes).unwrap_or_default()
@@ -152,6 +91,8 @@ pub struct Picture<'a> {
     pub colour: Colour,
     pub width: usize,
     pub height: usize,
+    /// Whether its rows belong to two fields by turns: then a row of subsampled chroma belongs to rows of one field.
+    pub interlaced: bool,
     pub planes: [Plane<'a>; 4],
 }
 
@@ -167,12 +108,12 @@ impl Picture<'_> {
             }
             ensure!(
                 stride >= bytes,
-                "plane {i} of a {format:?} picture {width}x{height}: rows of {bytes} bytes do not fit a stride of {stride}"
+                "plane {i} of a {format} picture {width}x{height}: rows of {bytes} bytes do not fit a stride of {stride}"
             );
             let needed = (rows - 1).checked_mul(stride).and_then(|n| n.checked_add(bytes));
             ensure!(
                 needed.is_some_and(|n| n <= data.len()),
-                "plane {i} of a {format:?} picture {width}x{height} is cut short: {rows} rows of stride {stride} do not fit its {} bytes",
+                "plane {i} of a {format} picture {width}x{height} is cut short: {rows} rows of stride {stride} do not fit its {} bytes",
                 data.len()
             );
         }
@@ -186,6 +127,7 @@ pub struct PictureMut<'a> {
     pub colour: Colour,
     pub width: usize,
     pub height: usize,
+    pub interlaced: bool,
     pub planes: [PlaneMut<'a>; 4],
 }
 
@@ -198,6 +140,7 @@ impl PictureMut<'_> {
             colour: self.colour,
             width: self.width,
             height: self.height,
+            interlaced: self.interlaced,
             planes: [
                 Plane { data: a.data, stride: a.stride },
                 Plane { data: b.data, stride: b.stride },

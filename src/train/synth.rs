@@ -132,10 +132,11 @@ fn small(photo: &Photo, crop: &Crop, mask: &Mask, width: usize, height: usize) -
     let stride = 3 * photo.width;
     let plane = Plane { data: &photo.rgb[crop.y * stride + 3 * crop.x..], stride };
     let picture = Picture {
-        format: Format::Rgb,
-        colour: Colour { matrix: Matrix::Bt709, full_range: true },
+        format: Format::RGB,
+        colour: Colour::new(Matrix::Bt709, true),
         width: crop.width,
         height: crop.height,
+        interlaced: false,
         planes: [plane, Plane::default(), Plane::default(), Plane::default()],
     };
     proxy(&picture, mask, View::whole(width, height))

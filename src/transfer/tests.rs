@@ -166,11 +166,11 @@ fn a_perfect_proxy_lifts_to_a_nearly_perfect_frame() {
 /// Packed RGB `composite` with the transfer that its 64 px proxy and that of `real` make.
 fn lift(composite: &[u8], real: &[u8], mask: &Mask) -> Vec<u8> {
     let (width, height, stride) = (mask.width, mask.height, 3 * mask.width);
-    let (format, colour) = (Format::Rgb, Colour { matrix: Matrix::Bt709, full_range: true });
+    let (format, colour) = (Format::RGB, Colour::new(Matrix::Bt709, true));
     let of = |data| {
         let mut planes = [Plane::default(); 4];
         planes[0] = Plane { data, stride };
-        let picture = Picture { format, colour, width, height, planes };
+        let picture = Picture { format, colour, width, height, interlaced: false, planes };
         let long = width.max(height);
         proxy(&picture, mask, View::whole((64 * width).div_ceil(long), (64 * height).div_ceil(long)))
     };
@@ -178,7 +178,7 @@ fn lift(composite: &[u8], real: &[u8], mask: &Mask) -> Vec<u8> {
     let mut out = composite.to_vec();
     let mut planes: [PlaneMut; 4] = Default::default();
     planes[0] = PlaneMut { data: &mut out, stride };
-    apply(&mut PictureMut { format, colour, width, height, planes }, mask, &transfer, 1.0);
+    apply(&mut PictureMut { format, colour, width, height, interlaced: false, planes }, mask, &transfer, 1.0);
     out
 }
 

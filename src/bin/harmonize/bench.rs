@@ -42,7 +42,7 @@ use target::Target;
 Examples:
   harmonize bench                                       # everything, some minutes
   harmonize bench apply proxy --size 1920x1080 --format I420,NV12
-  taskset -c 0,1 harmonize bench --json bench.json --plot bench.png --check
+  harmonize bench --json bench.json --plot bench.png --check
   harmonize bench element --size 1920x1080 --rounds 9
   harmonize bench live --minutes 10 --beside 2
 You should see a table of milliseconds a frame, the ratios, and under them each target that was measured, with what it came to.
@@ -51,8 +51,8 @@ Stages are timed as their caller waits for them, `apply` on the ellipse and `app
 Frames come as in a pipeline: each is copied into one of four buffers that take turns, three frames before its own turn, so
 none is warmer in the caches than a decoder's would be. Pipelines read frames that are written into recycled buffers
 beside them, and their time is the mean between two frames at the sink: `element` infers each frame's own transfer, `element,
-no inference` infers once, `compositor` blends two layers with the mask as alpha. lut3d is 33 cubed, tetrahedral, with two
-threads; Y'CbCr goes to RGB and back for it.
+no inference` infers once, `compositor` blends two layers with the mask as alpha. lut3d is 33 cubed and tetrahedral; Y'CbCr goes to
+RGB and back for it.
 
 Other work on the machine spoils figures: it is looked for first, and in every turn; a turn beside it is taken again."
 )]
@@ -89,6 +89,10 @@ pub struct Args {
     /// Rounds in which all that is measured takes turns
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
+
+    /// Threads for the rows of a frame, ours, compositor's and ffmpeg's alike
+    #[arg(long, value_name = "N", default_value_t = THREADS, value_parser = clap::value_parser!(u32).range(1..=8))]
+    threads: u32,
 
     /// Measure although other work keeps the machine busy
     #[arg(long)]
@@ -131,8 +135,9 @@ enum Stage {
     Element,
 }
 
-/// In percent, what the targets are for.
+/// What the targets are for: in percent, and threads.
 const FOREGROUND: f64 = 30.0;
+const THREADS: u32 = 2;
 
 /// One of each kind: planar and semi-planar Y'CbCr, more bits, with alpha, RGB, more bits, grey.
 const FORMATS: [VideoFormat; 7] = [
@@ -162,8 +167,7 @@ impl Args {
     }
 
     fn formats(&self) -> Vec<VideoFormat> {
-        let known = FORMATS.into_iter().filter(|format| scene::frame_format(*format).is_some());
-        if self.format.is_empty() { known.collect() } else { self.format.clone() }
+        if self.format.is_empty() { FORMATS.to_vec() } else { self.format.clone() }
     }
 
     fn pipeline_formats(&self) -> Vec<VideoFormat> {
@@ -182,6 +186,7 @@ struct Figures {
     other_cores: Option<f64>,
     busy: bool,
     foreground_percent: f64,
+    threads: u32,
     rounds: Vec<Round>,
     rows: Vec<Row>,
     ratios: Vec<Ratio>,
@@ -198,13 +203,18 @@ pub fn run(args: &Args) -> Result<()> {
     gstharmonize::plugin_register_static()?;
     let load = process::load();
     let other_cores = machine::look_around(args.busy)?;
+    gstharmonize::bands::set_threads(args.threads as usize);
     let plan = Plan { rounds: args.rounds, frames: args.frames, busy: args.busy };
     let bar = progress(0, "painting");
     let (rows, rounds) = rounds::measure(&mut entrants(args)?, &plan, &bar)?;
     bar.finish_and_clear();
 
     let ratios = ratios::all(&rows);
-    let targets = if args.foreground == FOREGROUND { ratios::targets(&rows, &ratios) } else { Vec::new() };
+    let targets = if (args.foreground, args.threads) == (FOREGROUND, THREADS) {
+        ratios::targets(&rows, &ratios)
+    } else {
+        Vec::new()
+    };
     let figures = Figures {
         model: args.model.model.clone(),
         machine: Machine::new(),
@@ -212,6 +222,7 @@ pub fn run(args: &Args) -> Result<()> {
         other_cores,
         busy: args.busy,
         foreground_percent: args.foreground,
+        threads: args.threads,
         rounds,
         rows,
         ratios,
@@ -260,7 +271,10 @@ impl Figures {
     fn print(&self) {
         let known = |value: Option<f64>| value.map_or("unknown".into(), |value| format!("{value:.2}"));
         let [before, after] = self.load.map(known);
-        println!("model {}, {}; load {before} before and {after} after", self.model, self.machine);
+        println!(
+            "model {}, {} threads, {}; load {before} before and {after} after",
+            self.model, self.threads, self.machine
+        );
         let during: Vec<_> = self.rounds.iter().map(|round| known(round.other_cores)).collect();
         let busy = if self.busy { " (--busy: measured all the same)" } else { "" };
         println!("processors in other use: {} before, by rounds {}{busy}", known(self.other_cores), during.join(" "));

@@ -3,29 +3,11 @@
 //! Strides and offsets come from the buffer's `GstVideoMeta` where it has one. Memory that can't hold the picture, or
 //! planes that overlap, are errors: nothing is read or written outside the buffer.
 
-use crate::frame::{Colour, Format, Matrix, Picture, PictureMut, Plane, PlaneMut};
+use super::super::formats;
+use crate::frame::{Colour, Format, Matrix, Picture, PictureMut, Plane, PlaneMut, Siting};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use gst_video::prelude::*;
-use gst_video::{VideoColorMatrix, VideoColorRange, VideoFormat, VideoInfo};
-
-/// The formats of every pad, those first that cost least to work in.
-pub const FORMATS: [(VideoFormat, Format); 15] = [
-    (VideoFormat::Rgba, Format::Rgba),
-    (VideoFormat::Bgra, Format::Bgra),
-    (VideoFormat::Argb, Format::Argb),
-    (VideoFormat::Abgr, Format::Abgr),
-    (VideoFormat::Rgbx, Format::Rgbx),
-    (VideoFormat::Bgrx, Format::Bgrx),
-    (VideoFormat::Xrgb, Format::Xrgb),
-    (VideoFormat::Xbgr, Format::Xbgr),
-    (VideoFormat::Rgb, Format::Rgb),
-    (VideoFormat::Bgr, Format::Bgr),
-    (VideoFormat::I420, Format::I420),
-    (VideoFormat::Nv12, Format::Nv12),
-    (VideoFormat::A420, Format::A420),
-    (VideoFormat::Ayuv, Format::Ayuv),
-    (VideoFormat::Gray8, Format::Gray8),
-];
+use gst_video::{VideoBufferFlags, VideoChromaSite, VideoColorMatrix, VideoColorRange, VideoInfo, VideoInterlaceMode};
 
 /// One stream's caps, understood.
 #[derive(Clone, Debug)]
@@ -46,11 +28,9 @@ struct Extent {
 impl Video {
     pub fn from_caps(caps: &gst::CapsRef) -> Result<Self> {
         let info = VideoInfo::from_caps(caps).with_context(|| format!("caps {caps} are not raw video"))?;
-        let (_, format) = *FORMATS
-            .iter()
-            .find(|(format, _)| *format == info.format())
-            .ok_or_else(|| anyhow!("format {} is not supported", info.format()))?;
-        let colour = colour(&info.colorimetry());
+        let format = formats::describe(&info.format_info())
+            .with_context(|| format!("format {} is not supported", info.format()))?;
+        let colour = colour(&info);
         Ok(Self { info, format, colour })
     }
 
@@ -60,6 +40,15 @@ impl Video {
 
     pub fn has_alpha(&self) -> bool {
         self.info.has_alpha()
+    }
+
+    /// Whether the rows of a frame belong to two fields by turns.
+    fn is_interlaced(&self, buffer: &gst::BufferRef) -> bool {
+        match self.info.interlace_mode() {
+            VideoInterlaceMode::Interleaved => true,
+            VideoInterlaceMode::Mixed => buffer.flags().bits() & VideoBufferFlags::INTERLACED.bits() != 0,
+            _ => false,
+        }
     }
 
     /// One frame's duration; `None` for variable and unknown rates.
@@ -80,12 +69,14 @@ impl Video {
             *plane = Plane { data, stride: extent.stride };
         }
         let (width, height) = self.size();
-        Ok(f(&Picture { format: self.format, colour: self.colour, width, height, planes }))
+        let interlaced = self.is_interlaced(buffer);
+        Ok(f(&Picture { format: self.format, colour: self.colour, width, height, interlaced, planes }))
     }
 
     /// Hands `buffer`'s picture to `f` to change it in place.
     pub fn write<R>(&self, buffer: &mut gst::BufferRef, f: impl FnOnce(&mut PictureMut) -> R) -> Result<R> {
         let extents = self.extents(buffer)?;
+        let interlaced = self.is_interlaced(buffer);
         let mut map = buffer.map_writable().context("can't map the buffer for writing")?;
         let size = map.len();
         let mut order = [0, 1, 2, 3];
@@ -104,7 +95,7 @@ impl Video {
             (rest, start) = (tail, offset + len);
         }
         let (width, height) = self.size();
-        Ok(f(&mut PictureMut { format: self.format, colour: self.colour, width, height, planes }))
+        Ok(f(&mut PictureMut { format: self.format, colour: self.colour, width, height, interlaced, planes }))
     }
 
     fn extents(&self, buffer: &gst::BufferRef) -> Result<[Extent; 4]> {
@@ -124,18 +115,17 @@ impl Video {
             Some(meta) => (meta.offset(), meta.stride()),
             None => (self.info.offset(), self.info.stride()),
         };
-        let format = self.info.format_info();
+        let (width, height) = self.size();
         let mut extents = [Extent::default(); 4];
-        for (plane, extent) in extents.iter_mut().enumerate().take(format.n_planes() as usize) {
-            let Some(component) = format.plane().iter().position(|&p| p as usize == plane) else { continue };
-            let row = format.scale_width(component as u8, self.info.width()) as usize
-                * format.pixel_stride()[component] as usize;
-            let rows = format.scale_height(component as u8, self.info.height()) as usize;
+        for (plane, (row, rows)) in self.format.plane_sizes(width, height).into_iter().enumerate() {
+            if rows == 0 {
+                continue;
+            }
             let stride = strides.get(plane).and_then(|&s| usize::try_from(s).ok()).filter(|&s| s >= row);
             let (Some(stride), Some(&offset)) = (stride, offsets.get(plane)) else {
                 bail!("plane {plane} has strides that can't hold rows of {row} bytes");
             };
-            *extent = Extent { offset, stride, len: (rows - 1) * stride + row };
+            extents[plane] = Extent { offset, stride, len: (rows - 1) * stride + row };
         }
         Ok(extents)
     }
@@ -145,19 +135,24 @@ fn short(size: usize) -> anyhow::Error {
     anyhow!("its {size} bytes can't hold the picture that its caps announce")
 }
 
-fn colour(colorimetry: &gst_video::VideoColorimetry) -> Colour {
+fn colour(info: &VideoInfo) -> Colour {
+    let colorimetry = info.colorimetry();
     let matrix = match colorimetry.matrix() {
         VideoColorMatrix::Bt2020 => Matrix::Bt2020,
         // SMPTE 240M differs from BT.709 in the third decimal.
         VideoColorMatrix::Bt709 | VideoColorMatrix::Smpte240m => Matrix::Bt709,
         _ => Matrix::Bt601,
     };
-    Colour { matrix, full_range: colorimetry.range() == VideoColorRange::Range0_255 }
+    let site = info.chroma_site();
+    let siting =
+        Siting { across: site.contains(VideoChromaSite::H_COSITED), down: site.contains(VideoChromaSite::V_COSITED) };
+    Colour { matrix, full_range: colorimetry.range() == VideoColorRange::Range0_255, siting }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gst_video::VideoFormat;
 
     fn video(format: VideoFormat, width: u32, height: u32) -> Video {
         gst::init().unwrap();
@@ -192,7 +187,7 @@ mod tests {
 
     #[test]
     fn planes_follow_the_video_meta() {
-        for (format, _) in FORMATS {
+        for format in formats::all() {
             let video = video(format, 7, 5);
             let mut buffer = padded(&video, 11);
             let read: Vec<_> = video
@@ -246,9 +241,9 @@ mod tests {
             let caps = format!("video/x-raw,format=I420,width=8,height=8,framerate=25/1,colorimetry={colorimetry}");
             Video::from_caps(&caps.parse::<gst::Caps>().unwrap()).unwrap().colour
         };
-        assert_eq!(colour("bt601"), Colour { matrix: Matrix::Bt601, full_range: false });
-        assert_eq!(colour("bt709"), Colour { matrix: Matrix::Bt709, full_range: false });
-        assert_eq!(colour("bt2020"), Colour { matrix: Matrix::Bt2020, full_range: false });
-        assert_eq!(colour("1:4:0:0"), Colour { matrix: Matrix::Bt601, full_range: true });
+        assert_eq!(colour("bt601"), Colour::new(Matrix::Bt601, false));
+        assert_eq!(colour("bt709"), Colour::new(Matrix::Bt709, false));
+        assert_eq!(colour("bt2020"), Colour::new(Matrix::Bt2020, false));
+        assert_eq!(colour("1:4:0:0"), Colour::new(Matrix::Bt601, true));
     }
 }

@@ -4,7 +4,7 @@ use MaskRange as Range;
 
 fn gray(width: usize, height: usize, data: Vec<u8>) -> Owned {
     let planes = [data, vec![], vec![], vec![]];
-    Owned { format: Format::Gray8, colour: COLOURS[2], width, height, strides: [width; 4], planes }
+    Owned { format: Format::GRAY8, colour: COLOURS[2], width, height, interlaced: false, strides: [width; 4], planes }
 }
 
 fn read(o: &Owned, channel: Channel, range: Range, invert: bool) -> Vec<u8> {
@@ -66,7 +66,7 @@ fn what_the_colour_says_decides_for_other_formats() {
         let want = if colour.full_range { [16, 235] } else { [0, 255] };
         assert_eq!(read(&o, Channel::Auto, Range::Auto, false), want);
         // Alpha is 0..255 whatever the colour is.
-        let mut o = Owned::random(Format::A420, colour, (2, 1), 0, &mut dice);
+        let mut o = Owned::random(A420, colour, (2, 1), 0, &mut dice);
         (o.planes[0], o.planes[3]) = (vec![90, 91], vec![16, 235]);
         assert_eq!(read(&o, Channel::Auto, Range::Auto, false), [16, 235]);
     }
@@ -77,8 +77,10 @@ fn channels_are_found_in_every_format() {
     let mut dice = Dice(7);
     for format in FORMATS {
         let o = Owned::random(format, COLOURS[2], (5, 3), 3, &mut dice);
-        let at =
-            |f: &dyn Fn(usize, usize) -> f64| -> Vec<u8> { (0..15).map(|i| f(i % 5, i / 5).round() as u8).collect() };
+        let scale = 255.0 / f64::from((1u32 << format.depth) - 1);
+        let at = |f: &dyn Fn(usize, usize) -> f64| -> Vec<u8> {
+            (0..15).map(|i| (f(i % 5, i / 5) * scale).round() as u8).collect()
+        };
         let luma = at(&|x, y| {
             let c = [0, 1, 2].map(|k| o.sample(x, y, k));
             if format.is_yuv() { c[0] } else { 0.2126 * c[0] + 0.7152 * c[1] + 0.0722 * c[2] }
@@ -95,11 +97,7 @@ fn channels_are_found_in_every_format() {
         let settings = MaskSettings { channel: Channel::Alpha, ..Default::default() };
         assert_eq!(settings.check(format).is_ok(), format.has_alpha());
         if format.has_alpha() {
-            let name = format!("{format:?}").to_uppercase();
-            let alpha = at(&|x, y| match format {
-                Format::A420 => f64::from(o.planes[3][y * o.strides[3] + x]),
-                _ => f64::from(o.planes[0][y * o.strides[0] + 4 * x + name.find('A').unwrap()]),
-            });
+            let alpha = at(&|x, y| f64::from(o.code(x, y, 3)));
             assert_eq!(read(&o, Channel::Alpha, Range::Auto, false), alpha, "{format:?}");
             assert_eq!(read(&o, Channel::Auto, Range::Auto, false), alpha, "{format:?}");
         }
@@ -107,8 +105,22 @@ fn channels_are_found_in_every_format() {
 }
 
 #[test]
+fn more_bits_are_read_in_the_range_they_are_in() {
+    let read = |format: Format, range, codes: [u16; 5]| {
+        let mut o = Owned::random(format, COLOURS[0], (5, 1), 0, &mut Dice(17));
+        (0..5).for_each(|x| o.set_code(x, 0, 0, codes[x]));
+        read(&o, Channel::Auto, range, false)
+    };
+    assert_eq!(read(P010, Range::Auto, [0, 64, 502, 940, 1023]), [0, 0, 128, 255, 255]);
+    assert_eq!(read(P010, Range::Full, [0, 2, 3, 512, 1023]), [0, 0, 1, 128, 255]);
+    assert_eq!(read(GRAY16_BE, Range::Full, [0, 128, 129, 32896, 65535]), [0, 0, 1, 128, 255]);
+    assert_eq!(read(GRAY16_BE, Range::Auto, [4096, 4096, 32128, 60160, 60160]), [0, 0, 128, 255, 255]);
+    assert_eq!(read(GRAY16_BE, Range::Auto, [0, 0, 32896, 65535, 65535]), [0, 0, 128, 255, 255]);
+}
+
+#[test]
 fn grey_in_rgb_keeps_its_value() {
-    let mut o = Owned::random(Format::Rgb, COLOURS[1], (256, 1), 0, &mut Dice(8));
+    let mut o = Owned::random(Format::RGB, COLOURS[1], (256, 1), 0, &mut Dice(8));
     o.planes[0] = (0..=255).flat_map(|v| [v; 3]).collect();
     assert_eq!(read(&o, Channel::Auto, Range::Auto, false), (0..=255).collect::<Vec<u8>>());
 }

@@ -9,29 +9,91 @@ mod region;
 use super::*;
 use crate::transfer::Transfer;
 
-pub(super) const FORMATS: [Format; 15] = [
-    Format::Rgb,
-    Format::Bgr,
-    Format::Rgba,
-    Format::Bgra,
-    Format::Argb,
-    Format::Abgr,
-    Format::Rgbx,
-    Format::Bgrx,
-    Format::Xrgb,
-    Format::Xbgr,
-    Format::Ayuv,
+const fn place(plane: u8, first: u8, step: u8) -> Option<Place> {
+    Some(Place { plane, first, step })
+}
+
+const fn packed(components: Components, step: u8, [a, b, c]: [u8; 3], alpha: Option<Place>) -> Format {
+    let places = [place(0, a, step), place(0, b, step), place(0, c, step), alpha];
+    Format { components, places, ..Format::RGB }
+}
+
+const fn planar(components: Components, sub: [u8; 2], [a, b, c]: [u8; 3], alpha: Option<Place>) -> Format {
+    let places = [place(a, 0, 1), place(b, 0, 1), place(c, 0, 1), alpha];
+    Format { components, sub, places, ..Format::RGB }
+}
+
+const fn semi_planar(sub: [u8; 2], [b, c]: [u8; 2]) -> Format {
+    let places = [place(0, 0, 1), place(1, b, 2), place(1, c, 2), None];
+    Format { components: Components::Yuv, sub, places, ..Format::RGB }
+}
+
+const fn packed_422([y, u, v]: [u8; 3]) -> Format {
+    let places = [place(0, y, 2), place(0, u, 4), place(0, v, 4), None];
+    Format { components: Components::Yuv, sub: [1, 0], places, ..Format::RGB }
+}
+
+/// The same in words of two bytes.
+const fn wide(depth: u8, shift: u8, big_endian: bool, format: Format) -> Format {
+    Format { depth, shift, big_endian, bytes: 2, ..format }
+}
+
+pub(super) const NV12: Format = semi_planar([1, 1], [0, 1]);
+pub(super) const BGR: Format = packed(RGB, 3, [2, 1, 0], None);
+pub(super) const ARGB: Format = packed(RGB, 4, [1, 2, 3], place(0, 0, 4));
+pub(super) const AYUV: Format = packed(YUV, 4, [1, 2, 3], place(0, 0, 4));
+pub(super) const A420: Format = planar(YUV, [1, 1], [0, 1, 2], place(3, 0, 1));
+pub(super) const P010: Format = wide(10, 6, false, NV12);
+pub(super) const GRAY16_BE: Format = wide(16, 0, true, Format::GRAY8);
+pub(super) const GBR_10: Format = wide(10, 0, false, planar(RGB, [0, 0], [2, 0, 1], None));
+const RGB: Components = Components::Rgb;
+const YUV: Components = Components::Yuv;
+
+/// One of each kind: every step, word, order, shift, depth and subsampling, with alpha and without.
+pub(super) const FORMATS: [Format; 32] = [
+    Format::RGB,
+    BGR,
+    Format::RGBA,
+    packed(RGB, 4, [2, 1, 0], place(0, 3, 4)),
+    ARGB,
+    packed(RGB, 4, [3, 2, 1], None),
+    AYUV,
+    packed(YUV, 3, [1, 0, 2], None),
     Format::I420,
-    Format::A420,
-    Format::Nv12,
-    Format::Gray8,
+    A420,
+    NV12,
+    semi_planar([1, 1], [1, 0]),
+    semi_planar([1, 0], [0, 1]),
+    semi_planar([0, 0], [0, 1]),
+    Format::GRAY8,
+    packed_422([0, 1, 3]),
+    packed_422([1, 2, 0]),
+    planar(YUV, [0, 0], [0, 1, 2], None),
+    planar(YUV, [1, 0], [0, 1, 2], place(3, 0, 1)),
+    planar(YUV, [2, 0], [0, 1, 2], None),
+    planar(YUV, [2, 2], [0, 2, 1], None),
+    planar(RGB, [0, 0], [2, 0, 1], place(3, 0, 1)),
+    P010,
+    wide(12, 4, true, NV12),
+    wide(10, 0, true, Format::I420),
+    wide(12, 0, false, planar(YUV, [1, 0], [0, 1, 2], None)),
+    GBR_10,
+    wide(16, 0, false, Format::RGBA),
+    wide(16, 0, true, ARGB),
+    wide(12, 4, false, packed(YUV, 4, [1, 0, 2], place(0, 3, 4))),
+    wide(10, 6, false, packed_422([0, 1, 3])),
+    GRAY16_BE,
 ];
 
+const fn sited(across: bool, down: bool, colour: Colour) -> Colour {
+    Colour { siting: Siting { across, down }, ..colour }
+}
+
 pub(super) const COLOURS: [Colour; 4] = [
-    Colour { matrix: Matrix::Bt601, full_range: false },
-    Colour { matrix: Matrix::Bt709, full_range: false },
-    Colour { matrix: Matrix::Bt709, full_range: true },
-    Colour { matrix: Matrix::Bt2020, full_range: false },
+    Colour::new(Matrix::Bt601, false),
+    sited(true, false, Colour::new(Matrix::Bt709, false)),
+    Colour::new(Matrix::Bt709, true),
+    sited(true, true, Colour::new(Matrix::Bt2020, false)),
 ];
 
 pub(super) const SIZES: [(usize, usize); 8] = [(1, 1), (2, 1), (1, 3), (3, 2), (7, 5), (33, 18), (131, 9), (300, 6)];
@@ -65,6 +127,7 @@ pub(super) struct Owned {
     pub colour: Colour,
     pub width: usize,
     pub height: usize,
+    pub interlaced: bool,
     pub strides: [usize; 4],
     pub planes: [Vec<u8>; 4],
 }
@@ -85,10 +148,11 @@ impl Owned {
             let length = if rows == 0 { 0 } else { (rows - 1) * strides[i] + bytes };
             (0..length).map(|_| dice.byte()).collect()
         });
-        Self { format, colour, width, height, strides, planes }
+        Self { format, colour, width, height, interlaced: false, strides, planes }
     }
 
-    /// `region` of it, which is to begin at even pixels and end at even ones or the edge, as a picture of its own.
+    /// `region` of it, which is to begin at pixels that share chroma with none before and end at such or the edge, as a picture of
+    /// its own.
     pub fn crop(&self, region: Region) -> Self {
         let Region { x, y, width, height } = region;
         let sizes = self.format.plane_sizes(width, height);
@@ -101,52 +165,79 @@ impl Owned {
     }
 
     pub fn picture(&self) -> Picture<'_> {
+        let Self { format, colour, width, height, interlaced, .. } = *self;
         let planes = std::array::from_fn(|i| Plane { data: &self.planes[i], stride: self.strides[i] });
-        Picture { format: self.format, colour: self.colour, width: self.width, height: self.height, planes }
+        Picture { format, colour, width, height, interlaced, planes }
     }
 
     pub fn picture_mut(&mut self) -> PictureMut<'_> {
-        let strides = self.strides;
+        let Self { format, colour, width, height, interlaced, strides, .. } = *self;
         let mut planes = self.planes.iter_mut();
         let planes = strides.map(|stride| PlaneMut { data: planes.next().unwrap(), stride });
-        PictureMut { format: self.format, colour: self.colour, width: self.width, height: self.height, planes }
+        PictureMut { format, colour, width, height, interlaced, planes }
     }
 
-    /// Plane and byte of colour sample `k` (R, G, B or Y, Cb, Cr) of pixel (x, y).
-    pub fn place(&self, x: usize, y: usize, k: usize) -> (usize, usize) {
-        let (name, packed) = (format!("{:?}", self.format).to_uppercase(), self.format.plane_sizes(8, 8)[0].0 / 8);
-        match (self.format, k) {
-            (Format::Gray8, _) | (Format::I420 | Format::A420 | Format::Nv12, 0) => (0, y * self.strides[0] + x),
-            (Format::I420 | Format::A420, _) => (k, y / 2 * self.strides[k] + x / 2),
-            (Format::Nv12, _) => (1, y / 2 * self.strides[1] + x / 2 * 2 + k - 1),
-            (Format::Ayuv, _) => (0, y * self.strides[0] + 4 * x + k + 1),
-            _ => (0, y * self.strides[0] + packed * x + name.find(["R", "G", "B"][k]).unwrap()),
+    /// The row of component `k` that goes with the picture's row `y`.
+    pub fn line(&self, y: usize, k: usize) -> usize {
+        match self.format.rate(k)[1] {
+            0 => y,
+            down if self.interlaced => {
+                let lines = self.height.div_ceil(1 << down);
+                (((y / 2) >> down) * 2 + y % 2).min(lines - 1)
+            }
+            down => y >> down,
         }
     }
 
+    /// Plane and first byte of sample (x, line) of component `k` (R, G, B or Y, Cb, Cr, then alpha).
+    pub fn place(&self, x: usize, line: usize, k: usize) -> (usize, usize) {
+        let Place { plane, first, step } = self.format.places[k].unwrap();
+        let [plane, first, step, bytes] = [plane, first, step, self.format.bytes].map(usize::from);
+        (plane, line * self.strides[plane] + (x * step + first) * bytes)
+    }
+
+    /// Sample (x, line) of component `k`.
+    pub fn code(&self, x: usize, line: usize, k: usize) -> u16 {
+        let (plane, byte) = self.place(x, line, k);
+        let word = match (self.format.bytes, self.format.big_endian) {
+            (1, _) => u16::from(self.planes[plane][byte]),
+            (_, false) => u16::from_le_bytes(self.planes[plane][byte..byte + 2].try_into().unwrap()),
+            (_, true) => u16::from_be_bytes(self.planes[plane][byte..byte + 2].try_into().unwrap()),
+        };
+        (u32::from(word) >> self.format.shift & ((1 << self.format.depth) - 1)) as u16
+    }
+
+    pub fn set_code(&mut self, x: usize, line: usize, k: usize, code: u16) {
+        let old = self.code(x, line, k);
+        let (plane, byte) = self.place(x, line, k);
+        // Bits that differ, in the sample's place.
+        let flipped = (old ^ code) << self.format.shift;
+        let bytes = if self.format.big_endian { flipped.to_be_bytes() } else { flipped.to_le_bytes() };
+        for (i, b) in bytes.into_iter().enumerate().take(usize::from(self.format.bytes)) {
+            self.planes[plane][byte + i] ^= b;
+        }
+    }
+
+    /// Component `k` at pixel (x, y).
     pub fn sample(&self, x: usize, y: usize, k: usize) -> f64 {
-        if self.format == Format::Gray8 && k > 0 {
-            return 128.0;
+        if self.format.is_gray() && k > 0 {
+            return f64::from(128u32 << (self.format.depth - 8));
         }
-        let (plane, byte) = self.place(x, y, k);
-        f64::from(self.planes[plane][byte])
+        f64::from(self.code(x >> self.format.rate(k)[0], self.line(y, k), k))
     }
-}
-
-pub(super) fn is_420(format: Format) -> bool {
-    matches!(format, Format::I420 | Format::A420 | Format::Nv12)
 }
 
 /// Textbook R'G'B' in 0..1 of code values.
 pub(super) fn rgb(format: Format, colour: Colour, c: [f64; 3]) -> [f64; 3] {
+    let (scale, highest) = (f64::from(1u32 << (format.depth - 8)), f64::from((1u32 << format.depth) - 1));
     if !format.is_yuv() {
-        return c.map(|v| v / 255.0);
+        return if colour.full_range { c.map(|v| v / highest) } else { c.map(|v| (v / scale - 16.0) / 219.0) };
     }
     let (kr, kb) = coefficients(colour.matrix);
     let (y, [pb, pr]) = if colour.full_range {
-        (c[0] / 255.0, [c[1], c[2]].map(|v| (v - 128.0) / 255.0))
+        (c[0] / highest, [c[1], c[2]].map(|v| (v - 128.0 * scale) / highest))
     } else {
-        ((c[0] - 16.0) / 219.0, [c[1], c[2]].map(|v| (v - 128.0) / 224.0))
+        ((c[0] / scale - 16.0) / 219.0, [c[1], c[2]].map(|v| (v / scale - 128.0) / 224.0))
     };
     let (r, b) = (y + 2.0 * (1.0 - kr) * pr, y + 2.0 * (1.0 - kb) * pb);
     [r, (y - kr * r - kb * b) / (1.0 - kr - kb), b]
@@ -154,16 +245,17 @@ pub(super) fn rgb(format: Format, colour: Colour, c: [f64; 3]) -> [f64; 3] {
 
 /// The other way round.
 pub(super) fn codes(format: Format, colour: Colour, [r, g, b]: [f64; 3]) -> [f64; 3] {
+    let (scale, highest) = (f64::from(1u32 << (format.depth - 8)), f64::from((1u32 << format.depth) - 1));
     if !format.is_yuv() {
-        return [r, g, b].map(|v| v * 255.0);
+        return [r, g, b].map(|v| if colour.full_range { v * highest } else { (v * 219.0 + 16.0) * scale });
     }
     let (kr, kb) = coefficients(colour.matrix);
     let y = kr * r + (1.0 - kr - kb) * g + kb * b;
     let (pb, pr) = ((b - y) / (2.0 * (1.0 - kb)), (r - y) / (2.0 * (1.0 - kr)));
     if colour.full_range {
-        [y * 255.0, 128.0 + 255.0 * pb, 128.0 + 255.0 * pr]
+        [y * highest, 128.0 * scale + highest * pb, 128.0 * scale + highest * pr]
     } else {
-        [16.0 + 219.0 * y, 128.0 + 224.0 * pb, 128.0 + 224.0 * pr]
+        [(16.0 + 219.0 * y) * scale, (128.0 + 224.0 * pb) * scale, (128.0 + 224.0 * pr) * scale]
     }
 }
 
@@ -193,9 +285,9 @@ pub(super) fn crop_mask(mask: &Mask, region: Region) -> Mask {
     Mask { width, height, data: rows.flat_map(|row| row[x..x + width].iter().copied()).collect() }
 }
 
-/// Regions of a `width` x `height` picture that begin and end at even pixels or its edge.
+/// Regions of a `width` x `height` picture that begin and end at every fourth pixel or its edge.
 pub(super) fn even_regions(width: usize, height: usize) -> Vec<Region> {
-    let spans = |side: usize| [(0, side), (side / 4 * 2, side), (side / 6 * 2, side / 3 * 2)];
+    let spans = |side: usize| [(0, side), (side / 8 * 4, side), (side / 12 * 4, side / 6 * 4)];
     let filled = |(from, to): &(usize, usize)| from < to;
     let mut regions = Vec::new();
     for (x, right) in spans(width).into_iter().filter(filled) {

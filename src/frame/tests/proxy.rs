@@ -55,10 +55,11 @@ fn cells_are_means_by_area_in_every_format() {
 #[test]
 fn many_rows_of_white_stay_white() {
     let white = Owned {
-        format: Format::Gray8,
+        format: Format::GRAY8,
         colour: COLOURS[2],
         width: 3,
         height: 1500,
+        interlaced: false,
         strides: [3; 4],
         planes: [vec![255; 4500], vec![], vec![], vec![]],
     };

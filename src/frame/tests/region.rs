@@ -105,7 +105,7 @@ fn a_moving_foreground_s_crop_stands_still_between_steps_of_an_eighth() {
 
 #[test]
 fn a_region_outside_of_the_picture_shows_no_foreground() {
-    let o = Owned::random(Format::Nv12, COLOURS[0], (9, 7), 2, &mut Dice(13));
+    let o = Owned::random(NV12, COLOURS[0], (9, 7), 2, &mut Dice(13));
     for region in [region(9, 0, 1, 1), region(4, 0, 6, 7), region(0, usize::MAX, 1, 2), region(0, 0, 0, 7)] {
         let proxy = proxy(&o.picture(), &uniform(9, 7, 255), View { region: Some(region), cols: 4, rows: 4 });
         assert!(proxy.mask.iter().all(|&m| m == 0.0), "{region}");
@@ -115,15 +115,13 @@ fn a_region_outside_of_the_picture_shows_no_foreground() {
 /// Waves of other lengths in each sample: colours that vary over a foreground, as a real one's do.
 fn waves(format: Format, (width, height): (usize, usize)) -> Owned {
     let mut o = Owned::random(format, COLOURS[1], (width, height), 0, &mut Dice(16));
-    let site = if is_420(format) { 2 } else { 1 };
-    for y in 0..height {
-        for x in 0..width {
-            for k in 0..3 {
-                let (plane, byte) = o.place(x, y, k);
-                let rate = if k > 0 { site } else { 1 };
-                let (x, y, k) = ((x / rate * rate) as f64, (y / rate * rate) as f64, k as f64);
-                o.planes[plane][byte] = (120.0 + 30.0 * (x / (5.0 + k) + k).sin() * (y / (6.0 - k)).cos()) as u8;
-            }
+    for k in 0..3 {
+        let [rate, _] = format.rate(k);
+        let [across, down] = format.size(k, width, height);
+        for (line, x) in (0..down).flat_map(|line| (0..across).map(move |x| (line, x))) {
+            let (x_at, y_at, k_at) = ((x << rate) as f64, (line << rate) as f64, k as f64);
+            let wave = (x_at / (5.0 + k_at) + k_at).sin() * (y_at / (6.0 - k_at)).cos();
+            o.set_code(x, line, k, (120.0 + 30.0 * wave) as u16);
         }
     }
     o
@@ -137,7 +135,7 @@ fn a_known_change_seen_in_a_crop_is_lifted_to_the_full_size() {
     let maps = gains.iter().map(|g: &f32| [*g, 0.1, 0.0, 0.03, 0.05, *g, 0.0, -0.02, 0.0, -0.1, g + 0.1, 0.05]);
     // A light that falls off across the frame.
     let change = Transfer { cols: 3, rows: 3, region: None, maps: maps.collect() };
-    for format in [Format::Rgb, Format::I420] {
+    for format in [Format::RGB, Format::I420] {
         let (before, mut mask) = (waves(format, size), boxed(size, bounds));
         // A soft border, and a corner cut off.
         for (i, m) in mask.data.iter_mut().enumerate() {

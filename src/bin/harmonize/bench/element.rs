@@ -32,16 +32,16 @@ pub fn enter<'a>(
             enter(what, Box::new(move |count| harmonize(args, [&frame, &mask], infers, count)));
         }
         let composite = frame.clone();
-        enter("compositor", Box::new(move |count| compositor([&composite, &upper], count)));
+        enter("compositor", Box::new(move |count| compositor(args, [&composite, &upper], count)));
         if can_take("videobalance", format)? {
             let frame = frame.clone();
             enter("videobalance", Box::new(move |count| videobalance(&frame, count)));
         }
         if let Some((ffmpeg, _)) = ffmpeg.zip(Ffmpeg::format(format)) {
             let (program, composite) = (ffmpeg.clone(), frame.clone());
-            enter("lut3d", Box::new(move |count| Ok(vec![program.lut3d(&composite, None, count)?])));
+            enter("lut3d", Box::new(move |count| Ok(vec![program.lut3d(&composite, None, args.threads, count)?])));
             let (program, merged) = (ffmpeg.clone(), painting.mask_in(format)?);
-            let turn = move |count| Ok(vec![program.lut3d(&frame, Some(&merged), count)?]);
+            let turn = move |count| Ok(vec![program.lut3d(&frame, Some(&merged), args.threads, count)?]);
             enter("lut3d+maskedmerge", Box::new(turn));
         }
     }
@@ -89,10 +89,11 @@ fn harmonize(args: &Args, streams: [&Raw; 2], infers: bool, frames: u32) -> Resu
 }
 
 /// Two layers.
-fn compositor(layers: [&Raw; 2], frames: u32) -> Result<Vec<Duration>> {
+fn compositor(args: &Args, layers: [&Raw; 2], frames: u32) -> Result<Vec<Duration>> {
     let pipeline = launch(
         "compositor name=c ! fakesink name=sink appsrc name=a ! queue ! c.sink_0 appsrc name=b ! queue ! c.sink_1",
     )?;
+    child(&pipeline, "c")?.set_property("max-threads", args.threads);
     play(&pipeline, &layers, frames, || true)
 }
 

@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// The program starts now faster, now slower; frames take longer than that or are more.
+const START: Duration = Duration::from_millis(50);
+const MOST: u32 = 1 << 16;
+
 pub struct Ffmpeg {
     folder: PathBuf,
 }
@@ -49,38 +53,44 @@ impl Ffmpeg {
         })
     }
 
-    /// Mean time of a frame, the program's start left out. With `mask`, a frame of the same format, the look is merged by it.
-    pub fn lut3d(&self, frame: &Raw, mask: Option<&Raw>, frames: u32) -> Result<Duration> {
+    /// Mean time of `frames` frames or more, the program's start left out. With `mask`, a frame of the same format, the look is
+    /// merged by it.
+    pub fn lut3d(&self, frame: &Raw, mask: Option<&Raw>, threads: u32, mut frames: u32) -> Result<Duration> {
         std::fs::write(self.folder.join("frame.raw"), &frame.data)?;
         if let Some(mask) = mask {
             std::fs::write(self.folder.join("mask.raw"), &mask.data)?;
         }
-        let few = frames / 8 + 1;
-        let start = self.run(frame, mask.is_some(), few)?;
-        let all = self.run(frame, mask.is_some(), few + frames)?;
-        Ok(all.saturating_sub(start) / frames)
+        loop {
+            let few = frames / 8 + 1;
+            let start = self.run(frame, mask.is_some(), threads, few)?;
+            let counted = self.run(frame, mask.is_some(), threads, few + frames)?.saturating_sub(start);
+            if counted >= START || frames >= MOST {
+                return Ok(counted / frames);
+            }
+            frames *= 4;
+        }
     }
 
-    fn run(&self, frame: &Raw, masked: bool, frames: u32) -> Result<Duration> {
+    fn run(&self, frame: &Raw, masked: bool, threads: u32, frames: u32) -> Result<Duration> {
         let format = Self::format(frame.info.format()).context("ffmpeg has no such format")?;
         let (width, height) = (frame.info.width(), frame.info.height());
         let input = |file: &str| {
             format!(
-                "-stream_loop -1 -f rawvideo -pix_fmt {format} -video_size {width}x{height} -framerate 60 -threads 2 -i {file}.raw "
+                "-stream_loop -1 -f rawvideo -pix_fmt {format} -video_size {width}x{height} -framerate 60 -i {file}.raw "
             )
         };
         let look = "lut3d=look.cube:interp=tetrahedral";
         let line = if masked {
             format!(
-                "{}{}-filter_complex_threads 2 -filter_complex \
+                "{}{}-filter_complex_threads {threads} -filter_complex \
                  [0]split[plain][b];[b]{look},format={format}[graded];[plain][graded][1]maskedmerge,format={format}",
                 input("frame"),
                 input("mask")
             )
         } else {
-            format!("{}-filter_threads 2 -vf {look},format={format}", input("frame"))
+            format!("{}-filter_threads {threads} -vf {look},format={format}", input("frame"))
         };
-        let line = format!("-v error -nostdin {line} -frames:v {frames} -f null -");
+        let line = format!("-v error -nostdin {line} -threads {threads} -frames:v {frames} -f null -");
         let start = Instant::now();
         let output = Command::new("ffmpeg").args(line.split(' ')).current_dir(&self.folder).output()?;
         let stderr = String::from_utf8_lossy(&output.stderr);

@@ -12,7 +12,8 @@ pub struct Machine {
     pub cores: usize,
     /// As the system names it.
     pub processor: Option<String>,
-    pub simd: &'static str,
+    /// The loops in use.
+    pub simd: String,
 }
 
 impl Machine {
@@ -22,18 +23,9 @@ impl Machine {
         Self {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             processor: model.map(|(_, name)| name.to_owned()),
-            simd: simd(),
+            simd: gstharmonize::simd::level().to_string(),
         }
     }
-}
-
-/// The widest vectors that the library has loops for and this processor runs.
-fn simd() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        return "avx2";
-    }
-    "portable"
 }
 
 /// Others may use so much of a core before a measurement begins.

@@ -10,7 +10,7 @@ use std::path::Path;
 const ROW: i32 = 17;
 const TOP: i32 = 96;
 const BOTTOM: i32 = 56;
-const NAMES: i32 = 230;
+const NAMES: i32 = 250;
 const PANEL: i32 = 430;
 const GAP: i32 = 60;
 
@@ -25,7 +25,11 @@ type Area<'a> = DrawingArea<BitMapBackend<'a>, plotters::coord::Shift>;
 pub fn draw(figures: &Figures, file: &Path) -> Result<()> {
     let failed = |e: &dyn std::fmt::Display| anyhow!("can't draw {}: {e}", file.display());
     let sizes = unique(figures.rows.iter().map(|row| row.part.size.clone()));
-    let names = unique(figures.rows.iter().map(name));
+    // What is of one kind stands together, in all formats.
+    let kinds = unique(figures.rows.iter().map(|row| row.part.what.to_owned()));
+    let mut rows: Vec<_> = figures.rows.iter().collect();
+    rows.sort_by_key(|row| kinds.iter().position(|kind| *kind == row.part.what));
+    let names = unique(rows.into_iter().map(name));
     let size =
         [NAMES + sizes.len() as i32 * (PANEL + GAP), TOP + ROW * names.len() as i32 + BOTTOM].map(|side| side as u32);
     let mut pixels = vec![0; (size[0] * size[1] * 3) as usize];
@@ -78,7 +82,7 @@ impl Axis {
         (f64::from(PANEL) * share.clamp(0.0, 1.0)) as i32
     }
 
-    /// 1, 2 and 5 of each decade.
+    /// 1, 2 and 5 of each decade, and whether it is the 1.
     fn ticks(&self) -> impl Iterator<Item = (f64, bool)> {
         let decades = self.low as i32..self.high as i32;
         let within = decades.flat_map(|decade| [1.0, 2.0, 5.0].map(|m| (m * 10f64.powi(decade), m == 1.0)));
@@ -112,7 +116,9 @@ fn paint(figures: &Figures, sizes: &[String], names: &[String], root: &Area) -> 
         for (ms, is_decade) in axis.ticks() {
             let x = start + axis.place(ms);
             root.draw(&PathElement::new([(x, TOP), (x, bottom)], GRID.stroke_width(1 + u32::from(is_decade))))?;
-            root.draw(&text(x, bottom + 12, if is_decade { 13.0 } else { 11.0 }, centre, format!("{ms}")))?;
+            if is_decade || axis.high - axis.low <= 3.0 {
+                root.draw(&text(x, bottom + 12, 13.0, centre, format!("{ms}")))?;
+            }
         }
         root.draw(&text(start + PANEL / 2, bottom + 34, 14.0, centre, "ms a frame".into()))?;
         for row in figures.rows.iter().filter(|row| row.part.size == *size) {

@@ -112,3 +112,65 @@ fn at_least(ratio: &Ratio, least: f64) -> Target {
 pub fn name(Ratio { of, to, .. }: &Ratio) -> String {
     format!("{of} over {to}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(what: &'static str, size: &str, format: &'static str, rounds_ms: [f64; 3]) -> Row {
+        let part = Part { what, size: size.into(), format: Some(format) };
+        Row { part, median_ms: median(&rounds_ms), p95_ms: 0.0, rounds_ms: rounds_ms.into(), disturbed: Vec::new() }
+    }
+
+    /// All that has a target, in times that meet it by a hair where `slower` is 1.
+    fn rows(slower: f64) -> Vec<Row> {
+        let ms = |ms: f64| [0.5 * ms, ms, 3.0 * ms].map(|ms| slower * ms);
+        vec![
+            row("apply", HD, "I420", ms(0.8)),
+            row("apply", HD, "P010_10LE", ms(1.9)),
+            row("apply", UHD, "I420", ms(3.5).map(|ms| slower * ms)),
+            row("apply full", HD, "RGBA", ms(2.0)),
+            row("apply full", HD, "RGBA64_LE", ms(4.9).map(|ms| slower * ms)),
+            row("proxy", HD, "I420", ms(0.35)),
+            row("element, no inference", HD, "I420", ms(7.0)),
+            row("compositor", HD, "I420", ms(7.1).map(|ms| ms / slower)),
+            row("lut3d", HD, "I420", ms(32.1).map(|ms| ms / slower)),
+        ]
+    }
+
+    fn verdicts(slower: f64) -> Vec<(String, bool)> {
+        let rows = rows(slower);
+        let targets = serde_json::to_value(targets(&rows, &all(&rows))).unwrap();
+        let verdict = |t: &serde_json::Value| (t["what"].as_str().unwrap().into(), t["met"].as_bool().unwrap());
+        targets.as_array().unwrap().iter().map(verdict).collect()
+    }
+
+    #[test]
+    fn targets_are_met_up_to_their_bounds() {
+        let named = |met| {
+            [
+                ("apply 1920x1080 I420", met),
+                ("apply full 1920x1080 RGBA", met),
+                ("proxy 1920x1080 I420", met),
+                ("lut3d 1920x1080 I420 over apply 1920x1080 I420", met),
+                ("element, no inference 1920x1080 I420 over compositor 1920x1080 I420", met),
+                ("apply 3840x2160 I420 over apply 1920x1080 I420", met),
+                ("apply 1920x1080 P010_10LE over apply 1920x1080 I420", true),
+                ("apply full 1920x1080 RGBA64_LE over apply full 1920x1080 RGBA", met),
+            ]
+            .map(|(what, met)| (what.to_owned(), met))
+        };
+        assert_eq!(verdicts(1.0), named(true));
+        assert_eq!(verdicts(1.05), named(false));
+    }
+
+    #[test]
+    fn a_ratio_is_of_the_same_round() {
+        let (of, to) = (row("apply", HD, "RGBA", [2.0, 8.0, 3.0]), row("memcpy", HD, "RGBA", [1.0, 2.0, 3.0]));
+        let ratios = all(&[of, to]);
+        assert_eq!(
+            ratios.iter().map(|r| (r.ratio, r.rounds.clone())).collect::<Vec<_>>(),
+            [(2.0, vec![2.0, 4.0, 1.0])]
+        );
+    }
+}

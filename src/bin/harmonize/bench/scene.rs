@@ -2,26 +2,14 @@
 
 use super::film::paint;
 use anyhow::{Context, Result};
-use gst_video::{VideoConverter, VideoFormat, VideoFrameRef, VideoInfo};
-use gstharmonize::frame::{Colour, Format, Mask, Matrix, Picture, PictureMut, Plane, PlaneMut};
+use gst_video::{VideoChromaSite, VideoConverter, VideoFormat, VideoFormatInfo, VideoFrameRef, VideoInfo};
+use gstharmonize::elements::formats::describe;
+use gstharmonize::frame::{Colour, Format, Mask, Matrix, Picture, PictureMut, Plane, PlaneMut, Siting};
 use std::rc::Rc;
 
 /// What the library makes of GStreamer's format; `None` where it takes the format only through a conversion.
 pub fn frame_format(format: VideoFormat) -> Option<Format> {
-    Some(match format {
-        VideoFormat::I420 => Format::I420,
-        VideoFormat::A420 => Format::A420,
-        VideoFormat::Nv12 => Format::Nv12,
-        VideoFormat::Ayuv => Format::Ayuv,
-        VideoFormat::Rgb => Format::Rgb,
-        VideoFormat::Bgr => Format::Bgr,
-        VideoFormat::Rgba => Format::Rgba,
-        VideoFormat::Bgra => Format::Bgra,
-        VideoFormat::Argb => Format::Argb,
-        VideoFormat::Abgr => Format::Abgr,
-        VideoFormat::Gray8 => Format::Gray8,
-        _ => return None,
-    })
+    describe(&VideoFormatInfo::from_format(format))
 }
 
 /// The scene before it is brought into a format, and its masks.
@@ -104,8 +92,6 @@ impl Raw {
     }
 }
 
-const COLOUR: Colour = Colour { matrix: Matrix::Bt709, full_range: false };
-
 /// A frame that the stages work on. Its bytes may lie elsewhere than in `raw`, in the same places.
 pub struct Scene {
     pub raw: Raw,
@@ -120,6 +106,13 @@ impl Scene {
 
     fn size(&self) -> (usize, usize) {
         (self.raw.info.width() as usize, self.raw.info.height() as usize)
+    }
+
+    /// As the caps of such a stream say by default.
+    fn colour(&self) -> Colour {
+        let site = self.raw.info.chroma_site();
+        let [across, down] = [VideoChromaSite::H_COSITED, VideoChromaSite::V_COSITED].map(|axis| site.contains(axis));
+        Colour { siting: Siting { across, down }, ..Colour::new(Matrix::Bt709, false) }
     }
 
     /// Bytes of each plane, its padding included.
@@ -137,7 +130,7 @@ impl Scene {
             data = behind;
         }
         let (width, height) = self.size();
-        Picture { format: self.format, colour: COLOUR, width, height, planes }
+        Picture { format: self.format, colour: self.colour(), width, height, interlaced: false, planes }
     }
 
     pub fn picture_mut<'a>(&self, mut data: &'a mut [u8]) -> PictureMut<'a> {
@@ -148,7 +141,7 @@ impl Scene {
             data = behind;
         }
         let (width, height) = self.size();
-        PictureMut { format: self.format, colour: COLOUR, width, height, planes }
+        PictureMut { format: self.format, colour: self.colour(), width, height, interlaced: false, planes }
     }
 }
 

@@ -8,10 +8,11 @@ use super::scene::{Painting, Scene};
 use super::{Args, Stage};
 use anyhow::{Context, Result};
 use gstharmonize::engine::{Engine, Request};
-use gstharmonize::frame::{Mask, Proxy, View, apply, proxy};
-use gstharmonize::transfer::{Transfer, fit};
+use gstharmonize::frame::{Mask, Plan, Proxy, View, proxy};
+use gstharmonize::transfer::{Fit, Transfer, fit};
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Buffers that take turns.
@@ -61,7 +62,7 @@ fn time(count: u32, mut work: impl FnMut()) -> Vec<Duration> {
 struct Look {
     mask: Rc<Mask>,
     view: View,
-    small: Proxy,
+    small: Arc<Proxy>,
     harmonized: Vec<f32>,
     transfer: Transfer,
 }
@@ -72,7 +73,7 @@ impl Look {
         let small = proxy(&scene.picture(&scene.raw.data), mask, view);
         let harmonized = warmer(&small);
         let transfer = fit(&small, &harmonized, engine.cell());
-        Self { mask: mask.clone(), view, small, harmonized, transfer }
+        Self { mask: mask.clone(), view, small: Arc::new(small), harmonized, transfer }
     }
 }
 
@@ -106,7 +107,7 @@ impl<'a> Stages<'a> {
         for format in args.formats() {
             let scene = Rc::new(Scene::new(painting, format)?);
             self.ring.borrow_mut().grow(scene.raw.data.len());
-            let mut stage = |what, work: Box<dyn Fn(&Scene, &mut [u8], &mut [u8])>| {
+            let mut stage = |what, mut work: Box<dyn FnMut(&Scene, &mut [u8], &mut [u8])>| {
                 let (ring, scene) = (self.ring.clone(), scene.clone());
                 let turn = move |count| {
                     Ok(ring.borrow_mut().time(&scene.raw.data, count, |data, copy| work(&scene, data, copy)))
@@ -121,18 +122,18 @@ impl<'a> Stages<'a> {
                 [&painting.mask, &painting.full].map(|m| Rc::new(Look::new(engine, args.model.proxy_size, &scene, m)))
             });
             if args.wants(Stage::Proxy) {
-                let look = look.clone();
+                let (look, mut small) = (look.clone(), Proxy::default());
                 let work = move |scene: &Scene, data: &mut [u8], _: &mut [u8]| {
-                    drop(proxy(&scene.picture(data), &look.mask, look.view));
+                    small.read(&scene.picture(data), &look.mask, look.view);
                 };
                 stage("proxy", Box::new(work));
             }
             let strength = args.model.strength as f32;
             for (what, look) in [("apply", look), ("apply full", full)] {
                 if args.wants(Stage::Apply) {
-                    let look = look.clone();
+                    let (look, mut plan) = (look.clone(), Plan::default());
                     let work = move |scene: &Scene, data: &mut [u8], _: &mut [u8]| {
-                        apply(&mut scene.picture_mut(data), &look.mask, &look.transfer, strength);
+                        plan.apply(&mut scene.picture_mut(data), &look.mask, &look.transfer, strength);
                     };
                     stage(what, Box::new(work));
                 }
@@ -147,7 +148,9 @@ impl<'a> Stages<'a> {
     fn enter_inference(&self, size: [u32; 2], engine: &Rc<Engine>, look: &Rc<Look>, entrants: &mut Vec<Entrant<'a>>) {
         if self.args.wants(Stage::Fit) {
             let (engine, look) = (engine.clone(), look.clone());
-            let turn = move |count| Ok(time(count, || drop(fit(&look.small, &look.harmonized, engine.cell()))));
+            let (mut fit, mut transfer) = (Fit::default(), Transfer::default());
+            let mut work = move || fit.fit(&look.small, &look.harmonized, engine.cell(), &mut transfer);
+            let turn = move |count| Ok(time(count, &mut work));
             entrants.push(Entrant::stage(Part::new("fit", size, None), turn));
         }
         if self.args.wants(Stage::Model) {
