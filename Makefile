@@ -22,7 +22,7 @@ test: setup ## rustfmt, clippy with warnings as errors, and every test
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked
 
-bench: build ## time the parts and the whole element (BENCH="fit --json FILE" for one of them)
+bench: build ## time the parts, and the whole element beside others (BENCH="apply --plot FILE" for one of them, drawn)
 	target/release/harmonize bench $(BENCH)
 
 install: build ## put the plugin where GStreamer finds it (PREFIX=FOLDER, by default your own plugin folder)

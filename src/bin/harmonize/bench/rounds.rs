@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use gst_video::VideoFormat;
 use indicatif::ProgressBar;
 use serde::Serialize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is measured.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -96,60 +96,70 @@ const DISTURBED: f64 = 0.25;
 const TICKS: Duration = Duration::from_millis(30);
 const REPEATS: usize = 3;
 
+/// What an entrant's turns have come to.
+struct Record {
+    /// Of a turn.
+    frames: u32,
+    rounds_ms: Vec<f64>,
+    times: Vec<Duration>,
+    disturbed: Vec<usize>,
+}
+
 /// Takes all turns: a round to warm up, which also tells how slow each is, and those that count.
 pub fn measure(entrants: &mut [Entrant], plan: &Plan, bar: &ProgressBar) -> Result<(Vec<Row>, Vec<Round>)> {
     bar.set_length(entrants.len() as u64 * u64::from(plan.rounds + 1));
-    let mut frames = Vec::new();
+    let mut records = Vec::new();
     for entrant in entrants.iter_mut() {
         bar.set_message(format!("warming up, {}", entrant.part));
-        let times = entrant.take(plan.frames.min(FEW))?;
-        let fitting = (TURN.as_secs_f64() / mean(&times)) as u32;
-        frames.push(fitting.clamp(FEW.min(plan.frames), plan.frames));
+        let fitting = (TURN.as_secs_f64() / mean(&entrant.take(plan.frames.min(FEW))?)) as u32;
+        let frames = fitting.clamp(FEW.min(plan.frames), plan.frames);
+        records.push(Record { frames, rounds_ms: Vec::new(), times: Vec::new(), disturbed: Vec::new() });
         bar.inc(1);
     }
-    let mut all = vec![Vec::new(); entrants.len()];
-    let mut figures = vec![Vec::new(); entrants.len()];
-    let mut disturbed = vec![Vec::new(); entrants.len()];
     let mut rounds = Vec::new();
     // Where the others never rest, it takes about twice as long and no longer.
-    let mut repeats = entrants.len() * plan.rounds as usize;
+    let mut repeats = if plan.busy { 0 } else { entrants.len() * plan.rounds as usize };
     for number in 0..plan.rounds as usize {
-        let (mut round, others) = (Round::default(), Others::new());
-        let start = std::time::Instant::now();
-        for (i, entrant) in entrants.iter_mut().enumerate() {
+        let (start, others, repeats_before) = (Instant::now(), Others::new(), repeats);
+        for (entrant, record) in entrants.iter_mut().zip(&mut records) {
             bar.set_message(format!("round {} of {}, {}", number + 1, plan.rounds, entrant.part));
-            let mut tries = 0;
-            let times = loop {
-                let others = Others::new();
-                let times = entrant.take(frames[i])?;
-                let (used, time) = others.and_then(|others| others.used()).unwrap_or_default();
-                if used <= TICKS.max(time.mul_f64(DISTURBED)) {
-                    break times;
-                }
-                if plan.busy || tries == REPEATS || repeats == 0 {
-                    disturbed[i].push(number);
-                    break times;
-                }
-                (tries, repeats, round.repeated) = (tries + 1, repeats - 1, round.repeated + 1);
-            };
-            figures[i].push(1e3 * if entrant.is_pipeline { mean(&times) } else { percentile(&times, 0.5) });
-            all[i].extend(times);
+            let (times, is_disturbed) = take_undisturbed(entrant, record.frames, &mut repeats)?;
+            record.disturbed.extend(is_disturbed.then_some(number));
+            record.rounds_ms.push(1e3 * if entrant.is_pipeline { mean(&times) } else { percentile(&times, 0.5) });
+            record.times.extend(times);
             bar.inc(1);
         }
-        round.seconds = start.elapsed().as_secs_f64();
         let share = |(used, time): (Duration, Duration)| used.as_secs_f64() / time.as_secs_f64();
-        round.other_cores = others.and_then(|others| others.used()).map(share);
-        rounds.push(round);
+        rounds.push(Round {
+            seconds: start.elapsed().as_secs_f64(),
+            other_cores: others.and_then(|others| others.used()).map(share),
+            repeated: repeats_before - repeats,
+        });
     }
-    let row = |(((entrant, rounds_ms), all), disturbed): (((&mut Entrant, Vec<f64>), Vec<Duration>), _)| Row {
+    let rows = entrants.iter().zip(records).map(|(entrant, record)| Row {
         part: entrant.part.clone(),
-        median_ms: median(&rounds_ms),
-        p95_ms: 1e3 * percentile(&all, 0.95),
-        rounds_ms,
-        disturbed,
-    };
-    let rows = entrants.iter_mut().zip(figures).zip(all).zip(disturbed).map(row).collect();
-    Ok((rows, rounds))
+        median_ms: median(&record.rounds_ms),
+        p95_ms: 1e3 * percentile(&record.times, 0.95),
+        rounds_ms: record.rounds_ms,
+        disturbed: record.disturbed,
+    });
+    Ok((rows.collect(), rounds))
+}
+
+/// A turn, the last of those taken, and whether others were at work beside that one too.
+fn take_undisturbed(entrant: &mut Entrant, frames: u32, repeats: &mut usize) -> Result<(Vec<Duration>, bool)> {
+    let mut again = 0;
+    loop {
+        let others = Others::new();
+        let times = entrant.take(frames)?;
+        let (used, time) = others.and_then(|others| others.used()).unwrap_or_default();
+        let is_disturbed = used > TICKS.max(time.mul_f64(DISTURBED));
+        if !is_disturbed || again == REPEATS || *repeats == 0 {
+            return Ok((times, is_disturbed));
+        }
+        again += 1;
+        *repeats -= 1;
+    }
 }
 
 /// In seconds; never 0, so that it can be divided by.

@@ -85,6 +85,9 @@ fn warmer(proxy: &Proxy) -> Vec<f32> {
     proxy.rgb.iter().enumerate().map(warm).collect()
 }
 
+/// On a scene, a frame of it, and a buffer to copy that to.
+type Work = dyn FnMut(&Scene, &mut [u8], &mut [u8]);
+
 /// All stages share an engine and a ring of buffers.
 pub struct Stages<'a> {
     args: &'a Args,
@@ -107,7 +110,7 @@ impl<'a> Stages<'a> {
         for format in args.formats() {
             let scene = Rc::new(Scene::new(painting, format)?);
             self.ring.borrow_mut().grow(scene.raw.data.len());
-            let mut stage = |what, mut work: Box<dyn FnMut(&Scene, &mut [u8], &mut [u8])>| {
+            let mut stage = |what, mut work: Box<Work>| {
                 let (ring, scene) = (self.ring.clone(), scene.clone());
                 let turn = move |count| {
                     Ok(ring.borrow_mut().time(&scene.raw.data, count, |data, copy| work(&scene, data, copy)))
