@@ -278,17 +278,22 @@ impl Figures {
         let during: Vec<_> = self.rounds.iter().map(|round| known(round.other_cores)).collect();
         let busy = if self.busy { " (--busy: measured all the same)" } else { "" };
         println!("processors in other use: {} before, by rounds {}{busy}", known(self.other_cores), during.join(" "));
-        println!("\n{:<22} {:<10} {:<10} {:>9} {:>9}", "ms a frame", "size", "format", "median", "p95");
+        println!(
+            "\n{:<22} {:<10} {:<10} {:>9} {:>9} {:>9}",
+            "ms a frame", "size", "format", "median", "p95", "/ memcpy"
+        );
         for row in &self.rows {
             let (part, format) = (&row.part, row.part.format.unwrap_or(""));
+            let copies = self.ratios.iter().find(|ratio| ratio.of == *part && ratio.to.what == "memcpy");
+            let copies = copies.map_or(String::new(), |ratio| format!("{:.2}", ratio.ratio));
             let disturbed = if row.disturbed.is_empty() { "" } else { "  beside other work" };
             println!(
-                "{:<22} {:<10} {format:<10} {:>9.3} {:>9.3}{disturbed}",
+                "{:<22} {:<10} {format:<10} {:>9.3} {:>9.3} {copies:>9}{disturbed}",
                 part.what, part.size, row.median_ms, row.p95_ms
             );
         }
         println!("\ntimes as long, median of {} rounds", self.rounds.len());
-        for ratio in &self.ratios {
+        for ratio in self.ratios.iter().filter(|ratio| ratio.to.what != "memcpy") {
             println!("{:>8.2} {}", ratio.ratio, ratios::name(ratio));
         }
         println!();
