@@ -84,6 +84,7 @@
  *   videotestsrc is-live=true pattern=ball ! video/x-raw,format=GRAY8,width=1280,height=720 ! queue ! h.mask
  * ]| A ball of harmonized colour bars, live, and every five seconds the statistics.
  */
+mod convert;
 mod enums;
 mod imp;
 mod inference;

@@ -4,42 +4,68 @@
 //! planes that overlap, are errors: nothing is read or written outside the buffer.
 
 use super::super::formats;
+use super::convert::Conversion;
 use crate::frame::{Colour, Format, Matrix, Picture, PictureMut, Plane, PlaneMut, Siting};
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use gst_video::VideoTileMode;
 use gst_video::prelude::*;
-use gst_video::{VideoBufferFlags, VideoChromaSite, VideoColorMatrix, VideoColorRange, VideoInfo, VideoInterlaceMode};
+use gst_video::{
+    VideoBufferFlags, VideoChromaSite, VideoColorMatrix, VideoColorRange, VideoFormat, VideoInfo, VideoInterlaceMode,
+};
+use std::sync::Arc;
 
 /// One stream's caps, understood.
 #[derive(Clone, Debug)]
 pub struct Video {
     pub info: VideoInfo,
+    /// Of the samples as they are worked on.
     pub format: Format,
     pub colour: Colour,
+    /// For formats that can't be worked on in place.
+    conversion: Option<Arc<Conversion>>,
 }
 
 /// Where a plane lies in its buffer, in bytes.
-#[derive(Clone, Copy, Default)]
-struct Extent {
-    offset: usize,
-    stride: usize,
-    len: usize,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    pub offset: usize,
+    /// As GStreamer has it: in tiles for formats of tiles.
+    pub stride: usize,
+    pub len: usize,
 }
+
+pub type Extents = [Extent; 4];
 
 impl Video {
     pub fn from_caps(caps: &gst::CapsRef) -> Result<Self> {
         let info = VideoInfo::from_caps(caps).with_context(|| format!("caps {caps} are not raw video"))?;
-        let format = formats::describe(&info.format_info())
-            .with_context(|| format!("format {} is not supported", info.format()))?;
-        let colour = colour(&info);
-        Ok(Self { info, format, colour })
+        ensure!(
+            info.interlace_mode() != VideoInterlaceMode::Fields,
+            "interlace-mode fields, two pictures in a buffer, is not supported: take interleaved or alternate"
+        );
+        let colour = colour(&info, chroma_site(caps, &info));
+        let description = info.format_info();
+        if let Some(format) = formats::describe(&description) {
+            return Ok(Self { info, format, colour, conversion: None });
+        }
+        let (plain, format) =
+            formats::partner(&description).with_context(|| format!("format {} is not supported", info.format()))?;
+        let conversion = Conversion::new(&info, (info.width(), info.field_height()), plain)?;
+        Ok(Self { info, format, colour, conversion: Some(Arc::new(conversion)) })
     }
 
+    /// Of one buffer's picture: a field's in streams of fields by turns.
     pub fn size(&self) -> (usize, usize) {
-        (self.info.width() as usize, self.info.height() as usize)
+        (self.info.width() as usize, self.info.field_height() as usize)
     }
 
     pub fn has_alpha(&self) -> bool {
-        self.info.has_alpha()
+        self.format.has_alpha()
+    }
+
+    /// The format that pictures are converted to and back, if they can't be worked on in place.
+    pub fn through(&self) -> Option<VideoFormat> {
+        self.conversion.as_ref().map(|conversion| conversion.plain.format())
     }
 
     /// Whether the rows of a frame belong to two fields by turns.
@@ -51,57 +77,71 @@ impl Video {
         }
     }
 
-    /// One frame's duration; `None` for variable and unknown rates.
+    /// One buffer's duration; `None` for variable and unknown rates.
     pub fn frame_duration(&self) -> Option<gst::ClockTime> {
-        let fps = self.info.fps();
+        let fps = self.info.field_rate();
         let numer = u64::try_from(fps.numer()).ok().filter(|&numer| numer > 0)?;
         gst::ClockTime::SECOND.mul_div_round(u64::try_from(fps.denom()).ok()?, numer)
     }
 
     /// Hands `buffer`'s picture to `f`.
     pub fn read<R>(&self, buffer: &gst::BufferRef, f: impl FnOnce(&Picture) -> R) -> Result<R> {
-        let extents = self.extents(buffer)?;
+        let (extents, interlaced) = (self.extents(buffer)?, self.is_interlaced(buffer));
+        match &self.conversion {
+            None => self.read_at(buffer, &extents, interlaced, f),
+            Some(conversion) => conversion.read(buffer, &extents, |plain| {
+                self.read_at(plain, &self.plain_extents(&conversion.plain)?, interlaced, f)
+            }),
+        }
+    }
+
+    /// Hands `buffer`'s picture to `f` to change it in place.
+    pub fn write<R>(&self, buffer: &mut gst::BufferRef, f: impl FnOnce(&mut PictureMut) -> R) -> Result<R> {
+        let (extents, interlaced) = (self.extents(buffer)?, self.is_interlaced(buffer));
+        match &self.conversion {
+            None => self.write_at(buffer, &extents, interlaced, f),
+            Some(conversion) => conversion.write(buffer, &extents, |plain| {
+                self.write_at(plain, &self.plain_extents(&conversion.plain)?, interlaced, f)
+            }),
+        }
+    }
+
+    fn read_at<R>(
+        &self,
+        buffer: &gst::BufferRef,
+        extents: &Extents,
+        interlaced: bool,
+        f: impl FnOnce(&Picture) -> R,
+    ) -> Result<R> {
         let map = buffer.map_readable().context("can't map the buffer")?;
         let mut planes = [Plane::default(); 4];
-        for (plane, extent) in planes.iter_mut().zip(&extents) {
+        for (plane, extent) in planes.iter_mut().zip(extents) {
             let data =
                 map.get(extent.offset..).and_then(|data| data.get(..extent.len)).ok_or_else(|| short(map.len()))?;
             *plane = Plane { data, stride: extent.stride };
         }
         let (width, height) = self.size();
-        let interlaced = self.is_interlaced(buffer);
         Ok(f(&Picture { format: self.format, colour: self.colour, width, height, interlaced, planes }))
     }
 
-    /// Hands `buffer`'s picture to `f` to change it in place.
-    pub fn write<R>(&self, buffer: &mut gst::BufferRef, f: impl FnOnce(&mut PictureMut) -> R) -> Result<R> {
-        let extents = self.extents(buffer)?;
-        let interlaced = self.is_interlaced(buffer);
+    fn write_at<R>(
+        &self,
+        buffer: &mut gst::BufferRef,
+        extents: &Extents,
+        interlaced: bool,
+        f: impl FnOnce(&mut PictureMut) -> R,
+    ) -> Result<R> {
         let mut map = buffer.map_writable().context("can't map the buffer for writing")?;
-        let size = map.len();
-        let mut order = [0, 1, 2, 3];
-        order.sort_by_key(|&plane| extents[plane].offset);
-        let mut planes: [PlaneMut; 4] = Default::default();
-        let (mut rest, mut start) = (map.as_mut_slice(), 0);
-        for plane in order {
-            let Extent { offset, stride, len } = extents[plane];
-            if len == 0 {
-                continue;
-            }
-            ensure!(offset >= start, "its planes overlap");
-            let (_, tail) = rest.split_at_mut_checked(offset - start).ok_or_else(|| short(size))?;
-            let (data, tail) = tail.split_at_mut_checked(len).ok_or_else(|| short(size))?;
-            planes[plane] = PlaneMut { data, stride };
-            (rest, start) = (tail, offset + len);
-        }
+        let planes = planes(&mut map, extents)?;
         let (width, height) = self.size();
         Ok(f(&mut PictureMut { format: self.format, colour: self.colour, width, height, interlaced, planes }))
     }
 
-    fn extents(&self, buffer: &gst::BufferRef) -> Result<[Extent; 4]> {
+    /// Where the planes of `buffer` lie, which may be beyond its end.
+    fn extents(&self, buffer: &gst::BufferRef) -> Result<Extents> {
         let meta = buffer.meta::<gst_video::VideoMeta>();
         if let Some(meta) = &meta {
-            let (width, height) = (self.info.width(), self.info.height());
+            let (width, height) = (self.info.width(), self.info.field_height());
             ensure!(
                 meta.format() == self.info.format() && meta.width() >= width && meta.height() >= height,
                 "its GstVideoMeta ({} {}x{}) contradicts the caps ({} {width}x{height})",
@@ -115,27 +155,112 @@ impl Video {
             Some(meta) => (meta.offset(), meta.stride()),
             None => (self.info.offset(), self.info.stride()),
         };
-        let (width, height) = self.size();
-        let mut extents = [Extent::default(); 4];
-        for (plane, (row, rows)) in self.format.plane_sizes(width, height).into_iter().enumerate() {
-            if rows == 0 {
-                continue;
-            }
-            let stride = strides.get(plane).and_then(|&s| usize::try_from(s).ok()).filter(|&s| s >= row);
-            let (Some(stride), Some(&offset)) = (stride, offsets.get(plane)) else {
-                bail!("plane {plane} has strides that can't hold rows of {row} bytes");
-            };
-            extents[plane] = Extent { offset, stride, len: (rows - 1) * stride + row };
+        match self.conversion {
+            None => lay_out(offsets, strides, self.plain_sizes()),
+            Some(_) if self.info.format_info().is_tiled() => lay_out_tiles(&self.info, offsets, strides),
+            Some(_) => lay_out(offsets, strides, packed_sizes(&self.info)),
         }
-        Ok(extents)
     }
+
+    fn plain_sizes(&self) -> [(usize, usize); 4] {
+        let (width, height) = self.size();
+        self.format.plane_sizes(width, height)
+    }
+
+    fn plain_extents(&self, plain: &VideoInfo) -> Result<Extents> {
+        lay_out(plain.offset(), plain.stride(), self.plain_sizes())
+    }
+}
+
+fn lay_out(offsets: &[usize], strides: &[i32], sizes: [(usize, usize); 4]) -> Result<Extents> {
+    let mut extents = Extents::default();
+    for (plane, (row, rows)) in sizes.into_iter().enumerate() {
+        if rows == 0 {
+            continue;
+        }
+        let stride = strides.get(plane).and_then(|&s| usize::try_from(s).ok()).filter(|&s| s >= row);
+        let (Some(stride), Some(&offset)) = (stride, offsets.get(plane)) else {
+            bail!("plane {plane} has strides that can't hold rows of {row} bytes");
+        };
+        extents[plane] = Extent { offset, stride, len: (rows - 1) * stride + row };
+    }
+    Ok(extents)
+}
+
+/// Bytes of a row and rows of each plane of a packed format.
+fn packed_sizes(info: &VideoInfo) -> [(usize, usize); 4] {
+    let format = info.format_info();
+    let mut sizes = [(0, 0); 4];
+    for (plane, size) in sizes.iter_mut().enumerate().take(info.n_planes() as usize) {
+        let component = format.plane().iter().position(|&p| p as usize == plane).unwrap_or_default();
+        let row = match format.pixel_stride()[component] {
+            // A pair of pixels takes five bytes. Rows as GStreamer lays them out lack some of them at some odd widths.
+            0 if info.format() == VideoFormat::Uyvp => info.width().div_ceil(2) as usize * 5,
+            // Groups of samples: all of the row's may be read.
+            0 => info.stride()[plane] as usize,
+            step => format.scale_width(component as u8, info.width()) as usize * step as usize,
+        };
+        *size = (row, format.scale_height(component as u8, info.field_height()) as usize);
+    }
+    sizes
+}
+
+/// Planes of tiles, whose strides are numbers of tiles.
+fn lay_out_tiles(info: &VideoInfo, offsets: &[usize], strides: &[i32]) -> Result<Extents> {
+    let tiles = |stride: i32| ((stride & 0xffff) as usize, (stride >> 16) as usize);
+    let mut extents = Extents::default();
+    for (plane, (&offset, &stride)) in offsets.iter().zip(strides).enumerate().take(info.n_planes() as usize) {
+        let ((across, down), (least_across, least_down)) = (tiles(stride), tiles(info.stride()[plane]));
+        let format = info.format_info();
+        let tile = format.tile_info(plane as u32);
+        // Cb and Cr of a last odd pixel may take a tile more than GStreamer lays out.
+        let bits = info.width().next_multiple_of(2) * format.depth()[0];
+        let least_across = least_across.max(bits.div_ceil(8 * tile.stride()) as usize);
+        let in_pairs = format.tile_mode() == VideoTileMode::Zflipz2x2;
+        let fits = across >= least_across && down >= least_down && (!in_pairs || across % 2 == 0);
+        ensure!(fits, "plane {plane} has {across}x{down} tiles and needs {least_across}x{least_down}");
+        let len = across * down * tile.size() as usize;
+        extents[plane] = Extent { offset, stride: stride as usize, len };
+    }
+    Ok(extents)
+}
+
+/// The planes at `extents` of a buffer's memory.
+pub fn planes<'a>(memory: &'a mut [u8], extents: &Extents) -> Result<[PlaneMut<'a>; 4]> {
+    let size = memory.len();
+    let mut order = [0, 1, 2, 3];
+    order.sort_by_key(|&plane| extents[plane].offset);
+    let mut planes: [PlaneMut; 4] = Default::default();
+    let (mut rest, mut start) = (memory, 0);
+    for plane in order {
+        let Extent { offset, stride, len } = extents[plane];
+        if len == 0 {
+            continue;
+        }
+        ensure!(offset >= start, "its planes overlap");
+        let (_, tail) = rest.split_at_mut_checked(offset - start).ok_or_else(|| short(size))?;
+        let (data, tail) = tail.split_at_mut_checked(len).ok_or_else(|| short(size))?;
+        planes[plane] = PlaneMut { data, stride };
+        (rest, start) = (tail, offset + len);
+    }
+    Ok(planes)
 }
 
 fn short(size: usize) -> anyhow::Error {
     anyhow!("its {size} bytes can't hold the picture that its caps announce")
 }
 
-fn colour(info: &VideoInfo) -> Colour {
+/// What the caps say, or else what GStreamer takes for granted of pictures of their size. `VideoInfo` forgets what caps without a
+/// colorimetry say.
+fn chroma_site(caps: &gst::CapsRef, info: &VideoInfo) -> VideoChromaSite {
+    let said = caps.structure(0).and_then(|structure| structure.get::<&str>("chroma-site").ok());
+    said.and_then(|site| site.parse().ok()).unwrap_or_else(|| {
+        let usual = VideoInfo::builder(info.format(), info.width(), info.height()).build();
+        usual.map_or(VideoChromaSite::NONE, |usual| usual.chroma_site())
+    })
+}
+
+fn colour(info: &VideoInfo, site: VideoChromaSite) -> Colour {
     let colorimetry = info.colorimetry();
     let matrix = match colorimetry.matrix() {
         VideoColorMatrix::Bt2020 => Matrix::Bt2020,
@@ -143,10 +268,14 @@ fn colour(info: &VideoInfo) -> Colour {
         VideoColorMatrix::Bt709 | VideoColorMatrix::Smpte240m => Matrix::Bt709,
         _ => Matrix::Bt601,
     };
-    let site = info.chroma_site();
+    let full_range = match colorimetry.range() {
+        VideoColorRange::Range0_255 => true,
+        VideoColorRange::Range16_235 => false,
+        _ => !info.is_yuv(),
+    };
     let siting =
         Siting { across: site.contains(VideoChromaSite::H_COSITED), down: site.contains(VideoChromaSite::V_COSITED) };
-    Colour { matrix, full_range: colorimetry.range() == VideoColorRange::Range0_255, siting }
+    Colour { matrix, full_range, siting }
 }
 
 #[cfg(test)]
@@ -189,6 +318,9 @@ mod tests {
     fn planes_follow_the_video_meta() {
         for format in formats::all() {
             let video = video(format, 7, 5);
+            if video.through().is_some() {
+                continue;
+            }
             let mut buffer = padded(&video, 11);
             let read: Vec<_> = video
                 .read(&buffer, |p| p.planes.map(|plane| (plane.data.as_ptr() as usize, plane.stride)))
@@ -245,5 +377,82 @@ mod tests {
         assert_eq!(colour("bt709"), Colour::new(Matrix::Bt709, false));
         assert_eq!(colour("bt2020"), Colour::new(Matrix::Bt2020, false));
         assert_eq!(colour("1:4:0:0"), Colour::new(Matrix::Bt601, true));
+    }
+
+    /// Random bytes in planes of random strides with gaps between, the last `cut` bytes left out.
+    fn random(video: &Video, seed: u64, cut: usize) -> gst::Buffer {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut next = move || {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (state >> 33) as usize
+        };
+        let info = &video.info;
+        let n = info.n_planes() as usize;
+        let mut strides = info.stride().to_vec();
+        let is_tiled = info.format_info().is_tiled();
+        for stride in &mut strides {
+            *stride += if is_tiled { 2 * (next() % 2) + (next() % 2 << 16) } else { next() % 9 } as i32;
+            if info.format() == VideoFormat::Uyvp {
+                *stride = (*stride).max(info.width().div_ceil(2) as i32 * 5);
+            }
+        }
+        let mut offsets = vec![0; n];
+        let with_meta = |bytes: Vec<u8>, offsets: &[usize]| {
+            let mut buffer = gst::Buffer::from_mut_slice(bytes);
+            let (edit, flags) = (buffer.get_mut().unwrap(), gst_video::VideoFrameFlags::INTERLACED);
+            let (width, height) = (info.width(), info.height());
+            gst_video::VideoMeta::add_full(edit, flags, info.format(), width, height, offsets, &strides).unwrap();
+            buffer
+        };
+        let mut end = 0;
+        for (plane, Extent { len, .. }) in
+            video.extents(&with_meta(vec![0], &offsets)).unwrap().into_iter().enumerate().take(n)
+        {
+            offsets[plane] = end + next() % 20;
+            end = offsets[plane] + len;
+        }
+        with_meta((0..end - cut).map(|_| next() as u8).collect(), &offsets)
+    }
+
+    fn converted() -> impl Iterator<Item = VideoFormat> {
+        gst::init().unwrap();
+        formats::all().filter(|&format| video(format, 2, 2).through().is_some())
+    }
+
+    #[test]
+    fn a_converted_picture_takes_any_samples_and_gives_them_back() {
+        let formats: Vec<_> = converted().collect();
+        assert!(formats.len() >= 20, "{formats:?}");
+        for (i, format) in formats.into_iter().enumerate() {
+            for (width, height) in [(1, 1), (7, 1), (5, 2), (2, 3), (13, 9), (46, 34), (131, 67)] {
+                let video = video(format, width, height);
+                let (mut a, b) = (random(&video, 7 + i as u64, 0), random(&video, 99 + i as u64, 0));
+                let samples = |buffer: &gst::BufferRef| {
+                    video.read(buffer, |p| p.planes.map(|plane| plane.data.to_vec())).unwrap()
+                };
+                let (of_a, of_b, before) = (samples(&a), samples(&b), a.map_readable().unwrap().to_vec());
+                assert_ne!(of_a, of_b, "{format} {width}x{height}");
+                video.write(a.get_mut().unwrap(), |_| ()).unwrap();
+                assert!(a.map_readable().unwrap()[..] == before, "{format} {width}x{height} changed by itself");
+                let change = |p: &mut PictureMut, to: &[Vec<u8>; 4]| {
+                    p.planes.iter_mut().zip(to).for_each(|(plane, to)| plane.data.copy_from_slice(to));
+                };
+                video.write(a.get_mut().unwrap(), |p| change(p, &of_b)).unwrap();
+                assert!(samples(&a) == of_b, "{format} {width}x{height}");
+                video.write(a.get_mut().unwrap(), |p| change(p, &of_a)).unwrap();
+                assert!(a.map_readable().unwrap()[..] == before, "{format} {width}x{height} is not what it was");
+            }
+        }
+    }
+
+    #[test]
+    fn packed_memory_that_is_too_short_is_refused() {
+        for format in converted() {
+            let video = video(format, 13, 9);
+            let mut short = random(&video, 5, 1);
+            assert!(video.read(&random(&video, 5, 0), |_| ()).is_ok(), "{format}");
+            assert!(video.read(&short, |_| ()).is_err(), "{format}");
+            assert!(video.write(short.get_mut().unwrap(), |_| ()).is_err(), "{format}");
+        }
     }
 }
