@@ -10,6 +10,7 @@ use gst_video::{
     VideoChromaMode, VideoConverter, VideoConverterConfig, VideoDitherMethod, VideoFormat, VideoFrameRef,
     VideoGammaMode, VideoInfo, VideoMatrixMode, VideoPrimariesMode,
 };
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 /// From a stream's packed format to the plain one and back. Keeps its memory from frame to frame.
@@ -19,6 +20,8 @@ pub struct Conversion {
     pub plain: VideoInfo,
     /// For RGB of fewer bits than the plain codes: what each of these becomes, so that packing rounds.
     coarse: Option<[[u8; 256]; 3]>,
+    /// Bytes of the plain buffer that hold alpha of two bits, which GStreamer doesn't bring to full range.
+    alpha: Option<Range<usize>>,
     scratch: Mutex<Option<Scratch>>,
 }
 
@@ -36,6 +39,8 @@ struct Scratch {
 impl Conversion {
     /// For buffers of `width` x `height` pixels of the format of `info`. Rows are taken as they lie, whichever field they belong to.
     pub fn new(info: &VideoInfo, (width, height): (u32, u32), plain: VideoFormat) -> Result<Self> {
+        // A last pixel without its second: packing one into its place would change bits of no sample.
+        let width = if info.format() == VideoFormat::Uyvp { width.next_multiple_of(2) } else { width };
         let of = |format| {
             let colorimetry = info.colorimetry();
             let info = VideoInfo::builder(format, width, height).colorimetry(&colorimetry);
@@ -46,7 +51,9 @@ impl Conversion {
         let depths = info.format_info().depth().to_vec();
         let coarse =
             (info.is_rgb() && depths.iter().any(|&depth| depth < 8)).then(|| [0, 1, 2].map(|c| coarse(depths[c])));
-        Ok(Self { packed: of(info.format())?, plain: of(plain)?, coarse, scratch: Mutex::default() })
+        let plain = of(plain)?;
+        let alpha = (depths.get(3) == Some(&2)).then(|| plain.offset()[3]..plain.size());
+        Ok(Self { packed: of(info.format())?, plain, coarse, alpha, scratch: Mutex::default() })
     }
 
     /// The picture of `buffer`, whose planes lie at `extents`, as a buffer of `plain`.
@@ -134,7 +141,14 @@ impl Conversion {
     fn unpack(&self, scratch: &mut Scratch, buffer: &gst::BufferRef, extents: &Extents) -> Result<()> {
         // The same memory without the buffer's metas, whose flags are not for the plain picture.
         let memory = buffer.copy_region(gst::BufferCopyFlags::MEMORY, ..).context("can't share its memory")?;
-        self.convert(&scratch.unpack, (&memory, &self.packed_at(extents)?), (&mut scratch.plain, &self.plain))
+        self.convert(&scratch.unpack, (&memory, &self.packed_at(extents)?), (&mut scratch.plain, &self.plain))?;
+        let Some(alpha) = self.alpha.clone() else { return Ok(()) };
+        let mut map = scratch.plain.make_mut().map_writable().context("can't map the memory to convert to")?;
+        for word in map.get_mut(alpha).unwrap_or_default().as_chunks_mut::<2>().0 {
+            // Two bits of ten, over and over.
+            *word = ((u16::from_le_bytes(*word) >> 8) * 0x155).to_le_bytes();
+        }
+        Ok(())
     }
 
     fn convert(
