@@ -72,7 +72,7 @@ impl Video {
     fn is_interlaced(&self, buffer: &gst::BufferRef) -> bool {
         match self.info.interlace_mode() {
             VideoInterlaceMode::Interleaved => true,
-            VideoInterlaceMode::Mixed => buffer.flags().bits() & VideoBufferFlags::INTERLACED.bits() != 0,
+            VideoInterlaceMode::Mixed => buffer.video_flags().contains(VideoBufferFlags::INTERLACED),
             _ => false,
         }
     }
@@ -377,6 +377,51 @@ mod tests {
         assert_eq!(colour("bt709"), Colour::new(Matrix::Bt709, false));
         assert_eq!(colour("bt2020"), Colour::new(Matrix::Bt2020, false));
         assert_eq!(colour("1:4:0:0"), Colour::new(Matrix::Bt601, true));
+    }
+
+    fn of(caps: &str) -> Result<Video> {
+        gst::init().unwrap();
+        Video::from_caps(&format!("video/x-raw{caps},width=16,framerate=25/1").parse::<gst::Caps>().unwrap())
+    }
+
+    #[test]
+    fn range_and_siting_are_what_caps_say_or_else_the_usual() {
+        let colour = |caps: &str| of(caps).unwrap().colour;
+        let full = |caps: &str| colour(caps).full_range;
+        assert!(full(",format=RGB,height=8") && full(",format=GRAY8,height=8") && !full(",format=I420,height=8"));
+        assert!(!full(",format=RGB,height=8,colorimetry=2:1:5:1") && full(",format=RGB,height=8,colorimetry=0:1:5:1"));
+        assert!(!full(",format=GRAY8,height=8,colorimetry=bt709"));
+        let site = |caps: &str| {
+            let Siting { across, down } = colour(&format!(",format=I420{caps}")).siting;
+            [across, down]
+        };
+        assert_eq!(site(",height=8,chroma-site=mpeg2"), [true, false]);
+        assert_eq!(site(",height=8,colorimetry=bt709,chroma-site=mpeg2"), [true, false]);
+        assert_eq!(site(",height=1080,chroma-site=jpeg"), [false, false]);
+        assert_eq!(site(",height=1080,chroma-site=cosited"), [true, true]);
+        assert_eq!((site(",height=8"), site(",height=1080")), ([false, false], [true, false]));
+        assert_eq!(site(",height=1080,colorimetry=bt2100-hlg"), [true, false]);
+    }
+
+    #[test]
+    fn fields_are_told_by_caps_or_by_each_buffer() {
+        let interlaced = |mode: &str, flags: VideoBufferFlags| {
+            let video = of(&format!(",format=I420,height=8,interlace-mode={mode}")).unwrap();
+            let mut buffer = gst::Buffer::from_mut_slice(vec![0u8; 16 * 8 * 3 / 2]);
+            buffer.get_mut().unwrap().set_video_flags(flags);
+            let read = video.read(&buffer, |picture| picture.interlaced).unwrap();
+            assert_eq!(video.write(buffer.get_mut().unwrap(), |picture| picture.interlaced).unwrap(), read);
+            read
+        };
+        let (none, flagged) = (VideoBufferFlags::empty(), VideoBufferFlags::INTERLACED);
+        assert!(interlaced("interleaved", none) && interlaced("mixed", flagged));
+        assert!(!interlaced("mixed", none) && !interlaced("progressive", flagged));
+        let alternate = of("(format:Interlaced),format=I420,height=9,interlace-mode=alternate").unwrap();
+        assert_eq!((alternate.size(), alternate.frame_duration()), ((16, 5), Some(gst::ClockTime::from_mseconds(20))));
+        let error = of(",format=I420,height=8,interlace-mode=fields").unwrap_err().to_string();
+        assert!(error.contains("interleaved or alternate"), "{error}");
+        let error = of(",format=RGB8P,height=8").unwrap_err().to_string();
+        assert!(error.contains("RGB8P"), "{error}");
     }
 
     /// Random bytes in planes of random strides with gaps between, the last `cut` bytes left out.
