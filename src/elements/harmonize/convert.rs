@@ -4,11 +4,11 @@
 //! is made of its own plain one and nothing else, a sample that did not change keeps its bits, and so does all padding, whatever it
 //! held.
 
-use super::video::{Extents, planes};
-use anyhow::{Context, Result};
+use super::video::{self, Extent, Extents, planes};
+use anyhow::{Context, Result, ensure};
 use gst_video::{
     VideoChromaMode, VideoConverter, VideoConverterConfig, VideoDitherMethod, VideoFormat, VideoFrameRef,
-    VideoGammaMode, VideoInfo, VideoMatrixMode, VideoPrimariesMode,
+    VideoGammaMode, VideoInfo, VideoMatrixMode, VideoPrimariesMode, VideoTileMode,
 };
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -177,6 +177,52 @@ impl Conversion {
         }
         Ok(())
     }
+}
+
+/// Where the planes of a packed picture lie, up to the last byte that converting looks at.
+pub fn lay_out(info: &VideoInfo, offsets: &[usize], strides: &[i32]) -> Result<Extents> {
+    match info.format_info().is_tiled() {
+        true => tiles_at(info, offsets, strides),
+        false => video::lay_out(offsets, strides, packed_sizes(info)),
+    }
+}
+
+/// Bytes of a row and rows of each plane of a packed format.
+fn packed_sizes(info: &VideoInfo) -> [(usize, usize); 4] {
+    let format = info.format_info();
+    let mut sizes = [(0, 0); 4];
+    for (plane, size) in sizes.iter_mut().enumerate().take(info.n_planes() as usize) {
+        let component = format.plane().iter().position(|&p| p as usize == plane).unwrap_or_default();
+        let row = match format.pixel_stride()[component] {
+            // A pair of pixels takes five bytes. Rows as GStreamer lays them out lack some of them at some odd widths.
+            0 if info.format() == VideoFormat::Uyvp => info.width().div_ceil(2) as usize * 5,
+            // Groups of samples: all of the row's may be read.
+            0 => info.stride()[plane] as usize,
+            step => format.scale_width(component as u8, info.width()) as usize * step as usize,
+        };
+        *size = (row, format.scale_height(component as u8, info.field_height()) as usize);
+    }
+    sizes
+}
+
+/// Planes of tiles, whose strides are numbers of tiles.
+fn tiles_at(info: &VideoInfo, offsets: &[usize], strides: &[i32]) -> Result<Extents> {
+    let tiles = |stride: i32| ((stride & 0xffff) as usize, (stride >> 16) as usize);
+    let mut extents = Extents::default();
+    for (plane, (&offset, &stride)) in offsets.iter().zip(strides).enumerate().take(info.n_planes() as usize) {
+        let ((across, down), (least_across, least_down)) = (tiles(stride), tiles(info.stride()[plane]));
+        let format = info.format_info();
+        let tile = format.tile_info(plane as u32);
+        // Cb and Cr of a last odd pixel may take a tile more than GStreamer lays out.
+        let bits = info.width().next_multiple_of(2) * format.depth()[0];
+        let least_across = least_across.max(bits.div_ceil(8 * tile.stride()) as usize);
+        let in_pairs = format.tile_mode() == VideoTileMode::Zflipz2x2;
+        let fits = across >= least_across && down >= least_down && (!in_pairs || across % 2 == 0);
+        ensure!(fits, "plane {plane} has {across}x{down} tiles and needs {least_across}x{least_down}");
+        let len = across * down * tile.size() as usize;
+        extents[plane] = Extent { offset, stride: stride as usize, len };
+    }
+    Ok(extents)
 }
 
 /// For each code of 8 bits one with the nearest code of `depth` bits at its top, which packing takes.

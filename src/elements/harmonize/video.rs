@@ -4,10 +4,9 @@
 //! planes that overlap, are errors: nothing is read or written outside the buffer.
 
 use super::super::formats;
-use super::convert::Conversion;
+use super::convert::{self, Conversion};
 use crate::frame::{Colour, Format, Matrix, Picture, PictureMut, Plane, PlaneMut, Siting};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use gst_video::VideoTileMode;
 use gst_video::prelude::*;
 use gst_video::{
     VideoBufferFlags, VideoChromaSite, VideoColorMatrix, VideoColorRange, VideoFormat, VideoInfo, VideoInterlaceMode,
@@ -157,8 +156,7 @@ impl Video {
         };
         match self.conversion {
             None => lay_out(offsets, strides, self.plain_sizes()),
-            Some(_) if self.info.format_info().is_tiled() => lay_out_tiles(&self.info, offsets, strides),
-            Some(_) => lay_out(offsets, strides, packed_sizes(&self.info)),
+            Some(_) => convert::lay_out(&self.info, offsets, strides),
         }
     }
 
@@ -172,7 +170,8 @@ impl Video {
     }
 }
 
-fn lay_out(offsets: &[usize], strides: &[i32], sizes: [(usize, usize); 4]) -> Result<Extents> {
+/// Where planes of such sizes, bytes of a row and rows, lie.
+pub fn lay_out(offsets: &[usize], strides: &[i32], sizes: [(usize, usize); 4]) -> Result<Extents> {
     let mut extents = Extents::default();
     for (plane, (row, rows)) in sizes.into_iter().enumerate() {
         if rows == 0 {
@@ -183,44 +182,6 @@ fn lay_out(offsets: &[usize], strides: &[i32], sizes: [(usize, usize); 4]) -> Re
             bail!("plane {plane} has strides that can't hold rows of {row} bytes");
         };
         extents[plane] = Extent { offset, stride, len: (rows - 1) * stride + row };
-    }
-    Ok(extents)
-}
-
-/// Bytes of a row and rows of each plane of a packed format.
-fn packed_sizes(info: &VideoInfo) -> [(usize, usize); 4] {
-    let format = info.format_info();
-    let mut sizes = [(0, 0); 4];
-    for (plane, size) in sizes.iter_mut().enumerate().take(info.n_planes() as usize) {
-        let component = format.plane().iter().position(|&p| p as usize == plane).unwrap_or_default();
-        let row = match format.pixel_stride()[component] {
-            // A pair of pixels takes five bytes. Rows as GStreamer lays them out lack some of them at some odd widths.
-            0 if info.format() == VideoFormat::Uyvp => info.width().div_ceil(2) as usize * 5,
-            // Groups of samples: all of the row's may be read.
-            0 => info.stride()[plane] as usize,
-            step => format.scale_width(component as u8, info.width()) as usize * step as usize,
-        };
-        *size = (row, format.scale_height(component as u8, info.field_height()) as usize);
-    }
-    sizes
-}
-
-/// Planes of tiles, whose strides are numbers of tiles.
-fn lay_out_tiles(info: &VideoInfo, offsets: &[usize], strides: &[i32]) -> Result<Extents> {
-    let tiles = |stride: i32| ((stride & 0xffff) as usize, (stride >> 16) as usize);
-    let mut extents = Extents::default();
-    for (plane, (&offset, &stride)) in offsets.iter().zip(strides).enumerate().take(info.n_planes() as usize) {
-        let ((across, down), (least_across, least_down)) = (tiles(stride), tiles(info.stride()[plane]));
-        let format = info.format_info();
-        let tile = format.tile_info(plane as u32);
-        // Cb and Cr of a last odd pixel may take a tile more than GStreamer lays out.
-        let bits = info.width().next_multiple_of(2) * format.depth()[0];
-        let least_across = least_across.max(bits.div_ceil(8 * tile.stride()) as usize);
-        let in_pairs = format.tile_mode() == VideoTileMode::Zflipz2x2;
-        let fits = across >= least_across && down >= least_down && (!in_pairs || across % 2 == 0);
-        ensure!(fits, "plane {plane} has {across}x{down} tiles and needs {least_across}x{least_down}");
-        let len = across * down * tile.size() as usize;
-        extents[plane] = Extent { offset, stride: stride as usize, len };
     }
     Ok(extents)
 }
@@ -436,7 +397,7 @@ mod tests {
         let mut strides = info.stride().to_vec();
         let is_tiled = info.format_info().is_tiled();
         for stride in &mut strides {
-            *stride += if is_tiled { 2 * (next() % 2) + (next() % 2 << 16) } else { next() % 9 } as i32;
+            *stride += if is_tiled { 2 * (next() % 2) + ((next() % 2) << 16) } else { next() % 9 } as i32;
             if info.format() == VideoFormat::Uyvp {
                 *stride = (*stride).max(info.width().div_ceil(2) as i32 * 5);
             }
