@@ -12,6 +12,7 @@ pub mod eval;
 pub mod frame;
 pub mod harmonizers;
 pub mod nets;
+mod recycle;
 pub mod simd;
 pub mod train;
 pub mod transfer;

@@ -11,9 +11,11 @@ pub use pending::Pending;
 use crate::diffusion::Noise;
 use crate::frame::{Mask, Proxy, Region, View};
 use crate::harmonizers::{self, Harmonizer, ModelSpec, Precision, ProxyGrid, Run, Sampling};
-use crate::transfer::{self, Transfer};
+use crate::recycle::unused;
+use crate::transfer::{Fit, Transfer};
 use anyhow::{Context, Result, bail, ensure};
 use pending::Promise;
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -36,7 +38,7 @@ const ASKED_EVERY: Duration = Duration::from_millis(20);
 const WARM_UP: u32 = 128;
 
 struct Job {
-    proxy: Proxy,
+    proxy: Arc<Proxy>,
     request: Request,
     promise: Promise,
 }
@@ -83,7 +85,8 @@ impl Engine {
         let (warm, warmed) = channel();
         let given_up = Arc::new(AtomicBool::new(false));
         for i in 0..workers {
-            let worker = Worker { model: Arc::clone(&model), device, inbox: Arc::clone(&inbox) };
+            let memory = RefCell::default();
+            let worker = Worker { model: Arc::clone(&model), device, inbox: Arc::clone(&inbox), memory };
             let (warm, given_up) = (warm.clone(), Arc::clone(&given_up));
             thread::Builder::new()
                 .name(format!("harmonize-{i}"))
@@ -132,13 +135,14 @@ impl Engine {
         self.grid.cell as usize
     }
 
-    /// Queues an inference. Its result depends on `proxy` and `request` alone, not on the workers or the queue.
-    pub fn submit(&self, proxy: Proxy, request: Request) -> Pending {
+    /// Queues an inference. Its result depends on `proxy` and `request` alone, not on the workers or the queue. When it is
+    /// there, the caller's `Arc` is the only one again.
+    pub fn submit(&self, proxy: impl Into<Arc<Proxy>>, request: Request) -> Pending {
         let (promise, pending) = Pending::new();
         log::trace!("inference {} is queued", pending.id());
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         // A job that finds no worker left is dropped, and its promise tells who waits.
-        let _ = jobs.send(Job { proxy, request, promise });
+        let _ = jobs.send(Job { proxy: proxy.into(), request, promise });
         pending
     }
 }
@@ -148,6 +152,15 @@ struct Worker {
     model: Arc<dyn Harmonizer>,
     device: Device,
     inbox: Arc<Mutex<Receiver<Job>>>,
+    memory: RefCell<Memory>,
+}
+
+/// What a worker keeps from one inference to the next.
+#[derive(Default)]
+struct Memory {
+    fit: Fit,
+    harmonized: Vec<f32>,
+    transfers: [Arc<Transfer>; 4],
 }
 
 impl Worker {
@@ -187,12 +200,13 @@ impl Worker {
                 Ok(_) => log::debug!("inference {id} of {}x{} took {took:?}", size.0, size.1),
                 Err(error) => log::debug!("inference {id} failed after {took:?}: {error:#}"),
             }
+            drop(proxy);
             promise.keep(transfer);
         }
     }
 
     /// A panic in a model is this frame's error, not the end of the thread.
-    fn infer(&self, proxy: &Proxy, request: Request, is_cancelled: &dyn Fn() -> bool) -> Result<Transfer> {
+    fn infer(&self, proxy: &Proxy, request: Request, is_cancelled: &dyn Fn() -> bool) -> Result<Arc<Transfer>> {
         let _busy = exit::Busy::new().context("the process is ending")?;
         catch_unwind(AssertUnwindSafe(|| self.transfer(proxy, request, is_cancelled))).unwrap_or_else(|panic| {
             let what = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
@@ -200,7 +214,7 @@ impl Worker {
         })
     }
 
-    fn transfer(&self, proxy: &Proxy, request: Request, is_cancelled: &dyn Fn() -> bool) -> Result<Transfer> {
+    fn transfer(&self, proxy: &Proxy, request: Request, is_cancelled: &dyn Fn() -> bool) -> Result<Arc<Transfer>> {
         let (h, w) = (proxy.height as i64, proxy.width as i64);
         let tensor = |values: &[f32], channels: i64| -> Result<Tensor> {
             Ok(Tensor::f_from_slice(values)?.f_view([1, channels, h, w])?.f_to_device(self.device)?)
@@ -211,9 +225,14 @@ impl Worker {
         let harmonized = self.model.harmonize(&composite, &mask, &run).context("inference failed")?;
         ensure!(harmonized.size() == composite.size(), "the model answered with shape {:?}", harmonized.size());
         let harmonized = harmonized.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?;
-        let harmonized = Vec::<f32>::try_from(&harmonized)?;
-        ensure!(harmonized.iter().all(|v| v.is_finite()), "the model answered with values that are not finite");
-        Ok(transfer::fit(proxy, &harmonized, self.model.grid().cell as usize))
+        let mut memory = self.memory.borrow_mut();
+        let Memory { fit, harmonized: values, transfers } = &mut *memory;
+        values.resize(proxy.rgb.len(), 0.0);
+        harmonized.f_copy_data(values, proxy.rgb.len())?;
+        ensure!(values.iter().all(|v| v.is_finite()), "the model answered with values that are not finite");
+        fit.fit(proxy, values, self.model.grid().cell as usize, unused(transfers));
+        let [transfer, ..] = &*transfers;
+        Ok(transfer.clone())
     }
 }
 

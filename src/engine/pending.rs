@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 enum State {
     Waiting,
-    Done(Result<Transfer>),
+    Done(Result<Arc<Transfer>>),
     /// Cancelled, or taken by an earlier `wait`.
     Over,
 }
@@ -63,7 +63,7 @@ impl Pending {
     }
 
     /// Blocks until the transfer is there or inference has failed; `None` once cancelled.
-    pub fn wait(&self) -> Option<Result<Transfer>> {
+    pub fn wait(&self) -> Option<Result<Arc<Transfer>>> {
         let mut state = self.0.lock();
         loop {
             match std::mem::replace(&mut *state, State::Over) {
@@ -78,7 +78,7 @@ impl Pending {
     }
 
     /// The transfer if it is there, without waiting; like `wait`, it hands out a result once.
-    pub fn poll(&self) -> Poll<Option<Result<Transfer>>> {
+    pub fn poll(&self) -> Poll<Option<Result<Arc<Transfer>>>> {
         let mut state = self.0.lock();
         match std::mem::replace(&mut *state, State::Over) {
             State::Waiting => {
@@ -111,7 +111,7 @@ impl Promise {
         self.0.id
     }
 
-    pub fn keep(self, result: Result<Transfer>) {
+    pub fn keep(self, result: Result<Arc<Transfer>>) {
         self.0.settle(State::Done(result));
     }
 

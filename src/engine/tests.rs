@@ -40,7 +40,7 @@ const REQUEST: Request = Request { sampling: Sampling { method: None, steps: 0 }
 
 #[test]
 fn workers_and_order_don_t_change_a_result() {
-    let run = |workers: usize| -> Vec<Transfer> {
+    let run = |workers: usize| -> Vec<Arc<Transfer>> {
         let engine =
             Engine::load(&ModelSpec { device: "cpu".into(), ..Default::default() }, workers, &|| false).unwrap();
         let request = |i: u64| Request { sampling: Sampling { method: None, steps: 2 }, seed: i };
@@ -142,6 +142,17 @@ fn a_model_that_wants_crops_sees_small_foregrounds_in_one() {
     let seen = Proxy { region: view.region, ..proxy(0.2) };
     let transfer = engine.submit(seen, REQUEST).wait().unwrap().unwrap();
     assert_eq!((transfer.region, transfer.cols, transfer.rows), (view.region, 16, 8));
+}
+
+#[test]
+fn a_proxy_is_the_caller_s_alone_again_when_its_transfer_is_there() {
+    let model = Fake { gain: 1.5, crop: false, takes: Duration::ZERO, panics_on_seed: false };
+    let engine = Engine::new(Arc::new(model), Device::Cpu, 1, &|| false).unwrap();
+    for _ in 0..20 {
+        let seen = Arc::new(proxy(0.2));
+        engine.submit(seen.clone(), REQUEST).wait().unwrap().unwrap();
+        assert_eq!(Arc::strong_count(&seen), 1);
+    }
 }
 
 /// Goes on until it is cancelled, for half a minute at most; counts the runs that it has ended.

@@ -2,11 +2,13 @@
 
 use crate::engine::{Engine, Request};
 use crate::frame::{
-    Colour, Format, Mask, MaskRange, MaskSettings, Matrix, Picture, PictureMut, Plane, PlaneMut, apply, proxy,
+    Colour, Format, Mask, MaskRange, MaskSettings, Matrix, Picture, PictureMut, Plane, PlaneMut, Proxy, apply, proxy,
 };
+use crate::transfer::Transfer;
 use anyhow::{Context, Result, anyhow};
 use image::{DynamicImage, GrayImage, ImageReader, RgbImage};
 use std::path::Path;
+use std::sync::Arc;
 
 /// What harmonizing a picture depends on besides picture, mask and model; the element's properties of the same names.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,13 +22,20 @@ pub struct Settings {
 
 const RGB: Colour = Colour::new(Matrix::Bt709, true);
 
+/// A picture harmonized, and by what.
+pub struct Harmonized {
+    pub picture: RgbImage,
+    /// The proxy that the model saw, and the transfer that it found; `None` where the mask is black.
+    pub inferred: Option<(Arc<Proxy>, Arc<Transfer>)>,
+}
+
 /// `composite` with the pixels under `mask` (of the same size, 0 background to 255 foreground) harmonized.
-pub fn harmonize(engine: &Engine, composite: &RgbImage, mask: &GrayImage, settings: Settings) -> Result<RgbImage> {
+pub fn harmonize(engine: &Engine, composite: &RgbImage, mask: &GrayImage, settings: Settings) -> Result<Harmonized> {
     let (width, height) = (composite.width() as usize, composite.height() as usize);
     let mask = foreground(mask, width, height);
     let mut harmonized = composite.clone();
     if mask.is_empty() {
-        return Ok(harmonized);
+        return Ok(Harmonized { picture: harmonized, inferred: None });
     }
     let mut picture = PictureMut {
         format: Format::RGB,
@@ -42,11 +51,11 @@ pub fn harmonize(engine: &Engine, composite: &RgbImage, mask: &GrayImage, settin
         ],
     };
     let view = engine.view(&mask, settings.proxy_size);
-    let proxy = proxy(&picture.as_picture(), &mask, view);
-    let pending = engine.submit(proxy, settings.request);
+    let proxy = Arc::new(proxy(&picture.as_picture(), &mask, view));
+    let pending = engine.submit(proxy.clone(), settings.request);
     let transfer = pending.wait().ok_or_else(|| anyhow!("the inference was cancelled"))??;
     apply(&mut picture, &mask, &transfer, settings.strength);
-    Ok(harmonized)
+    Ok(Harmonized { picture: harmonized, inferred: Some((proxy, transfer)) })
 }
 
 fn foreground(mask: &GrayImage, width: usize, height: usize) -> Mask {

@@ -4,12 +4,13 @@
 //! picture's own code values, less the identity, and its difference is added by the mask: no sample is converted, and
 //! a mask or a difference of zero leaves a sample as it is, whatever its value. Each sample is read and written once.
 
-use super::maps::{Axis, Maps};
-use super::samples::{BLOCK, Channel, LANES, NONE, Samples, accumulate, load_bytes};
+use super::maps::{Axis, Line, Maps};
+use super::samples::{BLOCK, Channel, LANES, NONE, Samples};
 use super::{Colour, Format, Mask, PictureMut, Plane, PlaneMut, Region};
 use crate::bands;
 use crate::simd::vectorized;
 use crate::transfer::Transfer;
+use std::cell::RefCell;
 use std::ops::Range;
 
 /// O = C + strength * M * (T(C) - C) on the samples whose mask is not zero; no other bit changes. A chroma sample that
@@ -129,9 +130,30 @@ struct Worker<'a> {
     colour: Colour,
 }
 
+/// A thread's memory for the rows at hand.
+struct Work {
+    /// Maps of luma's rows, up to four, and of chroma's.
+    lines: [Line; 5],
+    masks: [Samples; 4],
+    /// Luma's rows, and the other components at its rate.
+    luma: [Samples; 4],
+    colours: [Samples; 3],
+    /// Components and mask at chroma's rate.
+    sites: [Samples; 3],
+    site_mask: Samples,
+    out: [Samples; 3],
+}
+
 thread_local! {
-    /// The maps of the rows at hand: luma's, of up to four, and chroma's.
-    static LINES: std::cell::RefCell<[Vec<[f32; 12]>; 5]> = Default::default();
+    static WORK: RefCell<Box<Work>> = RefCell::new(Box::new(Work {
+        lines: Default::default(),
+        masks: [NONE; 4],
+        luma: [NONE; 4],
+        colours: [NONE; 3],
+        sites: [NONE; 3],
+        site_mask: NONE,
+        out: [NONE; 3],
+    }));
 }
 
 /// Rows of a band that share a row of chroma, and its number in the band.
@@ -151,10 +173,7 @@ impl Group {
 
 impl Worker<'_> {
     fn work(&self, band: &mut Band) {
-        LINES.with_borrow_mut(|lines| {
-            for line in lines.iter_mut() {
-                line.resize(self.plan.maps.cols(), [0.0; 12]);
-            }
+        WORK.with_borrow_mut(|work| {
             let [across, down] = self.format.sub.map(|sub| 1usize << sub);
             let fields = if band.interlaced && down > 1 { 2 } else { 1 };
             for start in (0..band.rows).step_by(down * fields) {
@@ -166,7 +185,7 @@ impl Worker<'_> {
                         group.count += 1;
                     }
                     if group.count > 0 {
-                        self.group(band, &group, across, lines);
+                        self.group(band, &group, across, work);
                     }
                 }
             }
@@ -178,7 +197,7 @@ impl Worker<'_> {
         &self.mask.data[(band.top + row) * width..][..width]
     }
 
-    fn group(&self, band: &mut Band, group: &Group, across: usize, lines: &mut [Vec<[f32; 12]>; 5]) {
+    fn group(&self, band: &mut Band, group: &Group, across: usize, work: &mut Work) {
         let (plan, width) = (self.plan, self.mask.width);
         let mut extent: Option<Range<usize>> = None;
         for &row in group.rows() {
@@ -190,7 +209,7 @@ impl Worker<'_> {
         let extent = extent.start / across * across..extent.end.next_multiple_of(across).min(width);
 
         let centre = |row: usize| (band.top + row) as f64 + 0.5;
-        for (line, &row) in lines.iter_mut().zip(group.rows()) {
+        for (line, &row) in work.lines.iter_mut().zip(group.rows()) {
             plan.maps.interpolate(centre(row), plan.luma.columns(&extent), line);
         }
         let is_subsampled = self.format.is_subsampled();
@@ -198,38 +217,34 @@ impl Worker<'_> {
             let sites = extent.start / across..extent.end.div_ceil(across);
             let shared = (1usize << self.format.sub[1]) - 1;
             let down = if self.colour.siting.down { 0.0 } else { (shared * group.pitch) as f64 / 2.0 };
-            plan.maps.interpolate(centre(group.rows[0]) + down, plan.chroma.columns(&sites), &mut lines[4]);
+            let y = centre(group.rows[0]) + down;
+            plan.maps.interpolate(y, plan.chroma.columns(&sites), &mut work.lines[4]);
         }
-        let mut row = Row { worker: self, band, group, lines, carried: [(usize::MAX, 0.0); 4] };
+        let format = &self.format;
+        let channels = [0, 1, 2].map(|c| format.places[c].map(|place| Channel::new(format, place)));
+        let mut rows = Rows { worker: self, band, group, carried: [(usize::MAX, 0.0); 4] };
         let mut start = extent.start;
         while start < extent.end {
             let end = (start + BLOCK).min(extent.end);
-            if is_subsampled {
-                row.shared(start..end)
-            } else {
-                row.own(start..end)
-            };
+            match (is_subsampled, channels) {
+                (true, [Some(luma), Some(cb), Some(cr)]) => rows.shared(start..end, [luma, cb, cr], work),
+                (_, channels) => rows.own(start..end, channels, work),
+            }
             start = end;
         }
     }
 }
 
 /// Rows of a group at work, block by block.
-struct Row<'a, 'b> {
+struct Rows<'a, 'b> {
     worker: &'a Worker<'a>,
     band: &'a mut Band<'b>,
     group: &'a Group,
-    lines: &'a [Vec<[f32; 12]>; 5],
     /// Where each row's last block ended, and its last sample before it was changed.
     carried: [(usize, f32); 4],
 }
 
-impl Row<'_, '_> {
-    fn channel(&self, c: usize) -> Option<Channel> {
-        let format = &self.worker.format;
-        format.places[c].map(|place| Channel::new(format, place))
-    }
-
+impl Rows<'_, '_> {
     /// `line` is the row's number in its plane.
     fn load(&self, channel: &Channel, line: usize, samples: &Range<usize>, out: &mut [f32]) {
         let Range { start, end } = channel.span(samples);
@@ -244,94 +259,82 @@ impl Row<'_, '_> {
         channel.store(&values[..samples.len()], row.get_mut(start..).unwrap_or_default());
     }
 
+    /// Whether any of it isn't zero.
     fn load_mask(&self, row: usize, x: &Range<usize>, out: &mut [f32]) -> bool {
-        let mask = &self.worker.mask_row(self.band, row)[x.clone()];
-        let any = any(mask);
-        if any {
-            load_bytes(mask, out);
-        } else {
-            out[..x.len()].fill(0.0);
-        }
-        any
+        widen(&self.worker.mask_row(self.band, row)[x.clone()], out) > 0
     }
 
     /// Samples `x` of formats in which each pixel has its own of all components, or luma alone.
-    fn own(&mut self, x: Range<usize>) {
+    fn own(&mut self, x: Range<usize>, channels: [Option<Channel>; 3], work: &mut Work) {
         let row = self.group.rows[0];
         let Worker { plan, format, colour, .. } = *self.worker;
-        let mut m = NONE;
-        if !self.load_mask(row, &x, &mut m) {
+        let Work { lines, masks: [m, ..], colours, out, .. } = work;
+        if !self.load_mask(row, &x, m) {
             return;
         }
-        let channels = [0, 1, 2].map(|c| self.channel(c));
-        let mut c = if format.is_gray() { [[Colour::neutral(format); BLOCK + LANES]; 3] } else { [NONE; 3] };
-        for (channel, c) in channels.iter().zip(&mut c) {
-            if let Some(channel) = channel {
-                self.load(channel, row, &x, c);
+        for (channel, colours) in channels.iter().zip(colours.iter_mut()) {
+            match channel {
+                Some(channel) => self.load(channel, row, &x, colours),
+                None => colours.fill(Colour::neutral(format)),
             }
         }
-        let (mut o, limits) = (NONE, colour.limits(format));
-        for (k, channel) in channels.iter().enumerate() {
+        let (colours, limits) = (colours.each_ref(), colour.limits(format));
+        let blend = match (format.is_gray(), colour.full_range) {
+            (true, _) => blend::<0, 1, false>,
+            (false, true) => blend::<0, 3, true>,
+            (false, false) => blend::<0, 3, false>,
+        };
+        blend(colours, m, &plan.luma, x.clone(), &lines[0], limits, out);
+        for (channel, out) in channels.iter().zip(out) {
             if let Some(channel) = channel {
-                blend(&c, k, &m, &plan.luma, x.clone(), &self.lines[0], limits[k], &mut o);
-                self.store(channel, row, &x, &o);
+                self.store(channel, row, &x, out);
             }
         }
     }
 
     /// Samples `x` of formats whose chroma belongs to several pixels.
-    fn shared(&mut self, x: Range<usize>) {
+    fn shared(&mut self, x: Range<usize>, [luma, cb, cr]: [Channel; 3], work: &mut Work) {
         let Worker { plan, format, colour, .. } = *self.worker;
-        let [Some(luma), Some(cb), Some(cr)] = [0, 1, 2].map(|c| self.channel(c)) else { return };
         let (across, limits) = (1usize << format.sub[0], colour.limits(format));
-        let mut m = [NONE; 4];
+        let Work { lines, masks, luma: rows, colours: [_, u, v], sites: [site_luma, site_u, site_v], site_mask, out } =
+            work;
         let mut any = false;
-        for (m, &row) in m.iter_mut().zip(self.group.rows()) {
+        for (m, &row) in masks.iter_mut().zip(self.group.rows()) {
             any |= self.load_mask(row, &x, m);
         }
         if !any {
             return;
         }
         let sites = x.start / across..x.end.div_ceil(across);
-        let [_, lines] = format.size(1, 1, self.band.rows);
-        let line = self.group.chroma.min(lines - 1);
-        // Cb and Cr at luma's rate under each row's luma, and all three at chroma's.
-        let (mut c, mut s) = ([NONE; 3], [NONE; 3]);
-        for (channel, k) in [(&cb, 1), (&cr, 2)] {
-            self.load(channel, line, &sites, &mut s[k]);
-            repeat(&s[k], across, &mut c[k]);
+        let [_, chroma_lines] = format.size(1, 1, self.band.rows);
+        let line = self.group.chroma.min(chroma_lines - 1);
+        for (channel, at_sites, at_luma) in [(&cb, &mut *site_u, &mut *u), (&cr, &mut *site_v, &mut *v)] {
+            self.load(channel, line, &sites, at_sites);
+            repeat(at_sites, across, at_luma);
         }
-        let mut o = NONE;
-        let (mut mean, mut left) = (NONE, 0.0);
-        let of_site = if colour.siting.down { 1 } else { self.group.count };
-        for (i, (m, &row)) in m.iter().zip(self.group.rows()).enumerate() {
-            self.load(&luma, row, &x, &mut c[0]);
-            if i < of_site {
-                left += self.left(i, &luma, &x, c[0][0]) / of_site as f32;
-                accumulate(&mut mean, &c[0], 1.0 / of_site as f32);
+        let (count, mut left) = (if colour.siting.down { 1 } else { self.group.count }, 0.0);
+        for (i, (c, &row)) in rows.iter_mut().zip(self.group.rows()).enumerate() {
+            self.load(&luma, row, &x, c);
+            if i < count {
+                left += self.left(i, &luma, &x, c[0]) / count as f32;
             }
-            self.carried[i] = (x.end, c[0][x.len() - 1]);
-            blend(&c, 0, m, &plan.luma, x.clone(), &self.lines[i], limits[0], &mut o);
-            self.store(&luma, row, &x, &o);
+            self.carried[i] = (x.end, c[x.len() - 1]);
+            blend::<0, 1, false>([c, u, v], &masks[i], &plan.luma, x.clone(), &lines[i], limits, out);
+            self.store(&luma, row, &x, &out[0]);
         }
-        if self.group.chroma >= lines {
+        if self.group.chroma >= chroma_lines {
             return;
         }
-        let [first, others @ ..] = &mut m;
-        for other in others.iter().take(self.group.count - 1) {
-            accumulate(first, other, 1.0);
-        }
-        let mut m_sites = NONE;
-        average(first, across, x.len(), 1.0 / self.group.count as f32, &mut m_sites);
+        average(&mut masks[..self.group.count], across, x.len(), site_mask);
         if colour.siting.across && across == 2 {
-            filter(&mean, left, x.len(), &mut s[0]);
+            filter(&rows[..count], left, x.len(), site_luma);
         } else {
-            average(&mut mean, across, x.len(), 1.0, &mut s[0]);
+            average(&mut rows[..count], across, x.len(), site_luma);
         }
-        for (channel, k) in [(&cb, 1), (&cr, 2)] {
-            blend(&s, k, &m_sites, &plan.chroma, sites.clone(), &self.lines[4], limits[k], &mut o);
-            self.store(channel, line, &sites, &o);
-        }
+        let at_sites: [&Samples; 3] = [site_luma, site_u, site_v];
+        blend::<1, 3, false>(at_sites, site_mask, &plan.chroma, sites.clone(), &lines[4], limits, out);
+        self.store(&cb, line, &sites, &out[1]);
+        self.store(&cr, line, &sites, &out[2]);
     }
 
     /// Luma of the pixel before `x` in the group's row `i`, as it was; at the picture's edge `first`.
@@ -348,49 +351,59 @@ impl Row<'_, '_> {
     }
 }
 
-/// From the first sample that is not zero to the last.
-fn foreground(mask: &[u8]) -> Option<Range<usize>> {
-    const STEP: usize = 128;
-    let first = mask.chunks(STEP).position(any)? * STEP;
-    let first = first + mask[first..].iter().position(|&m| m != 0)?;
-    let last = mask.len() - mask.rchunks(STEP).position(any)? * STEP;
-    let last = mask[..last].iter().rposition(|&m| m != 0)?;
-    Some(first..last + 1)
-}
-
 vectorized! {
-    fn any(mask: &[u8]) -> bool {
-        mask.iter().fold(0, |any, &m| any | m) != 0
+    /// From the first sample that is not zero to the last.
+    fn foreground(mask: &[u8]) -> Option<Range<usize>> {
+        const STEP: usize = 64;
+        let any = |part: &[u8]| part.iter().fold(0, |any, &m| any | m) != 0;
+        let first = mask.chunks(STEP).position(any)? * STEP;
+        let last = mask.len() - mask.rchunks(STEP).position(any)? * STEP;
+        let first = first + mask[first..].iter().position(|&m| m != 0)?;
+        let last = mask[..last].iter().rposition(|&m| m != 0)?;
+        Some(first..last + 1)
     }
 }
 
 vectorized! {
-    /// out = c + m (d . colours) for sample `k` of the pixels `x` of a row, d from the maps of `line`, held in
-    /// `limits`.
-    fn blend(
-        colours: &[Samples; 3], k: usize, m: &Samples, across: &Axis, x: Range<usize>, line: &[[f32; 12]],
-        limits: [f32; 2], out: &mut Samples,
+    /// Bytes to floats, and the bits that any of them has.
+    fn widen(bytes: &[u8], out: &mut [f32]) -> u8 {
+        let mut bits = 0;
+        for (o, &b) in out.iter_mut().zip(bytes) {
+            *o = f32::from(b);
+            bits |= b;
+        }
+        bits
+    }
+}
+
+vectorized! {
+    /// out = c + m (d . colours) for the components from `FIRST` up to `END` of the samples `x` of a row, d from the maps of `line`,
+    /// held in `limits`. Where `ALL` codes are within these, samples are not looked at for whether they were beyond.
+    fn blend<const FIRST: usize, const END: usize, const ALL: bool>(
+        colours: [&Samples; 3], m: &Samples, across: &Axis, x: Range<usize>, line: &Line, limits: [[f32; 2]; 3],
+        out: &mut [Samples; 3],
     ) {
         let mut at = x.start;
         while at < x.end {
             let cell = across.cells[at] as usize;
-            let (here, next) = (&line[cell][4 * k..][..4], &line[(cell + 1).min(line.len() - 1)][4 * k..][..4]);
+            let (base, slope) = (&line.maps[cell], &line.slopes[cell]);
             let end = across.ends[cell].min(x.end);
             // Lanes beyond `end` are computed with the wrong cell, and then again with theirs.
             let span = at - x.start..at - x.start + (end - at).next_multiple_of(LANES);
             let n = span.len();
             let f = &across.fractions[at..at + n];
-            let [p, q, r] = colours.each_ref().map(|s| &s[span.clone()]);
-            let (c, m, out) = (&colours[k][span.clone()], &m[span.clone()], &mut out[span]);
-            let base = [here[0], here[1], here[2], here[3]];
-            let slope = [next[0] - here[0], next[1] - here[1], next[2] - here[2], next[3] - here[3]];
-            for ((((((out, p), q), r), c), m), f) in out.iter_mut().zip(p).zip(q).zip(r).zip(c).zip(m).zip(f) {
-                let d = |j: usize| base[j] + f * slope[j];
-                let o = c + m * (d(0) * p + d(1) * q + d(2) * r + d(3));
-                let low = if *c < limits[0] { *c } else { limits[0] };
-                let high = if *c > limits[1] { *c } else { limits[1] };
-                let o = if o > low { o } else { low };
-                *out = if o < high { o } else { high };
+            let c = colours.map(|s| &s[span.clone()][..n]);
+            let (m, o) = (&m[span.clone()][..n], out.each_mut().map(|s| &mut s[span.clone()][..n]));
+            for i in 0..n {
+                for k in FIRST..END {
+                    let d = |j: usize| base[4 * k + j] + f[i] * slope[4 * k + j];
+                    let v = c[k][i] + m[i] * (d(0) * c[0][i] + d(1) * c[1][i] + d(2) * c[2][i] + d(3));
+                    let [low, high] = limits[k];
+                    let low = if !ALL && c[k][i] < low { c[k][i] } else { low };
+                    let high = if !ALL && c[k][i] > high { c[k][i] } else { high };
+                    let v = if v > low { v } else { low };
+                    o[k][i] = if v < high { v } else { high };
+                }
             }
             at = end;
         }
@@ -417,42 +430,52 @@ vectorized! {
 }
 
 vectorized! {
-    /// Means of each `of` of the first `n` samples, the last one of those that are left, times `weight`.
-    fn average(samples: &mut Samples, of: usize, n: usize, weight: f32, out: &mut Samples) {
+    /// Means of each `of` of the first `n` samples of some rows together, at the end of those that are left.
+    fn average(rows: &mut [Samples], of: usize, n: usize, out: &mut Samples) {
         let (whole, rest) = (n / of, n % of);
         if rest > 0 {
-            let mean = samples[whole * of..n].iter().sum::<f32>() / rest as f32;
-            samples[whole * of..][..of].fill(mean);
-        }
-        match of {
-            1 => out.iter_mut().zip(&*samples).for_each(|(o, s)| *o = weight * s),
-            2 => {
-                let weight = 0.5 * weight;
-                out.iter_mut().zip(samples.as_chunks::<2>().0).for_each(|(o, [a, b])| *o = weight * (a + b));
+            for row in rows.iter_mut() {
+                let mean = row[whole * of..n].iter().sum::<f32>() / rest as f32;
+                row[whole * of..][..of].fill(mean);
             }
-            _ => {
-                let weight = 0.25 * weight;
-                let fours = samples.as_chunks::<4>().0;
-                out.iter_mut().zip(fours).for_each(|(o, [a, b, c, d])| *o = weight * (a + b + c + d));
+        }
+        let weight = 1.0 / (of * rows.len()) as f32;
+        match (rows, of) {
+            ([a, b], 2) => {
+                for ((o, [a, c]), [b, d]) in out.iter_mut().zip(a.as_chunks::<2>().0).zip(b.as_chunks::<2>().0) {
+                    *o = weight * ((a + b) + (c + d));
+                }
+            }
+            (rows, of) => {
+                out.fill(0.0);
+                for row in rows {
+                    for (o, samples) in out.iter_mut().zip(row.chunks_exact(of)) {
+                        *o += weight * samples.iter().sum::<f32>();
+                    }
+                }
             }
         }
     }
 }
 
 vectorized! {
-    /// A quarter, half and a quarter about every other of the first `n` samples. The last of an odd number stands for the one after it.
-    fn filter(samples: &Samples, left: f32, n: usize, out: &mut Samples) {
-        let mut before = NONE;
-        before[0] = left;
-        for (b, [_, s]) in before[1..].iter_mut().zip(samples.as_chunks::<2>().0) {
-            *b = *s;
+    /// A quarter, half and a quarter about every other of the first `n` samples of the mean of some rows. The last of an odd number
+    /// stands for the one after it.
+    fn filter(rows: &[Samples], left: f32, n: usize, out: &mut Samples) {
+        let weight = 1.0 / rows.len() as f32;
+        let (mut here, mut after) = ([0.0; BLOCK / 2 + LANES], [0.0; BLOCK / 2 + LANES + 1]);
+        for row in rows {
+            for ((h, a), [first, second]) in here.iter_mut().zip(&mut after[1..]).zip(row.as_chunks::<2>().0) {
+                *h += weight * first;
+                *a += weight * second;
+            }
         }
-        for ((o, [a, b]), left) in out.iter_mut().zip(samples.as_chunks::<2>().0).zip(&before) {
-            *o = 0.25 * (left + b) + 0.5 * a;
-        }
+        after[0] = left;
         if n % 2 == 1 {
-            let last = samples[n - 1];
-            out[n / 2] = 0.25 * (before[n / 2] + last) + 0.5 * last;
+            after[n / 2 + 1] = here[n / 2];
+        }
+        for (((o, here), before), after) in out.iter_mut().zip(&here).zip(&after).zip(&after[1..]) {
+            *o = 0.25 * (before + after) + 0.5 * here;
         }
     }
 }

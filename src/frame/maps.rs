@@ -6,6 +6,13 @@ use super::{Colour, Format, Region};
 use crate::simd::vectorized;
 use crate::transfer::Transfer;
 
+/// The maps of a row of cells at some height, and by how much each is less than the next.
+#[derive(Default)]
+pub(super) struct Line {
+    pub maps: Vec<[f32; 12]>,
+    pub slopes: Vec<[f32; 12]>,
+}
+
 /// T - 1 in code values, times strength / 255: what a mask value of 1 adds.
 #[derive(Default)]
 pub(super) struct Maps {
@@ -39,10 +46,6 @@ impl Maps {
         }));
     }
 
-    pub fn cols(&self) -> usize {
-        self.cols
-    }
-
     /// Tells `axis` where the samples of a row lie between the centres of cells; `x` tells their centres in pixels of the frame.
     pub fn across(&self, axis: &mut Axis, samples: usize, x: impl Fn(usize) -> f64) {
         let [left, _, width, _] = self.region;
@@ -50,12 +53,20 @@ impl Maps {
     }
 
     /// The maps of `cells` (a range of columns) `y` pixels below the frame's upper edge.
-    pub fn interpolate(&self, y: f64, cells: std::ops::Range<usize>, line: &mut [[f32; 12]]) {
+    pub fn interpolate(&self, y: f64, cells: std::ops::Range<usize>, line: &mut Line) {
         let [_, top, _, height] = self.region;
         let (row, f) = cell((y - top) / height, self.rows);
         let below = (row + 1).min(self.rows - 1);
         let of = |row: usize| &self.maps[row * self.cols..][cells.clone()];
-        mix(of(row), of(below), f, &mut line[cells.clone()]);
+        line.maps.resize(self.cols, [0.0; 12]);
+        line.slopes.resize(self.cols, [0.0; 12]);
+        let (maps, slopes) = (&mut line.maps[cells.clone()], &mut line.slopes[cells.clone()]);
+        mix(of(row), of(below), f, maps);
+        subtract(&maps[1..], &maps[..maps.len() - 1], slopes);
+        // After the last centre the map is held. Where that isn't the grid's last, nobody asks.
+        if let Some(last) = slopes.last_mut() {
+            *last = [0.0; 12];
+        }
     }
 }
 
@@ -103,6 +114,14 @@ vectorized! {
     fn mix(above: &[[f32; 12]], below: &[[f32; 12]], f: f32, line: &mut [[f32; 12]]) {
         for ((out, a), b) in line.as_flattened_mut().iter_mut().zip(above.as_flattened()).zip(below.as_flattened()) {
             *out = a + f * (b - a);
+        }
+    }
+}
+
+vectorized! {
+    fn subtract(more: &[[f32; 12]], less: &[[f32; 12]], out: &mut [[f32; 12]]) {
+        for ((out, a), b) in out.as_flattened_mut().iter_mut().zip(more.as_flattened()).zip(less.as_flattened()) {
+            *out = a - b;
         }
     }
 }

@@ -129,7 +129,7 @@ fn swapped(word: u16, swap: bool) -> u16 {
 }
 
 vectorized! {
-    pub(super) fn load_bytes(row: &[u8], out: &mut [f32]) {
+    fn load_bytes(row: &[u8], out: &mut [f32]) {
         for (o, &b) in out.iter_mut().zip(row) {
             *o = f32::from(b);
         }

@@ -26,68 +26,97 @@ const WEIGHT: usize = 9;
 
 const IDENTITY: [[f64; 4]; 3] = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]];
 
-/// `harmonized` is 3 x height x width like `proxy.rgb`. One map for each cell of `cell` x `cell` proxy pixels (the last ones may
-/// be smaller), which are averaged first, drawn towards the global map; the identity when there is no foreground. Pixels with a
-/// value that is not finite count for nothing.
+/// `Fit::fit` into a new transfer.
 pub fn fit(proxy: &Proxy, harmonized: &[f32], cell: usize) -> Transfer {
-    let n = proxy.width * proxy.height;
-    if n == 0 || [proxy.rgb.len(), harmonized.len()] != [3 * n; 2] || proxy.mask.len() != n {
-        return Transfer::identity();
-    }
-    if cell <= 1 {
-        return fit_pixels(proxy, harmonized);
-    }
-    let average = |planes: &[f32]| -> Vec<f32> {
-        planes.chunks_exact(n).flat_map(|plane| averages(plane, proxy.width, cell)).collect()
-    };
-    let (width, height) = (proxy.width.div_ceil(cell), proxy.height.div_ceil(cell));
-    let small = Proxy { width, height, region: proxy.region, rgb: average(&proxy.rgb), mask: average(&proxy.mask) };
-    fit_pixels(&small, &average(harmonized))
+    let mut transfer = Transfer::default();
+    Fit::default().fit(proxy, harmonized, cell, &mut transfer);
+    transfer
 }
 
-/// The mean of each cell of a plane of rows of `width`.
-fn averages(plane: &[f32], width: usize, cell: usize) -> Vec<f32> {
+/// The memory of a fit, which is kept from one to the next.
+#[derive(Default)]
+pub struct Fit {
+    /// Means of cells of proxy pixels.
+    cells: Proxy,
+    harmonized: Vec<f32>,
+    moments: Vec<Moments>,
+    columns: Vec<Moments>,
+}
+
+impl Fit {
+    /// `harmonized` is 3 x height x width like `proxy.rgb`. One map for each cell of `cell` x `cell` proxy pixels (the last ones
+    /// may be smaller), which are averaged first, drawn towards the global map; the identity when there is no foreground. Pixels
+    /// with a value that is not finite count for nothing. The maps take the place of those that `transfer` has.
+    pub fn fit(&mut self, proxy: &Proxy, harmonized: &[f32], cell: usize, transfer: &mut Transfer) {
+        let n = proxy.width * proxy.height;
+        if n == 0 || [proxy.rgb.len(), harmonized.len()] != [3 * n; 2] || proxy.mask.len() != n {
+            return transfer.clear();
+        }
+        if cell <= 1 {
+            return self.fit_pixels(proxy, harmonized, transfer);
+        }
+        let mut small = std::mem::take(&mut self.cells);
+        let mut small_harmonized = std::mem::take(&mut self.harmonized);
+        (small.width, small.height) = (proxy.width.div_ceil(cell), proxy.height.div_ceil(cell));
+        small.region = proxy.region;
+        for (from, to) in
+            [(&proxy.rgb[..], &mut small.rgb), (&proxy.mask, &mut small.mask), (harmonized, &mut small_harmonized)]
+        {
+            to.clear();
+            from.chunks_exact(n).for_each(|plane| averages(plane, proxy.width, cell, to));
+        }
+        self.fit_pixels(&small, &small_harmonized, transfer);
+        (self.cells, self.harmonized) = (small, small_harmonized);
+    }
+
+    fn fit_pixels(&mut self, proxy: &Proxy, harmonized: &[f32], transfer: &mut Transfer) {
+        let (cols, rows) = (proxy.width, proxy.height);
+        let n = cols * rows;
+        let Self { moments, columns, .. } = self;
+        moments.clear();
+        moments.extend((0..n).map(|i| moments_of(proxy, harmonized, i)));
+        let mut total = [0.0; 22];
+        moments.iter().for_each(|m| add(&mut total, m));
+        if total[WEIGHT] == 0.0 {
+            return transfer.clear();
+        }
+        let prior = solve(&total, GLOBAL_RIDGE, &IDENTITY);
+
+        // The box is separable: sums of columns first, then of their neighbours.
+        columns.resize(cols, [0.0; 22]);
+        let Transfer { maps, .. } = transfer;
+        maps.clear();
+        for y in 0..rows {
+            columns.fill([0.0; 22]);
+            for line in y.saturating_sub(RADIUS)..(y + RADIUS + 1).min(rows) {
+                columns.iter_mut().zip(&moments[line * cols..][..cols]).for_each(|(c, m)| add(c, m));
+            }
+            for x in 0..cols {
+                let mut sum = [0.0; 22];
+                columns[x.saturating_sub(RADIUS)..(x + RADIUS + 1).min(cols)].iter().for_each(|m| add(&mut sum, m));
+                let map = if sum[WEIGHT] == 0.0 { prior } else { solve(&sum, RIDGE, &prior) };
+                maps.push(std::array::from_fn(|i| map[i / 4][i % 4] as f32));
+            }
+        }
+        (transfer.cols, transfer.rows, transfer.region) = (cols, rows, proxy.region);
+    }
+}
+
+/// Appends the mean of each cell of a plane of rows of `width`.
+fn averages(plane: &[f32], width: usize, cell: usize, means: &mut Vec<f32>) {
     let cols = width.div_ceil(cell);
-    let mut means = Vec::with_capacity(plane.len().div_ceil(cell * cell));
     for rows in plane.chunks(cell * width) {
-        let mut sums = vec![0.0; cols];
+        let start = means.len();
+        means.resize(start + cols, 0.0);
+        let sums = &mut means[start..];
         for row in rows.chunks_exact(width) {
             sums.iter_mut().zip(row.chunks(cell)).for_each(|(sum, pixels)| *sum += pixels.iter().sum::<f32>());
         }
         let height = rows.len() / width;
-        let area = |col: usize| (height * (width - col * cell).min(cell)) as f32;
-        means.extend(sums.into_iter().enumerate().map(|(col, sum)| sum / area(col)));
-    }
-    means
-}
-
-fn fit_pixels(proxy: &Proxy, harmonized: &[f32]) -> Transfer {
-    let (cols, rows) = (proxy.width, proxy.height);
-    let n = cols * rows;
-    let moments: Vec<Moments> = (0..n).map(|i| moments_of(proxy, harmonized, i)).collect();
-    let mut total = [0.0; 22];
-    moments.iter().for_each(|m| add(&mut total, m));
-    if total[WEIGHT] == 0.0 {
-        return Transfer::identity();
-    }
-    let prior = solve(&total, GLOBAL_RIDGE, &IDENTITY);
-
-    // The box is separable: sums of columns first, then of their neighbours.
-    let mut columns = vec![[0.0; 22]; cols];
-    let mut maps = Vec::with_capacity(n);
-    for y in 0..rows {
-        columns.fill([0.0; 22]);
-        for line in y.saturating_sub(RADIUS)..(y + RADIUS + 1).min(rows) {
-            columns.iter_mut().zip(&moments[line * cols..][..cols]).for_each(|(c, m)| add(c, m));
-        }
-        for x in 0..cols {
-            let mut sum = [0.0; 22];
-            columns[x.saturating_sub(RADIUS)..(x + RADIUS + 1).min(cols)].iter().for_each(|m| add(&mut sum, m));
-            let map = if sum[WEIGHT] == 0.0 { prior } else { solve(&sum, RIDGE, &prior) };
-            maps.push(std::array::from_fn(|i| map[i / 4][i % 4] as f32));
+        for (col, sum) in sums.iter_mut().enumerate() {
+            *sum /= (height * (width - col * cell).min(cell)) as f32;
         }
     }
-    Transfer { cols, rows, region: proxy.region, maps }
 }
 
 fn add(sum: &mut Moments, more: &Moments) {

@@ -2,15 +2,17 @@
 //! of it.
 
 pub mod fit;
+pub mod look;
 #[cfg(test)]
 mod tests;
 
 use crate::frame::Region;
-pub use fit::fit;
+pub use fit::{Fit, fit};
+pub use look::Look;
 
 /// `maps[row * cols + col]` is a row-major 3x4 matrix acting on (r, g, b, 1), sRGB in 0..1, valid at the centre of its
 /// cell; between centres maps are interpolated bilinearly, beyond the outer centres they are held.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct Transfer {
     pub cols: usize,
     pub rows: usize,
@@ -19,14 +21,52 @@ pub struct Transfer {
     pub maps: Vec<[f32; 12]>,
 }
 
+impl Clone for Transfer {
+    fn clone(&self) -> Self {
+        Self { maps: self.maps.clone(), ..*self }
+    }
+
+    /// In the memory of the maps that it has.
+    fn clone_from(&mut self, other: &Self) {
+        let Self { cols, rows, region, maps } = self;
+        (*cols, *rows, *region) = (other.cols, other.rows, other.region);
+        maps.clone_from(&other.maps);
+    }
+}
+
+impl Default for Transfer {
+    fn default() -> Self {
+        Self::identity()
+    }
+}
+
 impl Transfer {
     pub fn identity() -> Self {
-        Self {
-            cols: 1,
-            rows: 1,
-            region: None,
-            maps: vec![[1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]],
-        }
+        let mut identity = Self { cols: 1, rows: 1, region: None, maps: Vec::new() };
+        identity.clear();
+        identity
+    }
+
+    /// Makes it the identity.
+    pub fn clear(&mut self) {
+        (self.cols, self.rows, self.region) = (1, 1, None);
+        self.maps.clear();
+        self.maps.push([1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+    }
+
+    /// The map at a place of what the grid lies over, (0, 0) its upper left corner and (1, 1) its lower right.
+    pub fn at(&self, u: f64, v: f64) -> [f32; 12] {
+        let between = |place: f64, cells: usize| {
+            let place = (place * cells as f64 - 0.5).clamp(0.0, (cells - 1) as f64);
+            (place as usize, (place as usize + 1).min(cells - 1), place.fract() as f32)
+        };
+        let ((left, right, x), (above, below, y)) = (between(u, self.cols), between(v, self.rows));
+        let mix = |a: &[f32; 12], b: &[f32; 12], f: f32| std::array::from_fn(|i| a[i] + f * (b[i] - a[i]));
+        let [above, below] = [above, below].map(|row| {
+            let maps = &self.maps[row * self.cols..][..self.cols];
+            mix(&maps[left], &maps[right], x)
+        });
+        mix(&above, &below, y)
     }
 
     /// Whether there is a map for each cell.

@@ -90,7 +90,7 @@ impl Infer for Model {
         self.fake().precision()
     }
 
-    fn submit(&self, proxy: Proxy, request: Request) -> Arc<dyn Job> {
+    fn submit(&self, proxy: Arc<Proxy>, request: Request) -> Arc<dyn Job> {
         self.fake().submit(proxy, request)
     }
 }

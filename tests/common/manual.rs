@@ -10,7 +10,7 @@ pub struct Manual {
 
 #[derive(Default)]
 struct ManualJob {
-    answer: Mutex<Option<Option<Result<Transfer>>>>,
+    answer: Mutex<Option<Option<Result<Arc<Transfer>>>>>,
     changed: Condvar,
 }
 
@@ -30,7 +30,7 @@ impl Manual {
     /// Ends inference `n`, once it has begun.
     pub fn answer(&self, n: usize, answer: Result<Transfer>) {
         until("the inference", || self.count() > n);
-        self.jobs.lock().unwrap()[n].settle(Some(answer));
+        self.jobs.lock().unwrap()[n].settle(Some(answer.map(Arc::new)));
     }
 
     /// An element in `mode` with this model.
@@ -44,7 +44,7 @@ impl Manual {
 }
 
 impl ManualJob {
-    fn settle(&self, answer: Option<Result<Transfer>>) {
+    fn settle(&self, answer: Option<Result<Arc<Transfer>>>) {
         *self.answer.lock().unwrap() = Some(answer);
         self.changed.notify_all();
     }
@@ -63,7 +63,7 @@ impl Infer for Manual {
         Precision::F32
     }
 
-    fn submit(&self, _proxy: Proxy, request: Request) -> Arc<dyn Job> {
+    fn submit(&self, _proxy: Arc<Proxy>, request: Request) -> Arc<dyn Job> {
         let job = Arc::<ManualJob>::default();
         self.jobs.lock().unwrap().push(job.clone());
         self.requests.lock().unwrap().push(request);
@@ -76,12 +76,12 @@ impl Job for ManualJob {
         0
     }
 
-    fn wait(&self) -> Option<Result<Transfer>> {
+    fn wait(&self) -> Option<Result<Arc<Transfer>>> {
         let answer = self.answer.lock().unwrap();
         self.changed.wait_while(answer, |answer| answer.is_none()).unwrap().replace(None).unwrap()
     }
 
-    fn poll(&self) -> Poll<Option<Result<Transfer>>> {
+    fn poll(&self) -> Poll<Option<Result<Arc<Transfer>>>> {
         let mut answer = self.answer.lock().unwrap();
         if answer.is_none() { Poll::Pending } else { Poll::Ready(answer.replace(None).unwrap()) }
     }

@@ -59,7 +59,7 @@ pub fn transfer() -> Transfer {
 struct FakeJob {
     begun: Instant,
     delay: Duration,
-    result: Mutex<Option<Result<Transfer>>>,
+    result: Mutex<Option<Result<Arc<Transfer>>>>,
     cancelled: Mutex<bool>,
     changed: Condvar,
 }
@@ -81,7 +81,7 @@ impl Infer for Fake {
         Precision::F32
     }
 
-    fn submit(&self, proxy: Proxy, _request: Request) -> Arc<dyn Job> {
+    fn submit(&self, proxy: Arc<Proxy>, _request: Request) -> Arc<dyn Job> {
         self.submitted.fetch_add(1, Ordering::SeqCst);
         assert!(proxy.mask.iter().any(|&m| m > 0.0), "an empty mask needs no inference");
         let transfer = Transfer { region: proxy.region, ..transfer() };
@@ -89,7 +89,7 @@ impl Infer for Fake {
         Arc::new(FakeJob {
             begun: Instant::now(),
             delay: self.delay,
-            result: Mutex::new(Some(result)),
+            result: Mutex::new(Some(result.map(Arc::new))),
             cancelled: Mutex::default(),
             changed: Condvar::new(),
         })
@@ -101,14 +101,14 @@ impl Job for FakeJob {
         0
     }
 
-    fn wait(&self) -> Option<Result<Transfer>> {
+    fn wait(&self) -> Option<Result<Arc<Transfer>>> {
         let left = self.delay.saturating_sub(self.begun.elapsed());
         let cancelled = self.cancelled.lock().unwrap();
         let (cancelled, _) = self.changed.wait_timeout_while(cancelled, left, |cancelled| !*cancelled).unwrap();
         if *cancelled { None } else { self.result.lock().unwrap().take() }
     }
 
-    fn poll(&self) -> Poll<Option<Result<Transfer>>> {
+    fn poll(&self) -> Poll<Option<Result<Arc<Transfer>>>> {
         if *self.cancelled.lock().unwrap() {
             Poll::Ready(None)
         } else if self.begun.elapsed() < self.delay {

@@ -120,7 +120,7 @@ pub fn run(args: &Args) -> Result<()> {
         size,
         background,
         jobs,
-        |composite, mask| still::harmonize(&engine, composite, mask, settings),
+        |composite, mask| Ok(still::harmonize(&engine, composite, mask, settings)?.picture),
         || bar.inc(1),
     );
     bar.finish_and_clear();

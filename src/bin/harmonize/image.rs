@@ -1,9 +1,10 @@
 //! `harmonize image`: one photograph.
 
-use crate::options::ModelArgs;
+use crate::options::{self, ModelArgs};
 use ::image::{GrayImage, RgbImage, imageops};
 use anyhow::{Context, Result, ensure};
-use gstharmonize::eval::still;
+use gstharmonize::eval::still::{self, Harmonized};
+use gstharmonize::transfer::Look;
 use std::path::{Path, PathBuf};
 
 /// Harmonize one picture
@@ -16,7 +17,15 @@ Examples:
   harmonize image composite.jpg mask.png -o harmonized.png
   harmonize image composite.jpg mask.png -o half.png --strength 0.5 --sheet sheet.png
 You should see, in harmonized.png, the foreground in the light and colour of its surroundings, as sharp as before;
-all pixels whose mask is black are exactly those of the composite. (Write a PNG to keep them so: a JPEG is lossy.)")]
+all pixels whose mask is black are exactly those of the composite. (Write a PNG to keep them so: a JPEG is lossy.)
+
+With a look to take elsewhere:
+  harmonize image composite.jpg mask.png -o harmonized.png --export-look look.cube
+  ffmpeg -i composite.jpg -i mask.png -lavfi \\
+    \"[0]format=gbrp,split[a][b];[b]lut3d=look.cube[c];[1]format=gbrp[m];[a][c][m]maskedmerge\" graded.png
+You should see a line with the look's error, and graded.png close to harmonized.png, by about that error. The look is
+made for the foreground and this light: without the mask it would change the background too. In DaVinci Resolve put it
+on a node that has the mask as its key; in OBS on the foreground's source, as the filter Apply LUT.")]
 pub struct Args {
     composite: PathBuf,
     mask: PathBuf,
@@ -28,6 +37,10 @@ pub struct Args {
     /// Also write composite, mask and result side by side
     #[arg(long, value_name = "FILE")]
     sheet: Option<PathBuf>,
+
+    /// Also write what happens to the foreground's colours as a 33-point look for grading tools, and print its error
+    #[arg(long, value_name = "FILE.cube", value_parser = options::cube)]
+    export_look: Option<PathBuf>,
 
     #[command(flatten)]
     model: ModelArgs,
@@ -47,13 +60,24 @@ pub fn run(args: &Args) -> Result<()> {
         composite.height()
     );
     if mask.iter().all(|&m| m == 0) {
+        ensure!(
+            args.export_look.is_none(),
+            "{} is black everywhere: there is no foreground to take a look from",
+            args.mask.display()
+        );
         eprintln!("harmonize: {} is black everywhere, so the picture stays as it is", args.mask.display());
     }
     let engine = args.model.load(1)?;
-    let harmonized = still::harmonize(&engine, &composite, &mask, args.model.settings())?;
+    let settings = args.model.settings();
+    let Harmonized { picture: harmonized, inferred } = still::harmonize(&engine, &composite, &mask, settings)?;
     save(&harmonized, &args.output)?;
     if let Some(path) = &args.sheet {
         save(&sheet(&composite, &mask, &harmonized), path)?;
+    }
+    if let (Some(path), Some((proxy, transfer))) = (&args.export_look, inferred) {
+        let look = Look::new(&proxy, &transfer, settings.strength)?;
+        look.save(path)?;
+        println!("{}: {}", path.display(), look.residual());
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use gstharmonize::engine::{Engine, Request};
 use gstharmonize::eval::still::Settings;
 use gstharmonize::harmonizers::{ModelSpec, Precision, Sampling};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(clap::Args, Clone)]
@@ -50,6 +51,15 @@ fn strength(text: &str) -> Result<f64> {
     let strength = text.parse()?;
     ensure!((0.0..=1.0).contains(&strength), "it goes from 0 to 1");
     Ok(strength)
+}
+
+/// A look's file: its name tells the format to who reads it, and a film is not rendered for a folder that is not there.
+pub fn cube(text: &str) -> Result<PathBuf> {
+    let path = PathBuf::from(text);
+    ensure!(path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("cube")), "name it .cube");
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    ensure!(folder.is_none_or(|folder| folder.is_dir()), "there is no such folder");
+    Ok(path)
 }
 
 impl ModelArgs {

@@ -7,6 +7,7 @@ use crate::clip::Clip;
 use crate::options::{self, ModelArgs};
 use anyhow::{Context, Result, bail, ensure};
 use gst::prelude::*;
+use gstharmonize::transfer::look::Residual;
 use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,7 +25,14 @@ Examples:
   harmonize video --foreground actor.mp4 --mask matte.mp4 --background street.jpg -o harmonized.mkv --strength 0.7
 You should see a bar that counts frames, and then a film with as many frames as the composite or foreground and of its
 size, with the foreground in the light and colour of its surroundings. A background fills the frame (cropped, not
-stretched). Where a background or matte is shorter than the foreground, its last frame stays.")]
+stretched). Where a background or matte is shorter than the foreground, its last frame stays.
+
+With a look to take elsewhere, that of the last frame that was harmonized:
+  harmonize video --composite composite.mp4 --mask matte.mp4 -o harmonized.mp4 --export-look look.cube
+  ffmpeg -i composite.mp4 -i matte.mp4 -lavfi \\
+    \"[0]format=gbrp,split[a][b];[b]lut3d=look.cube[c];[1]format=gbrp[m];[a][c][m]maskedmerge,format=yuv420p\" graded.mp4
+You should see a line with the look's error on that frame, and graded.mp4 close to harmonized.mp4 for as long as light
+and scene are those of its last frame: one look for the whole film, where the harmonized film has one for each frame.")]
 pub struct Args {
     /// Film with the foreground already in place
     #[arg(long, value_name = "FILE", required_unless_present = "foreground")]
@@ -45,6 +53,11 @@ pub struct Args {
     /// Film to write: .mp4, .mov or .mkv, H.264 with AAC sound
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+
+    /// Also write what happens to the foreground's colours in the last harmonized frame as a 33-point look for grading tools,
+    /// and print its error
+    #[arg(long, value_name = "FILE.cube", value_parser = options::cube)]
+    export_look: Option<PathBuf>,
 
     #[command(flatten)]
     model: ModelArgs,
@@ -101,14 +114,40 @@ pub fn run(args: &Args) -> Result<()> {
     part.push(".part");
     child(&pipeline, "file")?.set_property("location", part.to_str().context("the output's name is not UTF-8")?);
 
-    let written = play(&pipeline, &harmonize, picture.frames()).and_then(|frames| {
+    let look = args.export_look.as_deref();
+    let written = play(&pipeline, &harmonize, picture.frames(), look).and_then(|(frames, exported)| {
         ensure!(frames > 0, "{}: no frame came out of it", picture.path.display());
-        std::fs::rename(&part, &args.output).with_context(|| args.output.display().to_string())
+        std::fs::rename(&part, &args.output).with_context(|| args.output.display().to_string())?;
+        Ok(exported)
     });
     if written.is_err() {
         let _ = std::fs::remove_file(&part);
     }
-    written
+    // Without its look the film is whole all the same.
+    written?
+}
+
+/// Writes the look of the last harmonized frame and prints its error; while the pipeline is up.
+fn export_look(harmonize: &gst::Element, bus: &gst::Bus, path: &Path) -> Result<()> {
+    let location = path.to_str().context("the look's name is not UTF-8")?;
+    let is_written = harmonize.emit_by_name::<bool>("export-look", &[&location]);
+    while let Some(message) = bus.pop_filtered(&[gst::MessageType::Element, gst::MessageType::Warning]) {
+        match message.view() {
+            gst::MessageView::Warning(warning) if !is_written => {
+                bail!("{}", sentence(warning.error(), warning.debug()))
+            }
+            gst::MessageView::Element(element) => {
+                let Some(look) = element.structure().filter(|s| s.name() == "application/x-harmonize-look") else {
+                    continue;
+                };
+                let [rms, maximum, untouched] = ["rms", "maximum", "untouched"].map(|name| look.get::<f64>(name));
+                println!("{location}: {}", Residual { rms: rms?, maximum: maximum?, untouched: untouched? });
+                return Ok(());
+            }
+            _ => (),
+        }
+    }
+    bail!("{location}: no word of the look came")
 }
 
 /// Counts the buffers that pass `pad`.
@@ -300,8 +339,14 @@ fn link_sound(pipeline: &gst::Pipeline, pad: &gst::Pad, encode: bool) -> Result<
     Ok(())
 }
 
-/// Runs to the end, and returns how many frames came out of `harmonize`. The bar counts to `expected`.
-fn play(pipeline: &gst::Pipeline, harmonize: &gst::Element, expected: u64) -> Result<u64> {
+/// Runs to the end, and returns how many frames came out of `harmonize`, and how the look fared where one is asked for. The
+/// bar counts to `expected`.
+fn play(
+    pipeline: &gst::Pipeline,
+    harmonize: &gst::Element,
+    expected: u64,
+    look: Option<&Path>,
+) -> Result<(u64, Result<()>)> {
     let frames = count(&harmonize.static_pad("src").context("harmonize without src")?);
     let bar = options::progress(expected, "harmonizing");
     let bus = pipeline.bus().context("a pipeline without bus")?;
@@ -309,9 +354,10 @@ fn play(pipeline: &gst::Pipeline, harmonize: &gst::Element, expected: u64) -> Re
     let _ = pipeline.set_state(gst::State::Playing);
     let ended = until_eos(&bus, &bar, &frames);
     bar.finish_and_clear();
+    let exported = look.filter(|_| ended.is_ok()).map_or(Ok(()), |path| export_look(harmonize, &bus, path));
     pipeline.set_state(gst::State::Null)?;
     ended?;
-    Ok(frames.load(Ordering::SeqCst))
+    Ok((frames.load(Ordering::SeqCst), exported))
 }
 
 fn until_eos(bus: &gst::Bus, bar: &ProgressBar, frames: &AtomicU64) -> Result<()> {

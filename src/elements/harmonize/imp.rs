@@ -5,12 +5,13 @@
 
 mod composite;
 mod events;
+mod look;
 mod output;
 mod patience;
 mod state;
 mod timing;
 
-use self::composite::{Outcome, Place, Stop};
+use self::composite::{Outcome, Place, Proxies, Stop};
 use self::output::is_gap;
 use self::state::{Episode, Flushes, State};
 use super::super::formats;
@@ -21,6 +22,7 @@ use super::pairing::Clock;
 use super::settings::{AUTOMATIC, Settings};
 use super::stats::Stats;
 use super::{CAT, MaskChannel, MaskRange, Mode, ModelState, OnError, OnMissingMask, OnNotReady, Precision, Sampler};
+use crate::frame::Plan;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::AGGREGATOR_FLOW_NEED_DATA as NEED_DATA;
@@ -108,6 +110,8 @@ pub struct Harmonize {
     sink: gst_base::AggregatorPad,
     state: Mutex<State>,
     masks: Mutex<Masks>,
+    plan: Mutex<Plan>,
+    proxies: Mutex<Proxies>,
     flushes: Mutex<Flushes>,
 }
 
@@ -188,12 +192,18 @@ impl ObjectSubclass for Harmonize {
             sink: gst::PadBuilder::<gst_base::AggregatorPad>::from_template(&template).build(),
             state: Mutex::default(),
             masks: Mutex::default(),
+            plan: Mutex::default(),
+            proxies: Mutex::default(),
             flushes: Mutex::default(),
         }
     }
 }
 
 impl ObjectImpl for Harmonize {
+    fn signals() -> &'static [glib::subclass::Signal] {
+        look::signals()
+    }
+
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: Lazy<Vec<glib::ParamSpec>> = Lazy::new(|| {
             // The derive knows no boxed structures.

@@ -22,7 +22,7 @@ pub trait Infer: Send + Sync {
     fn device(&self) -> &str;
     fn precision(&self) -> Precision;
     /// Queues an inference; returns at once.
-    fn submit(&self, proxy: Proxy, request: Request) -> Arc<dyn Job>;
+    fn submit(&self, proxy: Arc<Proxy>, request: Request) -> Arc<dyn Job>;
 }
 
 /// An inference under way. Its result is handed out once.
@@ -30,9 +30,9 @@ pub trait Job: Send + Sync {
     /// What the engine's log calls it.
     fn id(&self) -> u64;
     /// Blocks until the transfer is there; `None` once cancelled.
-    fn wait(&self) -> Option<Result<Transfer>>;
+    fn wait(&self) -> Option<Result<Arc<Transfer>>>;
     /// The same without blocking.
-    fn poll(&self) -> Poll<Option<Result<Transfer>>>;
+    fn poll(&self) -> Poll<Option<Result<Arc<Transfer>>>>;
     /// How long it took, once it is over.
     fn took(&self) -> Option<Duration>;
     /// Releases everyone who waits.
@@ -52,7 +52,7 @@ impl Infer for Engine {
         self.precision()
     }
 
-    fn submit(&self, proxy: Proxy, request: Request) -> Arc<dyn Job> {
+    fn submit(&self, proxy: Arc<Proxy>, request: Request) -> Arc<dyn Job> {
         Arc::new(self.submit(proxy, request))
     }
 }
@@ -62,11 +62,11 @@ impl Job for Pending {
         self.id()
     }
 
-    fn wait(&self) -> Option<Result<Transfer>> {
+    fn wait(&self) -> Option<Result<Arc<Transfer>>> {
         self.wait()
     }
 
-    fn poll(&self) -> Poll<Option<Result<Transfer>>> {
+    fn poll(&self) -> Poll<Option<Result<Arc<Transfer>>>> {
         self.poll()
     }
 
@@ -103,15 +103,23 @@ enum Model {
     Failed,
 }
 
-/// A transfer and the running time of the frame that it was inferred from.
+/// A transfer, and the proxy and running time of the frame that it was inferred from.
 #[derive(Clone)]
 pub struct Newest {
+    pub proxy: Arc<Proxy>,
     pub transfer: Arc<Transfer>,
     pub time: i64,
 }
 
 /// How an inference ended: the time that it took, or why it failed.
 pub type Ended = Result<Duration>;
+
+struct UnderWay {
+    job: Arc<dyn Job>,
+    proxy: Arc<Proxy>,
+    /// The running time of its frame.
+    time: i64,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -120,8 +128,7 @@ struct Inner {
     load: u64,
     is_loading: bool,
     flushing: bool,
-    /// The inference under way, and the running time of its frame.
-    job: Option<(Arc<dyn Job>, i64)>,
+    under_way: Option<UnderWay>,
     newest: Option<Newest>,
 }
 
@@ -244,9 +251,9 @@ impl Inference {
     pub fn forget(&self) {
         let mut inner = self.lock();
         inner.newest = None;
-        let job = inner.job.take();
+        let under_way = inner.under_way.take();
         drop(inner);
-        if let Some((job, _)) = job {
+        if let Some(UnderWay { job, .. }) = under_way {
             job.cancel();
         }
     }
@@ -274,17 +281,24 @@ impl Inference {
     }
 
     /// Begins an inference for the frame at running time `time`, in the place of one under way. `None` while flushing.
-    pub fn begin(&self, engine: &dyn Infer, proxy: Proxy, request: Request, time: i64) -> Option<Arc<dyn Job>> {
+    pub fn begin(
+        &self,
+        engine: &dyn Infer,
+        proxy: impl Into<Arc<Proxy>>,
+        request: Request,
+        time: i64,
+    ) -> Option<Arc<dyn Job>> {
+        let proxy = proxy.into();
         let mut inner = self.lock();
         if inner.flushing {
             return None;
         }
-        let job = engine.submit(proxy, request);
-        let before = inner.job.replace((job.clone(), time));
+        let job = engine.submit(proxy.clone(), request);
+        let before = inner.under_way.replace(UnderWay { job: job.clone(), proxy, time });
         drop(inner);
         gst::debug!(CAT, "Inference {} begins, for the composite at {}", job.id(), Clock(time));
-        if let Some((before, _)) = before {
-            before.cancel();
+        if let Some(before) = before {
+            before.job.cancel();
         }
         Some(job)
     }
@@ -293,20 +307,21 @@ impl Inference {
     pub fn infer(
         &self,
         engine: &dyn Infer,
-        proxy: Proxy,
+        proxy: impl Into<Arc<Proxy>>,
         request: Request,
         time: i64,
     ) -> Option<Result<(Newest, Duration)>> {
-        let job = self.begin(engine, proxy, request, time)?;
+        let proxy = proxy.into();
+        let job = self.begin(engine, proxy.clone(), request, time)?;
         let transfer = job.wait();
         let mut inner = self.lock();
         // A flush may have taken it away, and the newest transfer with it.
-        let is_current = inner.job.as_ref().is_some_and(|(current, _)| Arc::ptr_eq(current, &job));
+        let is_current = inner.under_way.as_ref().is_some_and(|current| Arc::ptr_eq(&current.job, &job));
         if is_current {
-            inner.job = None;
+            inner.under_way = None;
         }
         Some(transfer?.map(|transfer| {
-            let newest = Newest { transfer: Arc::new(transfer), time };
+            let newest = Newest { proxy, transfer, time };
             if is_current {
                 inner.newest = Some(newest.clone());
             }
@@ -316,27 +331,34 @@ impl Inference {
 
     /// Whether an inference is under way, once `newest` has taken up one that is over.
     pub fn is_inferring(&self) -> bool {
-        self.lock().job.is_some()
+        self.lock().under_way.is_some()
+    }
+
+    /// The transfer that frames take now, if there is one. For who only looks: unlike `newest` it takes no inference up.
+    pub fn current(&self) -> Option<Newest> {
+        self.lock().newest.clone()
     }
 
     /// The newest transfer, and how an inference ended if one has since this was asked before. One that failed takes the
     /// transfer before it along. Never waits.
     pub fn newest(&self) -> (Option<Newest>, Option<Ended>) {
         let mut inner = self.lock();
-        let ended = match inner.job.as_ref().map(|(job, time)| (job.poll(), job.took(), *time)) {
-            None | Some((Poll::Pending, ..)) => None,
-            Some((Poll::Ready(result), took, time)) => {
-                inner.job = None;
-                result.map(|result| {
-                    let (newest, ended) = match result {
-                        Ok(transfer) => {
-                            (Some(Newest { transfer: Arc::new(transfer), time }), Ok(took.unwrap_or_default()))
-                        }
-                        Err(error) => (None, Err(error)),
-                    };
-                    inner.newest = newest;
-                    ended
-                })
+        let polled = inner.under_way.as_ref().map(|under_way| under_way.job.poll());
+        let ended = match (polled, inner.under_way.take()) {
+            (Some(Poll::Ready(result)), Some(UnderWay { job, proxy, time })) => result.map(|result| {
+                let (newest, ended) = match result {
+                    Ok(transfer) => {
+                        let newest = Newest { proxy, transfer, time };
+                        (Some(newest), Ok(job.took().unwrap_or_default()))
+                    }
+                    Err(error) => (None, Err(error)),
+                };
+                inner.newest = newest;
+                ended
+            }),
+            (_, under_way) => {
+                inner.under_way = under_way;
+                None
             }
         };
         (inner.newest.clone(), ended)

@@ -60,6 +60,16 @@
  * became of it; `harmonize-engine:5` what loading and each inference took. `GST_TRACERS="latency(flags=element)"` works: a
  * buffer comes out for each that goes in.
  *
+ * ## A look out
+ *
+ * The action signal #GstHarmonize::export-look takes a file name and writes what happens to the foreground's colours now,
+ * #GstHarmonize:strength included, as a 33-point look in a .cube file. It may be emitted at any time from any thread, which
+ * does the work. On success it returns %TRUE and posts an element message `application/x-harmonize-look` with `location`
+ * and the look's error against the true transfer in codes of 255: `rms`, `maximum`, and for scale `untouched`, the RMS
+ * without a look. Else it returns %FALSE and a WARNING says why; while no frame has been harmonized there is nothing to
+ * write. The file is for the foreground alone: lay what it gives over the composite through the mask. In #harmonizebin the
+ * element is the child `harmonize`.
+ *
  * ## Example launch lines
  *
  * |[

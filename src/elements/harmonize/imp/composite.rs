@@ -9,8 +9,9 @@ use super::super::video::Video;
 use super::super::{Mode, OnError, OnMissingMask, OnNotReady};
 use super::{CAT, Episode, Harmonize, NEED_DATA, lock};
 use crate::engine::Request;
-use crate::frame::{self, Mask, MaskSettings};
+use crate::frame::{self, Mask, MaskSettings, Proxy};
 use crate::harmonizers::Sampling;
+use crate::recycle::unused;
 use crate::transfer::Transfer;
 use anyhow::{Context, Error, Result, anyhow};
 use gst::subclass::prelude::*;
@@ -46,6 +47,9 @@ pub(super) struct Place {
 
 /// What there is of something that a frame needs, or what becomes of the frame without it.
 type Or<T> = Result<T, Outcome>;
+
+/// Proxies of frames: the newest transfer's, the one that inference is at, one that it has given up, and one to read the next into.
+pub(super) type Proxies = [Arc<Proxy>; 4];
 
 /// A frame at work.
 struct Frame<'a> {
@@ -277,13 +281,17 @@ impl Harmonize {
     }
 
     /// What the model is to see of a frame, and how it is to look at it.
-    fn look(&self, engine: &dyn Infer, composite: &gst::BufferRef, frame: &Frame) -> Result<(frame::Proxy, Request)> {
+    fn look(&self, engine: &dyn Infer, composite: &gst::BufferRef, frame: &Frame) -> Result<(Arc<Proxy>, Request)> {
         let Frame { settings, video, mask, place } = *frame;
         let view = engine.view(mask, settings.proxy_size);
         gst::debug!(CAT, imp = self, "The model sees {view} of the composite at {}", Clock(place.span.start));
-        let proxy = video
-            .read(composite, |picture| frame::proxy(picture, mask, view))
+        let mut proxies = lock(&self.proxies);
+        video
+            .read(composite, |picture| unused(&mut proxies).read(picture, mask, view))
             .context("Pad sink: can't read a composite")?;
+        let [proxy, ..] = &*proxies;
+        let proxy = proxy.clone();
+        drop(proxies);
         let sampling = Sampling { method: settings.sampler.into(), steps: settings.steps };
         Ok((proxy, Request { sampling, seed: settings.seed }))
     }
@@ -292,7 +300,7 @@ impl Harmonize {
         let strength = frame.settings.strength as f32;
         frame
             .video
-            .write(composite.make_mut(), |picture| frame::apply(picture, frame.mask, transfer, strength))
+            .write(composite.make_mut(), |picture| lock(&self.plan).apply(picture, frame.mask, transfer, strength))
             .context("Pad sink: can't write a composite")
     }
 

@@ -22,7 +22,7 @@ impl Infer for Model {
         Precision::F32
     }
 
-    fn submit(&self, _proxy: Proxy, _request: Request) -> Arc<dyn Job> {
+    fn submit(&self, _proxy: Arc<Proxy>, _request: Request) -> Arc<dyn Job> {
         Arc::new(Self { holds: self.holds.clone(), fails: self.fails.clone() })
     }
 }
@@ -32,11 +32,11 @@ impl Job for Model {
         0
     }
 
-    fn wait(&self) -> Option<Result<Transfer>> {
-        Some(if self.fails.load(Ordering::SeqCst) { Err(anyhow::anyhow!("no")) } else { Ok(Transfer::identity()) })
+    fn wait(&self) -> Option<Result<Arc<Transfer>>> {
+        Some(if self.fails.load(Ordering::SeqCst) { Err(anyhow::anyhow!("no")) } else { Ok(Arc::default()) })
     }
 
-    fn poll(&self) -> Poll<Option<Result<Transfer>>> {
+    fn poll(&self) -> Poll<Option<Result<Arc<Transfer>>>> {
         if self.holds.load(Ordering::SeqCst) { Poll::Pending } else { Poll::Ready(self.wait()) }
     }
 
@@ -119,18 +119,22 @@ fn the_model_in_use_stays_until_the_next_one_is_there() {
 #[test]
 fn the_newest_transfer_is_that_of_the_last_inference_that_ended() -> Result<()> {
     let (inference, model) = (ready(), Model::default());
-    let at = |newest: Option<Newest>| newest.map(|newest| newest.time);
-    let begin = |time| inference.begin(&model, proxy(), Request::default(), time).map(drop);
+    let at =
+        |newest: Option<Newest>| newest.inspect(|of| assert_eq!(of.proxy.rgb[0], of.time as f32)).map(|of| of.time);
+    let of = |time| Proxy { rgb: vec![time as f32; 3], ..proxy() };
+    let begin = |time| inference.begin(&model, of(time), Request::default(), time).map(drop);
     assert!(inference.newest().0.is_none() && !inference.is_inferring());
     begin(1);
     assert!(inference.is_inferring());
     let (newest, ended) = inference.newest();
     assert_eq!((at(newest), ended.transpose()?), (Some(1), Some(Duration::from_millis(7))));
+    assert_eq!(at(inference.current()), Some(1));
     model.holds.store(true, Ordering::SeqCst);
     begin(2);
     let (newest, ended) = inference.newest();
     assert!(at(newest) == Some(1) && ended.is_none() && inference.is_inferring(), "nobody waits");
     model.holds.store(false, Ordering::SeqCst);
+    assert_eq!(at(inference.current()), Some(1), "who only looks takes nothing up");
     assert_eq!(at(inference.newest().0), Some(2));
     model.fails.store(true, Ordering::SeqCst);
     begin(3);
