@@ -187,6 +187,7 @@ impl Pool {
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicU64;
+    use std::time::Duration;
 
     #[test]
     fn every_band_is_done_once_by_however_many() {
@@ -198,6 +199,35 @@ mod tests {
             let expected = (0..64).map(|band| u64::from(band < bands));
             assert!(done.iter().map(|n| n.load(Ordering::Relaxed)).eq(expected), "{bands}");
         }
+    }
+
+    /// Whether the caller isn't alone, and another caller doesn't have the threads; makes who helps slower than the caller.
+    fn is_helped(work: impl Fn() + Sync) -> bool {
+        let (caller, helped) = (std::thread::current().id(), AtomicUsize::new(0));
+        for _ in 0..200 {
+            run(4, &|_| {
+                std::thread::sleep(Duration::from_millis(1));
+                if std::thread::current().id() != caller {
+                    std::thread::sleep(Duration::from_millis(4));
+                    helped.fetch_add(1, Ordering::SeqCst);
+                    work();
+                }
+            });
+            if helped.load(Ordering::SeqCst) > 0 {
+                return true;
+            }
+        }
+        false
+    }
+
+    #[test]
+    fn the_caller_waits_for_who_helps_and_hears_of_a_panic_there() {
+        let done = AtomicUsize::new(0);
+        let is_alone = std::thread::available_parallelism().is_ok_and(|n| n.get() == 1);
+        let helped = is_helped(|| done.store(1, Ordering::SeqCst));
+        assert_eq!((helped, done.into_inner()), (!is_alone, usize::from(!is_alone)));
+        let panicked = catch_unwind(|| is_helped(|| panic!("not the caller's"))).is_err();
+        assert_eq!(panicked, !is_alone);
     }
 
     #[test]

@@ -100,12 +100,15 @@ impl Run {
     }
 }
 
-/// A component's samples, row by row.
+/// A component's samples, row by row; of 16 bits the upper eight.
 fn rows(buffer: &gst::Buffer, info: &VideoInfo, component: u32) -> Vec<Vec<u8>> {
     let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info).unwrap();
     let (step, width) = (info.comp_pstride(component as u8) as usize, info.width() as usize);
+    let high = if info.comp_depth(component as u8) == 16 && cfg!(target_endian = "little") { 1 } else { 0 };
     let rows = frame.comp_data(component).unwrap().chunks(frame.comp_stride(component) as usize);
-    rows.take(info.height() as usize).map(|row| row.iter().step_by(step).take(width).copied().collect()).collect()
+    rows.take(info.height() as usize)
+        .map(|row| row.iter().skip(high).step_by(step).take(width).copied().collect())
+        .collect()
 }
 
 impl Drop for Run {
@@ -371,6 +374,55 @@ fn places_changed_while_playing_go_for_both() {
     user.join().unwrap();
     assert_eq!(run.out().len(), 400);
     assert!(assert_composites_are_their_masks(&run, 12.0, "under way") > 0);
+}
+
+#[test]
+fn backgrounds_of_4_2_2_leave_byte_for_byte_around_the_foreground() {
+    for (format, given) in [
+        ("Y42B", "Y42B"),
+        ("NV16", "NV16"),
+        ("UYVY", "UYVY"),
+        ("YUY2", "YUY2"),
+        ("Y41B", "Y41B"),
+        ("VUYA", "Y444"),
+        ("GBRA", "GBR"),
+    ] {
+        let run = Run::new(&format!(
+            "harmonizebin name=h xpos=20 ypos=10 {WHITE} ! h.foreground {} ! h.background",
+            black(format).replace("pattern=black", "pattern=snow").replace("framerate", "chroma-site=mpeg2,framerate")
+        ));
+        rewrite(&run.element("foreground"), 25, fading);
+        let sent = collect(&run.element("background").static_pad("src").unwrap());
+        let run = run.until_eos();
+        let caps = run.element("out").static_pad("sink").unwrap().current_caps().unwrap();
+        let (from, to) = (info(format), VideoInfo::from_caps(&caps).unwrap());
+        assert_eq!(to.format().to_str(), given);
+        assert_eq!(run.out().len(), 3, "{format}");
+        for (sent, out) in sent.lock().unwrap().iter().zip(run.out()) {
+            let line = |buffer: &gst::Buffer, info: &VideoInfo, component: u32, row: usize| {
+                let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info).unwrap();
+                let (stride, bytes) =
+                    (frame.comp_stride(component) as usize, info.comp_depth(component as u8).div_ceil(8) as usize);
+                let (step, width) =
+                    (info.comp_pstride(component as u8) as usize, info.comp_width(component as u8) as usize);
+                let data = &frame.comp_data(component).unwrap()[row * stride..];
+                data.chunks(step).take(width).flat_map(|word| word[..bytes].to_vec()).collect::<Vec<_>>()
+            };
+            for component in 0..3 {
+                let rows = to.comp_height(component as u8) as usize;
+                // The foreground's rows are 10 to 27, and chroma filters reach one further.
+                for row in (0..rows / 6).chain(rows * 29 / 48 + 1..rows) {
+                    let (sent, out) = (line(sent, &from, component, row), line(&out, &to, component, row));
+                    assert_eq!(sent, out, "{format} {component} row {row}");
+                }
+                assert_ne!(
+                    line(sent, &from, component, rows / 3),
+                    line(&out, &to, component, rows / 3),
+                    "{format} {component}"
+                );
+            }
+        }
+    }
 }
 
 #[test]

@@ -275,7 +275,10 @@ impl ElementImpl for Harmonize {
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(|| {
             use gst::{PadDirection::*, PadPresence::*};
-            let caps = gst_video::VideoCapsBuilder::new().format_list(formats::all()).build();
+            let formats = || gst_video::VideoCapsBuilder::new().format_list(formats::all());
+            let mut caps = formats().build();
+            // A field a buffer.
+            caps.merge(formats().features(["format:Interlaced"]).field("interlace-mode", "alternate").build());
             [("sink", Sink, Always), ("mask", Sink, Request), ("src", Src, Always)]
                 .into_iter()
                 .map(|(name, direction, presence)| {

@@ -30,6 +30,11 @@
  *   then goes on as if masks were missing. In pipelines that are not live it waits for as long as it takes unless that is
  *   set: end a mask stream with EOS.
  *
+ * Formats are all raw ones but RGB8P, whose palette background and foreground share. Samples of 8 to 16 bits that have bytes or
+ * words of their own are changed in place. Those that are packed into bits or tiles, such as v210's, go through a format that
+ * holds the same samples and back, and only the bits of samples that changed are written; `GST_DEBUG=harmonize:4` says so once.
+ * Colorimetry, chroma siting and interlacing are as the caps say. PQ and HLG are worked on in their own signal.
+ *
  * With no `mask` pad, the composite's own alpha is the mask. A composite without alpha then passes untouched.
  *
  * Loading begins with the change to PAUSED and is told in PROGRESS messages of code `open`; #GstHarmonize:on-not-ready says
@@ -94,6 +99,7 @@
  *   videotestsrc is-live=true pattern=ball ! video/x-raw,format=GRAY8,width=1280,height=720 ! queue ! h.mask
  * ]| A ball of harmonized colour bars, live, and every five seconds the statistics.
  */
+mod convert;
 mod enums;
 mod imp;
 mod inference;

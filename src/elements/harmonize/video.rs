@@ -4,104 +4,143 @@
 //! planes that overlap, are errors: nothing is read or written outside the buffer.
 
 use super::super::formats;
+use super::convert::{self, Conversion};
 use crate::frame::{Colour, Format, Matrix, Picture, PictureMut, Plane, PlaneMut, Siting};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use gst_video::prelude::*;
-use gst_video::{VideoBufferFlags, VideoChromaSite, VideoColorMatrix, VideoColorRange, VideoInfo, VideoInterlaceMode};
+use gst_video::{
+    VideoBufferFlags, VideoChromaSite, VideoColorMatrix, VideoColorRange, VideoFormat, VideoInfo, VideoInterlaceMode,
+};
+use std::sync::Arc;
 
 /// One stream's caps, understood.
 #[derive(Clone, Debug)]
 pub struct Video {
     pub info: VideoInfo,
+    /// Of the samples as they are worked on.
     pub format: Format,
     pub colour: Colour,
+    /// For formats that can't be worked on in place.
+    conversion: Option<Arc<Conversion>>,
 }
 
 /// Where a plane lies in its buffer, in bytes.
-#[derive(Clone, Copy, Default)]
-struct Extent {
-    offset: usize,
-    stride: usize,
-    len: usize,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    pub offset: usize,
+    /// As GStreamer has it: in tiles for formats of tiles.
+    pub stride: usize,
+    pub len: usize,
 }
+
+pub type Extents = [Extent; 4];
 
 impl Video {
     pub fn from_caps(caps: &gst::CapsRef) -> Result<Self> {
         let info = VideoInfo::from_caps(caps).with_context(|| format!("caps {caps} are not raw video"))?;
-        let format = formats::describe(&info.format_info())
-            .with_context(|| format!("format {} is not supported", info.format()))?;
-        let colour = colour(&info);
-        Ok(Self { info, format, colour })
+        ensure!(
+            info.interlace_mode() != VideoInterlaceMode::Fields,
+            "interlace-mode fields, two pictures in a buffer, is not supported: take interleaved or alternate"
+        );
+        let colour = colour(&info, chroma_site(caps, &info));
+        let description = info.format_info();
+        if let Some(format) = formats::describe(&description) {
+            return Ok(Self { info, format, colour, conversion: None });
+        }
+        let (plain, format) =
+            formats::partner(&description).with_context(|| format!("format {} is not supported", info.format()))?;
+        let conversion = Conversion::new(&info, (info.width(), info.field_height()), plain)?;
+        Ok(Self { info, format, colour, conversion: Some(Arc::new(conversion)) })
     }
 
+    /// Of one buffer's picture: a field's in streams of fields by turns.
     pub fn size(&self) -> (usize, usize) {
-        (self.info.width() as usize, self.info.height() as usize)
+        (self.info.width() as usize, self.info.field_height() as usize)
     }
 
     pub fn has_alpha(&self) -> bool {
-        self.info.has_alpha()
+        self.format.has_alpha()
+    }
+
+    /// The format that pictures are converted to and back, if they can't be worked on in place.
+    pub fn through(&self) -> Option<VideoFormat> {
+        self.conversion.as_ref().map(|conversion| conversion.plain.format())
     }
 
     /// Whether the rows of a frame belong to two fields by turns.
     fn is_interlaced(&self, buffer: &gst::BufferRef) -> bool {
         match self.info.interlace_mode() {
             VideoInterlaceMode::Interleaved => true,
-            VideoInterlaceMode::Mixed => buffer.flags().bits() & VideoBufferFlags::INTERLACED.bits() != 0,
+            VideoInterlaceMode::Mixed => buffer.video_flags().contains(VideoBufferFlags::INTERLACED),
             _ => false,
         }
     }
 
-    /// One frame's duration; `None` for variable and unknown rates.
+    /// One buffer's duration; `None` for variable and unknown rates.
     pub fn frame_duration(&self) -> Option<gst::ClockTime> {
-        let fps = self.info.fps();
+        let fps = self.info.field_rate();
         let numer = u64::try_from(fps.numer()).ok().filter(|&numer| numer > 0)?;
         gst::ClockTime::SECOND.mul_div_round(u64::try_from(fps.denom()).ok()?, numer)
     }
 
     /// Hands `buffer`'s picture to `f`.
     pub fn read<R>(&self, buffer: &gst::BufferRef, f: impl FnOnce(&Picture) -> R) -> Result<R> {
-        let extents = self.extents(buffer)?;
+        let (extents, interlaced) = (self.extents(buffer)?, self.is_interlaced(buffer));
+        match &self.conversion {
+            None => self.read_at(buffer, &extents, interlaced, f),
+            Some(conversion) => conversion.read(buffer, &extents, |plain| {
+                self.read_at(plain, &self.plain_extents(&conversion.plain)?, interlaced, f)
+            }),
+        }
+    }
+
+    /// Hands `buffer`'s picture to `f` to change it in place.
+    pub fn write<R>(&self, buffer: &mut gst::BufferRef, f: impl FnOnce(&mut PictureMut) -> R) -> Result<R> {
+        let (extents, interlaced) = (self.extents(buffer)?, self.is_interlaced(buffer));
+        match &self.conversion {
+            None => self.write_at(buffer, &extents, interlaced, f),
+            Some(conversion) => conversion.write(buffer, &extents, |plain| {
+                self.write_at(plain, &self.plain_extents(&conversion.plain)?, interlaced, f)
+            }),
+        }
+    }
+
+    fn read_at<R>(
+        &self,
+        buffer: &gst::BufferRef,
+        extents: &Extents,
+        interlaced: bool,
+        f: impl FnOnce(&Picture) -> R,
+    ) -> Result<R> {
         let map = buffer.map_readable().context("can't map the buffer")?;
         let mut planes = [Plane::default(); 4];
-        for (plane, extent) in planes.iter_mut().zip(&extents) {
+        for (plane, extent) in planes.iter_mut().zip(extents) {
             let data =
                 map.get(extent.offset..).and_then(|data| data.get(..extent.len)).ok_or_else(|| short(map.len()))?;
             *plane = Plane { data, stride: extent.stride };
         }
         let (width, height) = self.size();
-        let interlaced = self.is_interlaced(buffer);
         Ok(f(&Picture { format: self.format, colour: self.colour, width, height, interlaced, planes }))
     }
 
-    /// Hands `buffer`'s picture to `f` to change it in place.
-    pub fn write<R>(&self, buffer: &mut gst::BufferRef, f: impl FnOnce(&mut PictureMut) -> R) -> Result<R> {
-        let extents = self.extents(buffer)?;
-        let interlaced = self.is_interlaced(buffer);
+    fn write_at<R>(
+        &self,
+        buffer: &mut gst::BufferRef,
+        extents: &Extents,
+        interlaced: bool,
+        f: impl FnOnce(&mut PictureMut) -> R,
+    ) -> Result<R> {
         let mut map = buffer.map_writable().context("can't map the buffer for writing")?;
-        let size = map.len();
-        let mut order = [0, 1, 2, 3];
-        order.sort_by_key(|&plane| extents[plane].offset);
-        let mut planes: [PlaneMut; 4] = Default::default();
-        let (mut rest, mut start) = (map.as_mut_slice(), 0);
-        for plane in order {
-            let Extent { offset, stride, len } = extents[plane];
-            if len == 0 {
-                continue;
-            }
-            ensure!(offset >= start, "its planes overlap");
-            let (_, tail) = rest.split_at_mut_checked(offset - start).ok_or_else(|| short(size))?;
-            let (data, tail) = tail.split_at_mut_checked(len).ok_or_else(|| short(size))?;
-            planes[plane] = PlaneMut { data, stride };
-            (rest, start) = (tail, offset + len);
-        }
+        let planes = planes(&mut map, extents)?;
         let (width, height) = self.size();
         Ok(f(&mut PictureMut { format: self.format, colour: self.colour, width, height, interlaced, planes }))
     }
 
-    fn extents(&self, buffer: &gst::BufferRef) -> Result<[Extent; 4]> {
+    /// Where the planes of `buffer` lie, which may be beyond its end.
+    fn extents(&self, buffer: &gst::BufferRef) -> Result<Extents> {
         let meta = buffer.meta::<gst_video::VideoMeta>();
         if let Some(meta) = &meta {
-            let (width, height) = (self.info.width(), self.info.height());
+            let (width, height) = (self.info.width(), self.info.field_height());
             ensure!(
                 meta.format() == self.info.format() && meta.width() >= width && meta.height() >= height,
                 "its GstVideoMeta ({} {}x{}) contradicts the caps ({} {width}x{height})",
@@ -115,27 +154,74 @@ impl Video {
             Some(meta) => (meta.offset(), meta.stride()),
             None => (self.info.offset(), self.info.stride()),
         };
-        let (width, height) = self.size();
-        let mut extents = [Extent::default(); 4];
-        for (plane, (row, rows)) in self.format.plane_sizes(width, height).into_iter().enumerate() {
-            if rows == 0 {
-                continue;
-            }
-            let stride = strides.get(plane).and_then(|&s| usize::try_from(s).ok()).filter(|&s| s >= row);
-            let (Some(stride), Some(&offset)) = (stride, offsets.get(plane)) else {
-                bail!("plane {plane} has strides that can't hold rows of {row} bytes");
-            };
-            extents[plane] = Extent { offset, stride, len: (rows - 1) * stride + row };
+        match self.conversion {
+            None => lay_out(offsets, strides, self.plain_sizes()),
+            Some(_) => convert::lay_out(&self.info, offsets, strides),
         }
-        Ok(extents)
     }
+
+    fn plain_sizes(&self) -> [(usize, usize); 4] {
+        let (width, height) = self.size();
+        self.format.plane_sizes(width, height)
+    }
+
+    fn plain_extents(&self, plain: &VideoInfo) -> Result<Extents> {
+        lay_out(plain.offset(), plain.stride(), self.plain_sizes())
+    }
+}
+
+/// Where planes of such sizes, bytes of a row and rows, lie.
+pub fn lay_out(offsets: &[usize], strides: &[i32], sizes: [(usize, usize); 4]) -> Result<Extents> {
+    let mut extents = Extents::default();
+    for (plane, (row, rows)) in sizes.into_iter().enumerate() {
+        if rows == 0 {
+            continue;
+        }
+        let stride = strides.get(plane).and_then(|&s| usize::try_from(s).ok()).filter(|&s| s >= row);
+        let (Some(stride), Some(&offset)) = (stride, offsets.get(plane)) else {
+            bail!("plane {plane} has strides that can't hold rows of {row} bytes");
+        };
+        extents[plane] = Extent { offset, stride, len: (rows - 1) * stride + row };
+    }
+    Ok(extents)
+}
+
+/// The planes at `extents` of a buffer's memory.
+pub fn planes<'a>(memory: &'a mut [u8], extents: &Extents) -> Result<[PlaneMut<'a>; 4]> {
+    let size = memory.len();
+    let mut order = [0, 1, 2, 3];
+    order.sort_by_key(|&plane| extents[plane].offset);
+    let mut planes: [PlaneMut; 4] = Default::default();
+    let (mut rest, mut start) = (memory, 0);
+    for plane in order {
+        let Extent { offset, stride, len } = extents[plane];
+        if len == 0 {
+            continue;
+        }
+        ensure!(offset >= start, "its planes overlap");
+        let (_, tail) = rest.split_at_mut_checked(offset - start).ok_or_else(|| short(size))?;
+        let (data, tail) = tail.split_at_mut_checked(len).ok_or_else(|| short(size))?;
+        planes[plane] = PlaneMut { data, stride };
+        (rest, start) = (tail, offset + len);
+    }
+    Ok(planes)
 }
 
 fn short(size: usize) -> anyhow::Error {
     anyhow!("its {size} bytes can't hold the picture that its caps announce")
 }
 
-fn colour(info: &VideoInfo) -> Colour {
+/// What the caps say, or else what GStreamer takes for granted of pictures of their size. `VideoInfo` forgets what caps without a
+/// colorimetry say.
+fn chroma_site(caps: &gst::CapsRef, info: &VideoInfo) -> VideoChromaSite {
+    let said = caps.structure(0).and_then(|structure| structure.get::<&str>("chroma-site").ok());
+    said.and_then(|site| site.parse().ok()).unwrap_or_else(|| {
+        let usual = VideoInfo::builder(info.format(), info.width(), info.height()).build();
+        usual.map_or(VideoChromaSite::NONE, |usual| usual.chroma_site())
+    })
+}
+
+fn colour(info: &VideoInfo, site: VideoChromaSite) -> Colour {
     let colorimetry = info.colorimetry();
     let matrix = match colorimetry.matrix() {
         VideoColorMatrix::Bt2020 => Matrix::Bt2020,
@@ -143,10 +229,14 @@ fn colour(info: &VideoInfo) -> Colour {
         VideoColorMatrix::Bt709 | VideoColorMatrix::Smpte240m => Matrix::Bt709,
         _ => Matrix::Bt601,
     };
-    let site = info.chroma_site();
+    let full_range = match colorimetry.range() {
+        VideoColorRange::Range0_255 => true,
+        VideoColorRange::Range16_235 => false,
+        _ => !info.is_yuv(),
+    };
     let siting =
         Siting { across: site.contains(VideoChromaSite::H_COSITED), down: site.contains(VideoChromaSite::V_COSITED) };
-    Colour { matrix, full_range: colorimetry.range() == VideoColorRange::Range0_255, siting }
+    Colour { matrix, full_range, siting }
 }
 
 #[cfg(test)]
@@ -189,6 +279,9 @@ mod tests {
     fn planes_follow_the_video_meta() {
         for format in formats::all() {
             let video = video(format, 7, 5);
+            if video.through().is_some() {
+                continue;
+            }
             let mut buffer = padded(&video, 11);
             let read: Vec<_> = video
                 .read(&buffer, |p| p.planes.map(|plane| (plane.data.as_ptr() as usize, plane.stride)))
@@ -245,5 +338,127 @@ mod tests {
         assert_eq!(colour("bt709"), Colour::new(Matrix::Bt709, false));
         assert_eq!(colour("bt2020"), Colour::new(Matrix::Bt2020, false));
         assert_eq!(colour("1:4:0:0"), Colour::new(Matrix::Bt601, true));
+    }
+
+    fn of(caps: &str) -> Result<Video> {
+        gst::init().unwrap();
+        Video::from_caps(&format!("video/x-raw{caps},width=16,framerate=25/1").parse::<gst::Caps>().unwrap())
+    }
+
+    #[test]
+    fn range_and_siting_are_what_caps_say_or_else_the_usual() {
+        let colour = |caps: &str| of(caps).unwrap().colour;
+        let full = |caps: &str| colour(caps).full_range;
+        assert!(full(",format=RGB,height=8") && full(",format=GRAY8,height=8") && !full(",format=I420,height=8"));
+        assert!(!full(",format=RGB,height=8,colorimetry=2:1:5:1") && full(",format=RGB,height=8,colorimetry=0:1:5:1"));
+        assert!(!full(",format=GRAY8,height=8,colorimetry=bt709"));
+        let site = |caps: &str| {
+            let Siting { across, down } = colour(&format!(",format=I420{caps}")).siting;
+            [across, down]
+        };
+        assert_eq!(site(",height=8,chroma-site=mpeg2"), [true, false]);
+        assert_eq!(site(",height=8,colorimetry=bt709,chroma-site=mpeg2"), [true, false]);
+        assert_eq!(site(",height=1080,chroma-site=jpeg"), [false, false]);
+        assert_eq!(site(",height=1080,chroma-site=cosited"), [true, true]);
+        assert_eq!((site(",height=8"), site(",height=1080")), ([false, false], [true, false]));
+        assert_eq!(site(",height=1080,colorimetry=bt2100-hlg"), [true, false]);
+    }
+
+    #[test]
+    fn fields_are_told_by_caps_or_by_each_buffer() {
+        let interlaced = |mode: &str, flags: VideoBufferFlags| {
+            let video = of(&format!(",format=I420,height=8,interlace-mode={mode}")).unwrap();
+            let mut buffer = gst::Buffer::from_mut_slice(vec![0u8; 16 * 8 * 3 / 2]);
+            buffer.get_mut().unwrap().set_video_flags(flags);
+            let read = video.read(&buffer, |picture| picture.interlaced).unwrap();
+            assert_eq!(video.write(buffer.get_mut().unwrap(), |picture| picture.interlaced).unwrap(), read);
+            read
+        };
+        let (none, flagged) = (VideoBufferFlags::empty(), VideoBufferFlags::INTERLACED);
+        assert!(interlaced("interleaved", none) && interlaced("mixed", flagged));
+        assert!(!interlaced("mixed", none) && !interlaced("progressive", flagged));
+        let alternate = of("(format:Interlaced),format=I420,height=9,interlace-mode=alternate").unwrap();
+        assert_eq!((alternate.size(), alternate.frame_duration()), ((16, 5), Some(gst::ClockTime::from_mseconds(20))));
+        let error = of(",format=I420,height=8,interlace-mode=fields").unwrap_err().to_string();
+        assert!(error.contains("interleaved or alternate"), "{error}");
+        let error = of(",format=RGB8P,height=8").unwrap_err().to_string();
+        assert!(error.contains("RGB8P"), "{error}");
+    }
+
+    /// Random bytes in planes of random strides with gaps between, the last `cut` bytes left out.
+    fn random(video: &Video, seed: u64, cut: usize) -> gst::Buffer {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut next = move || {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (state >> 33) as usize
+        };
+        let info = &video.info;
+        let n = info.n_planes() as usize;
+        let mut strides = info.stride().to_vec();
+        let is_tiled = info.format_info().is_tiled();
+        for stride in &mut strides {
+            *stride += if is_tiled { 2 * (next() % 2) + ((next() % 2) << 16) } else { next() % 9 } as i32;
+            if info.format() == VideoFormat::Uyvp {
+                *stride = (*stride).max(info.width().div_ceil(2) as i32 * 5);
+            }
+        }
+        let mut offsets = vec![0; n];
+        let with_meta = |bytes: Vec<u8>, offsets: &[usize]| {
+            let mut buffer = gst::Buffer::from_mut_slice(bytes);
+            let (edit, flags) = (buffer.get_mut().unwrap(), gst_video::VideoFrameFlags::INTERLACED);
+            let (width, height) = (info.width(), info.height());
+            gst_video::VideoMeta::add_full(edit, flags, info.format(), width, height, offsets, &strides).unwrap();
+            buffer
+        };
+        let mut end = 0;
+        for (plane, Extent { len, .. }) in
+            video.extents(&with_meta(vec![0], &offsets)).unwrap().into_iter().enumerate().take(n)
+        {
+            offsets[plane] = end + next() % 20;
+            end = offsets[plane] + len;
+        }
+        with_meta((0..end - cut).map(|_| next() as u8).collect(), &offsets)
+    }
+
+    fn converted() -> impl Iterator<Item = VideoFormat> {
+        gst::init().unwrap();
+        formats::all().filter(|&format| video(format, 2, 2).through().is_some())
+    }
+
+    #[test]
+    fn a_converted_picture_takes_any_samples_and_gives_them_back() {
+        let formats: Vec<_> = converted().collect();
+        assert!(formats.len() >= 20, "{formats:?}");
+        for (i, format) in formats.into_iter().enumerate() {
+            for (width, height) in [(1, 1), (7, 1), (5, 2), (2, 3), (13, 9), (46, 34), (131, 67)] {
+                let video = video(format, width, height);
+                let (mut a, b) = (random(&video, 7 + i as u64, 0), random(&video, 99 + i as u64, 0));
+                let samples = |buffer: &gst::BufferRef| {
+                    video.read(buffer, |p| p.planes.map(|plane| plane.data.to_vec())).unwrap()
+                };
+                let (of_a, of_b, before) = (samples(&a), samples(&b), a.map_readable().unwrap().to_vec());
+                assert_ne!(of_a, of_b, "{format} {width}x{height}");
+                video.write(a.get_mut().unwrap(), |_| ()).unwrap();
+                assert!(a.map_readable().unwrap()[..] == before, "{format} {width}x{height} changed by itself");
+                let change = |p: &mut PictureMut, to: &[Vec<u8>; 4]| {
+                    p.planes.iter_mut().zip(to).for_each(|(plane, to)| plane.data.copy_from_slice(to));
+                };
+                video.write(a.get_mut().unwrap(), |p| change(p, &of_b)).unwrap();
+                assert!(samples(&a) == of_b, "{format} {width}x{height}");
+                video.write(a.get_mut().unwrap(), |p| change(p, &of_a)).unwrap();
+                assert!(a.map_readable().unwrap()[..] == before, "{format} {width}x{height} is not what it was");
+            }
+        }
+    }
+
+    #[test]
+    fn packed_memory_that_is_too_short_is_refused() {
+        for format in converted() {
+            let video = video(format, 13, 9);
+            let mut short = random(&video, 5, 1);
+            assert!(video.read(&random(&video, 5, 0), |_| ()).is_ok(), "{format}");
+            assert!(video.read(&short, |_| ()).is_err(), "{format}");
+            assert!(video.write(short.get_mut().unwrap(), |_| ()).is_err(), "{format}");
+        }
     }
 }

@@ -2,8 +2,9 @@
 
 use gst_video::{VideoFormat, VideoFormatInfo, VideoInfo};
 
-/// The format to composite a background of `format` in: of those with alpha that `harmonize` takes, the one that has the
-/// same samples, if there is one.
+/// The format to composite a background of `format` in: of those with alpha that `compositor` draws in, one that holds the
+/// same samples, or chroma of twice the rate, from which they come back as they were. Of eight bits always: into more,
+/// GStreamer's scaler loses part of a foreground that it makes narrower and taller, or wider and lower.
 fn with_alpha(format: VideoFormat) -> VideoFormat {
     use VideoFormat::*;
     let info = VideoFormatInfo::from_format(format);
@@ -19,17 +20,30 @@ fn with_alpha(format: VideoFormat) -> VideoFormat {
     }
 }
 
-/// The format to give for a background of `format`: its own, or the one with the same samples and no alpha.
+/// The format to give for a background of `format`: its own, or the one with the same samples and no alpha; of 16-bit RGB the
+/// deepest there is without.
 pub fn without_alpha(format: VideoFormat) -> VideoFormat {
     use VideoFormat::*;
+    let info = VideoFormatInfo::from_format(format);
     match format {
         Rgba => Rgbx,
         Bgra => Bgrx,
         Argb => Xrgb,
         Abgr => Xbgr,
-        A420 => I420,
-        Ayuv => Y444,
-        _ => format,
+        Rgb8p => Rgbx,
+        _ if info.depth().len() < 4 => format,
+        _ => match (info.is_rgb(), info.depth()[0], info.w_sub()[1], info.h_sub()[1]) {
+            (true, 8, ..) => Gbr,
+            (true, 10, ..) => Gbr10le,
+            (true, ..) => Gbr12le,
+            (_, 8, 0, _) => Y444,
+            (_, 8, ..) => I420,
+            (_, 10, 0, _) => Y44410le,
+            (_, 10, _, 0) => I42210le,
+            (_, 10, ..) => I42010le,
+            (_, 12, ..) => Y44412le,
+            _ => Y44416le,
+        },
     }
 }
 
@@ -53,6 +67,7 @@ pub fn composite_caps(caps: &gst::CapsRef) -> Option<gst::Caps> {
 
 /// Any format without alpha, which is a mask inside.
 pub fn opaque_caps() -> gst::Caps {
-    let opaque = VideoFormat::iter_raw().filter(|&format| !VideoFormatInfo::from_format(format).has_alpha());
+    // GStreamer doesn't flag all formats with alpha.
+    let opaque = VideoFormat::iter_raw().filter(|&format| without_alpha(format) == format);
     gst_video::VideoCapsBuilder::new().format_list(opaque).build()
 }

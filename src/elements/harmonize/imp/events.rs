@@ -38,6 +38,14 @@ impl Harmonize {
             }
         };
         gst::debug!(CAT, obj = pad, "{caps}");
+        if let Some(plain) = video.through() {
+            let packed = video.info.format();
+            gst::info!(
+                CAT,
+                obj = pad,
+                "{packed} can't be worked on in place: converted to {plain} and back, sample by sample"
+            );
+        }
         if *pad != self.sink {
             lock(&self.masks).set_video(video);
             return true;
