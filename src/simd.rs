@@ -1,7 +1,8 @@
 //! Loops compiled for every level of SIMD and chosen when they run.
 //!
-//! No version contracts a multiplication and an addition, so all give the same bits on every machine. On ARM the portable version
-//! is NEON, which every 64-bit ARM processor has.
+//! A multiplication and an addition are one rounding only where the code says so, by `fused`, and then at every level but the portable
+//! one of x86, which has no instruction for it. So all machines of the last ten years give the same bits, and older ones
+//! the same but for the last place. On ARM the portable version is NEON, which every 64-bit ARM processor has.
 
 use once_cell::sync::Lazy;
 use std::fmt::{self, Display};
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub enum Level {
     /// What the build assumes of every processor: SSE2 on x86-64, NEON on ARM.
     Portable,
+    /// With FMA, which all processors have that have AVX2.
     Avx2,
     /// F, BW, DQ and VL.
     Avx512,
@@ -39,10 +41,10 @@ pub fn best() -> Level {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
-        if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
+        if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("fma") {
             return Level::Avx512;
         }
-        if has!("avx2") {
+        if has!("avx2") && has!("fma") {
             return Level::Avx2;
         }
     }
@@ -59,32 +61,41 @@ pub fn level() -> Level {
     }
 }
 
-/// Uses `level` from now on, or the best that the machine has if that is lower, in the whole process; returns which. For comparisons:
-/// results are the same.
+/// Uses `level` from now on, or the best that the machine has if that is lower, in the whole process; returns which. For comparisons.
 pub fn set_level(level: Level) -> Level {
     let level = level.min(best());
     CURRENT.store(level as u8, Ordering::Relaxed);
     level
 }
 
-/// Defines a function whose body, with everything `#[inline(always)]` it calls, is compiled for each level.
+/// Whether `Level::Portable` has an instruction that multiplies and adds.
+pub(crate) const PORTABLE_FUSES: bool = cfg!(target_arch = "aarch64");
+
+/// a * b + c, in one rounding where `FUSED`.
+#[inline(always)]
+pub(crate) fn fused<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// Defines a function whose body, with everything `#[inline(always)]` it calls, is compiled for each level. `FUSED` tells the body
+/// whether that level multiplies and adds at once.
 macro_rules! vectorized {
     ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$(const $constant:ident: $kind:ty),+>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
         $vis fn $name $(<$(const $constant: $kind),+>)? ($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            fn body $(<$(const $constant: $kind),+>)? ($($arg: $ty),*) $(-> $ret)? $body
+            fn body<const FUSED: bool $(, $(const $constant: $kind),+)?>($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             {
-                #[target_feature(enable = "avx2")]
+                #[target_feature(enable = "avx2,fma")]
                 fn avx2 $(<$(const $constant: $kind),+>)? ($($arg: $ty),*) $(-> $ret)? {
-                    body $(::<$($constant),+>)? ($($arg),*)
+                    body::<true $(, $($constant),+)?>($($arg),*)
                 }
-                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
                 fn avx512 $(<$(const $constant: $kind),+>)? ($($arg: $ty),*) $(-> $ret)? {
-                    body $(::<$($constant),+>)? ($($arg),*)
+                    body::<true $(, $($constant),+)?>($($arg),*)
                 }
                 match $crate::simd::level() {
                     // SAFETY: a level is in use where the CPU has it.
@@ -94,7 +105,7 @@ macro_rules! vectorized {
                     $crate::simd::Level::Portable => (),
                 }
             }
-            body $(::<$($constant),+>)? ($($arg),*)
+            body::<{ $crate::simd::PORTABLE_FUSES } $(, $($constant),+)?>($($arg),*)
         }
     };
 }

@@ -8,7 +8,7 @@ use super::maps::{Axis, Line, Maps};
 use super::samples::{BLOCK, Channel, LANES, NONE, Samples};
 use super::{Colour, Format, Mask, PictureMut, Plane, PlaneMut, Region};
 use crate::bands;
-use crate::simd::vectorized;
+use crate::simd::{fused, vectorized};
 use crate::transfer::Transfer;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -396,8 +396,10 @@ vectorized! {
             let (m, o) = (&m[span.clone()][..n], out.each_mut().map(|s| &mut s[span.clone()][..n]));
             for i in 0..n {
                 for k in FIRST..END {
-                    let d = |j: usize| base[4 * k + j] + f[i] * slope[4 * k + j];
-                    let v = c[k][i] + m[i] * (d(0) * c[0][i] + d(1) * c[1][i] + d(2) * c[2][i] + d(3));
+                    let d = |j: usize| fused::<FUSED>(f[i], slope[4 * k + j], base[4 * k + j]);
+                    let change = fused::<FUSED>(d(2), c[2][i], d(3));
+                    let change = fused::<FUSED>(d(0), c[0][i], fused::<FUSED>(d(1), c[1][i], change));
+                    let v = fused::<FUSED>(m[i], change, c[k][i]);
                     let [low, high] = limits[k];
                     let low = if !ALL && c[k][i] < low { c[k][i] } else { low };
                     let high = if !ALL && c[k][i] > high { c[k][i] } else { high };

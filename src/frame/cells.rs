@@ -114,18 +114,15 @@ impl Scratch {
         let grid = Grid::new(from, length, cells, rate);
         let rows = grid.span(grid.border(cell), grid.border(cell + 1));
         self.height = grid.pitch as f32;
-        self.sums.clear();
         self.sums.resize(span.len(), 0.0);
         let bytes = channel.bytes_of_words(&span);
         let row = |y: usize| plane.row(grid.first + y, bytes.end).get(bytes.start..).unwrap_or_default();
-        let mut whole = rows.first..rows.last + 1;
-        let last = (rows.last > rows.first).then_some((rows.last, rows.after));
-        for (y, weight) in [(rows.first, rows.before)].into_iter().chain(last) {
-            if weight != 1.0 {
-                channel.add_weighted(row(y), weight, &mut self.sums);
-                whole = if y == whole.start { y + 1..whole.end } else { whole.start..y };
-            }
-        }
+        // Rows that count whole are summed as integers.
+        let part = |weight: f32| if weight == 1.0 { 0.0 } else { weight };
+        let (before, after) = (part(rows.before), part(rows.after));
+        channel.weigh_two(row(rows.first), before, row(rows.last), after, &mut self.sums);
+        let end = if rows.last > rows.first { rows.last + usize::from(after == 0.0) } else { rows.first + 1 };
+        let whole = rows.first + usize::from(before > 0.0)..end;
         if channel.is_bytes() {
             self.bytes.resize(span.len(), 0);
             // 257 rows of 255 are what 16 bits hold.

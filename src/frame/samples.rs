@@ -77,11 +77,11 @@ impl Channel {
         add_words(row, self.swap, self.shift, self.mask, sums);
     }
 
-    /// As `add_words`, times `weight`.
-    pub fn add_weighted(&self, row: &[u8], weight: f32, sums: &mut [f32]) {
+    /// Puts the codes of all words of two rows, each times its weight, in the place of `sums`.
+    pub fn weigh_two(&self, row: &[u8], weight: f32, other: &[u8], its: f32, sums: &mut [f32]) {
         match self.bytes {
-            1 => add_weighted_bytes(row, weight, sums),
-            _ => add_weighted_words(row, self.swap, self.shift, self.mask, weight, sums),
+            1 => weigh_two_of_bytes(row, weight, other, its, sums),
+            _ => weigh_two_of_words(row, weight, other, its, self.swap, self.shift, self.mask, sums),
         }
     }
 
@@ -195,9 +195,20 @@ vectorized! {
 }
 
 vectorized! {
-    fn add_weighted_words(row: &[u8], swap: bool, shift: u32, mask: u16, weight: f32, sums: &mut [f32]) {
-        for (s, &word) in sums.iter_mut().zip(row.as_chunks::<2>().0) {
-            *s += weight * f32::from(swapped(u16::from_ne_bytes(word), swap) >> shift & mask);
+    fn weigh_two_of_words(
+        row: &[u8], weight: f32, other: &[u8], its: f32, swap: bool, shift: u32, mask: u16, sums: &mut [f32],
+    ) {
+        let code = |word: [u8; 2]| f32::from(swapped(u16::from_ne_bytes(word), swap) >> shift & mask);
+        for ((s, &a), &b) in sums.iter_mut().zip(row.as_chunks::<2>().0).zip(other.as_chunks::<2>().0) {
+            *s = weight * code(a) + its * code(b);
+        }
+    }
+}
+
+vectorized! {
+    fn weigh_two_of_bytes(row: &[u8], weight: f32, other: &[u8], its: f32, sums: &mut [f32]) {
+        for ((s, &a), &b) in sums.iter_mut().zip(row).zip(other) {
+            *s = weight * f32::from(a) + its * f32::from(b);
         }
     }
 }
