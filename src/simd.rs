@@ -6,11 +6,9 @@
 
 use once_cell::sync::Lazy;
 use std::fmt::{self, Display};
-use std::sync::atomic::{AtomicU8, Ordering};
 
 /// What loops are compiled for, in rising order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
 pub enum Level {
     /// What the build assumes of every processor: SSE2 on x86-64, NEON on ARM.
     Portable,
@@ -18,10 +16,6 @@ pub enum Level {
     Avx2,
     /// F, BW, DQ and VL.
     Avx512,
-}
-
-impl Level {
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
 }
 
 impl Display for Level {
@@ -34,10 +28,10 @@ impl Display for Level {
     }
 }
 
-static CURRENT: Lazy<AtomicU8> = Lazy::new(|| AtomicU8::new(best() as u8));
+static LEVEL: Lazy<Level> = Lazy::new(best);
 
 /// The highest level that this machine has.
-pub fn best() -> Level {
+fn best() -> Level {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
@@ -51,21 +45,14 @@ pub fn best() -> Level {
     Level::Portable
 }
 
-/// The level in use.
+/// The level in use, the highest that the machine has.
 #[inline]
 pub fn level() -> Level {
-    match CURRENT.load(Ordering::Relaxed) {
-        0 => Level::Portable,
-        1 => Level::Avx2,
-        _ => Level::Avx512,
+    #[cfg(test)]
+    if let Some(level) = tests::LEVEL.get() {
+        return level;
     }
-}
-
-/// Uses `level` from now on, or the best that the machine has if that is lower, in the whole process; returns which. For comparisons.
-pub fn set_level(level: Level) -> Level {
-    let level = level.min(best());
-    CURRENT.store(level as u8, Ordering::Relaxed);
-    level
+    *LEVEL
 }
 
 /// Whether `Level::Portable` has an instruction that multiplies and adds.
@@ -111,3 +98,23 @@ macro_rules! vectorized {
 }
 
 pub(crate) use vectorized;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// A test's own level, which no other test sees.
+        pub static LEVEL: Cell<Option<Level>> = const { Cell::new(None) };
+    }
+
+    /// Runs `test` at each level that the machine has, in this thread.
+    pub fn at_every_level(test: impl Fn(Level)) {
+        for level in [Level::Portable, Level::Avx2, Level::Avx512].into_iter().filter(|&level| level <= best()) {
+            LEVEL.set(Some(level));
+            test(level);
+        }
+        LEVEL.set(None);
+    }
+}

@@ -1,5 +1,5 @@
 use super::*;
-use crate::simd::{self, Level};
+use crate::simd::tests::at_every_level;
 
 /// The map at (u, v), 0..1 across and down what the grid lies over.
 pub(super) fn map_at(t: &Transfer, (u, v): (f64, f64)) -> [f64; 12] {
@@ -103,9 +103,7 @@ fn compare(before: &Owned, mask: &Mask, t: &Transfer, strength: f32) {
 
 #[test]
 fn every_format_follows_the_definition_at_every_level_of_simd() {
-    for level in Level::ALL {
-        // What the machine lacks is its next lower one once more.
-        simd::set_level(level);
+    at_every_level(|_| {
         let mut dice = Dice(1);
         for format in FORMATS {
             for (i, size) in SIZES.into_iter().enumerate() {
@@ -122,8 +120,7 @@ fn every_format_follows_the_definition_at_every_level_of_simd() {
                 }
             }
         }
-    }
-    simd::set_level(simd::best());
+    });
 }
 
 /// Large enough to be cut into bands for several threads, and into blocks whose borders share chroma's filter.

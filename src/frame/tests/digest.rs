@@ -1,4 +1,5 @@
 use super::*;
+use crate::simd::tests::at_every_level;
 use crate::simd::{self, Level};
 use crate::transfer::fit;
 
@@ -32,11 +33,9 @@ fn bits() -> u64 {
 
 #[test]
 fn bits_are_the_same_on_every_machine_that_multiplies_and_adds_at_once() {
-    for level in Level::ALL {
-        let level = simd::set_level(level);
+    at_every_level(|level| {
         let is_fused = level > Level::Portable || simd::PORTABLE_FUSES;
         let expected = if is_fused { 0xebb2_45a8_90e1_3e8c } else { 0x09f5_0b8d_4f45_032d };
         assert_eq!(bits(), expected, "{level}");
-    }
-    simd::set_level(simd::best());
+    });
 }
