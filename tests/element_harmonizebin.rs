@@ -376,6 +376,19 @@ fn places_changed_while_playing_go_for_both() {
     assert!(assert_composites_are_their_masks(&run, 12.0, "under way") > 0);
 }
 
+/// A fading foreground over noise of `format` and `caps`: the backgrounds sent, the run at its end, what came in and what goes out.
+fn over_snow(format: &str, caps: &str) -> (Frames, Run, [VideoInfo; 2]) {
+    let run = Run::new(&format!(
+        "harmonizebin name=h xpos=20 ypos=10 {WHITE} ! h.foreground {} ! h.background",
+        black(format).replace("pattern=black", "pattern=snow").replace("framerate", &format!("{caps},framerate"))
+    ));
+    rewrite(&run.element("foreground"), 25, fading);
+    let sent = collect(&run.element("background").static_pad("src").unwrap());
+    let run = run.until_eos();
+    let caps = run.element("out").static_pad("sink").unwrap().current_caps().unwrap();
+    (sent, run, [info(format), VideoInfo::from_caps(&caps).unwrap()])
+}
+
 #[test]
 fn backgrounds_of_4_2_2_leave_byte_for_byte_around_the_foreground() {
     for (format, given) in [
@@ -387,15 +400,7 @@ fn backgrounds_of_4_2_2_leave_byte_for_byte_around_the_foreground() {
         ("VUYA", "Y444"),
         ("GBRA", "GBR"),
     ] {
-        let run = Run::new(&format!(
-            "harmonizebin name=h xpos=20 ypos=10 {WHITE} ! h.foreground {} ! h.background",
-            black(format).replace("pattern=black", "pattern=snow").replace("framerate", "chroma-site=mpeg2,framerate")
-        ));
-        rewrite(&run.element("foreground"), 25, fading);
-        let sent = collect(&run.element("background").static_pad("src").unwrap());
-        let run = run.until_eos();
-        let caps = run.element("out").static_pad("sink").unwrap().current_caps().unwrap();
-        let (from, to) = (info(format), VideoInfo::from_caps(&caps).unwrap());
+        let (sent, run, [from, to]) = over_snow(format, "chroma-site=mpeg2");
         assert_eq!(to.format().to_str(), given);
         assert_eq!(run.out().len(), 3, "{format}");
         for (sent, out) in sent.lock().unwrap().iter().zip(run.out()) {
@@ -439,15 +444,7 @@ fn the_background_leaves_byte_for_byte_around_the_foreground() {
         ("Y444", "Y444"),
         ("GBR", "GBR"),
     ] {
-        let run = Run::new(&format!(
-            "harmonizebin name=h xpos=20 ypos=10 {WHITE} ! h.foreground {} ! h.background",
-            black(format).replace("pattern=black", "pattern=snow").replace("framerate", "colorimetry=bt601,framerate")
-        ));
-        rewrite(&run.element("foreground"), 25, fading);
-        let sent = collect(&run.element("background").static_pad("src").unwrap());
-        let run = run.until_eos();
-        let caps = run.element("out").static_pad("sink").unwrap().current_caps().unwrap();
-        let (from, to) = (info(format), VideoInfo::from_caps(&caps).unwrap());
+        let (sent, run, [from, to]) = over_snow(format, "colorimetry=bt601");
         assert_eq!(to.format().to_str(), given);
         for (sent, out) in sent.lock().unwrap().iter().zip(run.out()) {
             for component in 0..3 {
