@@ -1,5 +1,6 @@
 //! What a film or picture holds, asked before a pipeline is built around it.
 
+use crate::range::Range;
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,7 @@ pub struct Clip {
     pub rate: gst::Fraction,
     /// Of the longest stream, which may be the sound.
     pub duration: gst::ClockTime,
+    pub has_sound: bool,
     /// A photograph: one frame, no duration.
     pub still: bool,
 }
@@ -42,6 +44,7 @@ impl Clip {
             aspect: par * f64::from(video.width()) / f64::from(video.height()),
             rate,
             duration: info.duration().unwrap_or_default(),
+            has_sound: !info.audio_streams().is_empty(),
             still: video.is_image(),
         })
     }
@@ -52,8 +55,10 @@ impl Clip {
         gst::ClockTime::from_nseconds((1_000_000_000 * seconds).checked_div(frames).unwrap_or(40_000_000))
     }
 
-    /// About how many frames it has.
-    pub fn frames(&self) -> u64 {
-        (self.duration.nseconds() + self.frame().nseconds() / 2) / self.frame().nseconds()
+    /// About how many frames of it are in `range`.
+    pub fn frames_in(&self, range: Range) -> u64 {
+        let stop = range.stop.map_or(self.duration, |stop| stop.min(self.duration));
+        let length = stop.saturating_sub(range.begin());
+        (length.nseconds() + self.frame().nseconds() / 2) / self.frame().nseconds()
     }
 }

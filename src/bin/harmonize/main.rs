@@ -5,9 +5,13 @@
 mod bench;
 mod clip;
 mod eval;
+mod film;
 mod image;
+mod join;
 mod model;
 mod options;
+mod packets;
+mod range;
 mod video;
 
 use anyhow::Result;
@@ -42,6 +46,7 @@ go on after an interruption.";
 enum Command {
     Image(image::Args),
     Video(video::Args),
+    Join(join::Args),
     Eval(eval::Args),
     Bench(bench::Args),
     /// Train the model `compact` on a folder of photographs
@@ -64,6 +69,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Image(args) => image::run(&args),
         Command::Video(args) => video::run(&args),
+        Command::Join(args) => join::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Train(args) => gstharmonize::train::run(&args),
