@@ -22,15 +22,21 @@ pub struct Clip {
     pub still: bool,
 }
 
+/// The URI of a media file, and what GStreamer finds in it.
+pub fn discover(path: &Path) -> Result<(String, gst_pbutils::DiscovererInfo)> {
+    let name = || path.display().to_string();
+    // GStreamer would say so too, in many words.
+    std::fs::File::open(path).with_context(name)?;
+    let uri = glib::filename_to_uri(std::path::absolute(path).with_context(name)?, None).with_context(name)?;
+    let info = gst_pbutils::Discoverer::new(gst::ClockTime::from_seconds(20))
+        .and_then(|discoverer| discoverer.discover_uri(&uri))
+        .with_context(name)?;
+    Ok((uri.into(), info))
+}
+
 impl Clip {
     pub fn open(path: &Path) -> Result<Self> {
-        let name = || path.display().to_string();
-        // GStreamer would say so too, in many words.
-        std::fs::File::open(path).with_context(name)?;
-        let uri = glib::filename_to_uri(std::path::absolute(path).with_context(name)?, None).with_context(name)?;
-        let info = gst_pbutils::Discoverer::new(gst::ClockTime::from_seconds(20))
-            .and_then(|discoverer| discoverer.discover_uri(&uri))
-            .with_context(name)?;
+        let (uri, info) = discover(path)?;
         let streams = info.video_streams();
         let video = streams.first().with_context(|| format!("{}: no video in it", path.display()))?;
         let (par, rate) = (video.par(), video.framerate());
@@ -38,7 +44,7 @@ impl Clip {
         ensure!(video.width() > 0 && video.height() > 0, "{}: its video has no size", path.display());
         Ok(Self {
             path: path.to_owned(),
-            uri: uri.into(),
+            uri,
             width: video.width(),
             height: video.height(),
             aspect: par * f64::from(video.width()) / f64::from(video.height()),

@@ -31,8 +31,11 @@ pub struct Part {
 }
 
 impl Part {
-    pub fn of(output: &Path) -> Self {
-        Self { output: output.to_owned(), path: beside(output, ".part") }
+    /// Makes the file, so that a folder that can't be written to is known of at once.
+    pub fn of(output: &Path) -> Result<Self> {
+        let path = beside(output, ".part");
+        std::fs::File::create(&path).with_context(|| output.display().to_string())?;
+        Ok(Self { output: output.to_owned(), path })
     }
 
     pub fn location(&self) -> Result<&str> {

@@ -3,7 +3,7 @@
 //! Every piece says where in the film it belongs, so times are those that one process would have written, whatever a
 //! container makes of a piece's length. Pieces are read one after the other; however many there are, one is open.
 
-use crate::clip::Clip;
+use crate::clip;
 use crate::film::{self, Part};
 use crate::packets::{self, Packet};
 use crate::range::{Place, Range, seconds};
@@ -64,8 +64,8 @@ pub fn join(pieces: &[PathBuf], output: &Path, sound: Option<&Path>) -> Result<(
     }
     let places = pieces.iter().map(|piece| Place::read(piece)).collect::<Result<Vec<_>>>()?;
     let film = meet(pieces, &places)?;
-    let pipeline = film::launch(&format!("queue name=pictures ! {muxer} name=mux ! filesink name=file"))?;
-    let part = Part::of(output);
+    let pipeline = film::launch(&format!("{muxer} name=mux ! filesink name=file queue name=pictures ! mux.video_0"))?;
+    let part = Part::of(output)?;
     film::child(&pipeline, "file")?.set_property("location", part.location()?);
     if !film.is_whole() {
         let zero = gst::ClockTime::from_nseconds(places[0].zero);
@@ -121,18 +121,16 @@ fn write(
     let linked = sound.map(|sound| add_sound(pipeline, sound, film, places[0].zero)).transpose()?;
     // When this fails, its ERROR message says why.
     let _ = pipeline.set_state(gst::State::Playing);
-    if let (Some(linked), Some(sound)) = (linked, sound) {
+    if let Some(linked) = linked {
         // The muxer has to know of the sound before the first picture.
         while linked.recv_timeout(Duration::from_millis(20)) == Err(RecvTimeoutError::Timeout) {
             go_on()?;
         }
-        let muxer = film::child(pipeline, "mux")?;
-        ensure!(muxer.sink_pads().len() == 2, "{}: no sound in it that could be taken", sound.display());
     }
     let target = film::child(pipeline, "pictures")?.static_pad("sink").context("a queue without sink")?;
     let first = Arc::default();
     for (piece, place) in pieces.iter().zip(places) {
-        let take = copy(&target, place, places[0].zero, &first);
+        let take = copy(&target, place, places[0].zero, &first, film::muxer(piece)? == "matroskamux");
         let copied = packets::each(piece, take, go_on);
         // Where the muxer fails, its own words are the better ones.
         go_on().and(copied)?;
@@ -148,6 +146,7 @@ fn copy(
     place: &Place,
     zero: u64,
     first: &Arc<Mutex<Option<gst::Caps>>>,
+    is_matroska: bool,
 ) -> impl FnMut(Packet) -> Result<()> + Send + 'static {
     let (target, first, rate) = (target.clone(), first.clone(), place.rate);
     let shift = (BASE + gst::ClockTime::from_nseconds(place.zero - zero)).nseconds() as i64;
@@ -165,7 +164,9 @@ fn copy(
             }
             first.get_or_insert(caps);
         }
-        let segment = packet.segment().context("its times mean nothing")?;
+        // Matroska's demuxer begins with the first picture, which is as long after zero as zero was rounded.
+        let segment = if is_matroska { Some(gst::FormattedSegment::new()) } else { packet.segment() };
+        let segment = segment.context("its times mean nothing")?;
         let at = |time| {
             let time = match segment.to_running_time_full(time?)? {
                 gst::Signed::Positive(time) => time.nseconds() as i64,
@@ -218,8 +219,9 @@ fn begin(target: &gst::Pad, pad: &gst::Pad, caps: &gst::Caps, (numer, denom): (i
 /// The first sound of `path` into the muxer, kept to the film's range, which begins at `zero`. Something comes when all its
 /// streams are known.
 fn add_sound(pipeline: &gst::Pipeline, path: &Path, film: Range, zero: u64) -> Result<Receiver<()>> {
-    let clip = Clip::open(path)?;
-    let decoder = film::decoder(&clip.uri, true)?;
+    let (uri, info) = clip::discover(path)?;
+    ensure!(!info.audio_streams().is_empty(), "{}: no sound in it", path.display());
+    let decoder = film::decoder(&uri, true)?;
     decoder.set_property("expose-all-streams", false);
     decoder.set_property("caps", format!("audio/x-raw(ANY);{}", film::AAC).parse::<gst::Caps>()?);
     let (weak, path) = (pipeline.downgrade(), path.to_owned());

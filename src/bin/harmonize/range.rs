@@ -3,6 +3,7 @@
 //! Times are stream times: zero is where the film starts to play. A frame belongs to the part that holds its start, so parts
 //! that touch share no frame and lose none.
 
+use crate::clip;
 use anyhow::{Context, Result, bail, ensure};
 use gst::prelude::*;
 use gst_pbutils::prelude::*;
@@ -119,12 +120,7 @@ impl Place {
 
     /// The place of the piece `path`.
     pub fn read(path: &Path) -> Result<Self> {
-        let name = || path.display().to_string();
-        std::fs::File::open(path).with_context(name)?;
-        let uri = glib::filename_to_uri(std::path::absolute(path).with_context(name)?, None).with_context(name)?;
-        let info = gst_pbutils::Discoverer::new(gst::ClockTime::from_seconds(20))
-            .and_then(|discoverer| discoverer.discover_uri(&uri))
-            .with_context(name)?;
+        let (_, info) = clip::discover(path)?;
         let container = info.stream_info().and_downcast::<gst_pbutils::DiscovererContainerInfo>();
         let streams = info.stream_list();
         for tags in container.and_then(|c| c.tags()).into_iter().chain(streams.iter().filter_map(|s| s.tags())) {

@@ -8,7 +8,7 @@ mod shard;
 use crate::clip::Clip;
 use crate::film::{self, Part};
 use crate::options::{self, ModelArgs};
-use crate::range::Range;
+use crate::range::{self, Range};
 use anyhow::{Context, Result, bail, ensure};
 use gst::prelude::*;
 use gstharmonize::transfer::look::Residual;
@@ -123,6 +123,12 @@ pub fn run(args: &Args) -> Result<()> {
         _ => bail!("give --composite, or --foreground and --background"),
     };
     ensure!(!picture.still, "{} is a picture: use `harmonize image`", picture.path.display());
+    ensure!(
+        args.range.begin() < picture.duration || args.range.begin().is_zero(),
+        "{} is over after {} s: give an earlier --start",
+        picture.path.display(),
+        range::seconds(picture.duration)
+    );
     let clips = [Some(&picture), Some(&mask), background.as_ref()];
     film::refuse_overwriting(&args.output, clips.into_iter().flatten().map(|clip| clip.path.as_path()))?;
     if args.jobs > 1 {
@@ -147,10 +153,13 @@ pub fn run(args: &Args) -> Result<()> {
         None => pipeline::composited(&picture, &mask, &output)?,
         Some(background) => pipeline::layered(&picture, &mask, background, &output)?,
     };
+    if args.lossless && output.shard.is_some() {
+        shard::refine(&film::child(&pipeline, "mux")?);
+    }
     let harmonize = film::child(&pipeline, "h")?;
     args.model.configure(&harmonize);
     harmonize.set_property_from_str("mask-range", "full");
-    let part = Part::of(&args.output);
+    let part = Part::of(&args.output)?;
     film::child(&pipeline, "file")?.set_property("location", part.location()?);
 
     let (frames, exported) = play(args, &pipeline, &harmonize, &picture, output.shard.as_deref())?;

@@ -2,6 +2,7 @@
 
 use super::Args;
 use crate::clip::Clip;
+use crate::film::Part;
 use crate::range::{Range, seconds};
 use crate::{film, join, options, packets};
 use anyhow::{Context, Result, bail, ensure};
@@ -13,6 +14,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 pub fn run(args: &Args, picture: &Clip) -> Result<()> {
+    // Before hours of work: can the film be written?
+    drop(Part::of(&args.output)?);
     let mut times = packets::times(&picture.path)?;
     times.retain(|time| args.range.contains(*time));
     ensure!(!times.is_empty(), "{}: no frame in it{}", picture.path.display(), args.range.told());

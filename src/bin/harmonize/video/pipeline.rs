@@ -42,7 +42,8 @@ pub fn composited(composite: &Clip, mask: &Clip, output: &Output) -> Result<gst:
 }
 
 /// (foreground + matte) over background, and the matte -> harmonize. Everything runs on the foreground's frame rate, on which
-/// `compositor` stamps its frames, so that composite and matte of a frame carry the same time.
+/// `compositor` stamps its frames, so that composite and matte of a frame carry the same time, and the background's frame is
+/// the one nearest to it: left to itself, `compositor` takes one that depends on those before.
 pub fn layered(foreground: &Clip, mask: &Clip, background: &Clip, output: &Output) -> Result<gst::Pipeline> {
     let Output { muxer, encoder, .. } = output;
     let (width, height, rate) = (foreground.width, foreground.height, foreground.rate);
@@ -56,7 +57,7 @@ pub fn layered(foreground: &Clip, mask: &Clip, background: &Clip, output: &Outpu
          matte. ! queue ! capssetter caps={LABEL} ! combine.alpha \
          matte. ! queue max-size-buffers=8 max-size-bytes=0 max-size-time=0 ! h.mask \
          alphacombine name=combine ! queue ! layers.sink_1 \
-         videoconvert name=background {freeze_background} ! queue ! layers.sink_0 \
+         videoconvert name=background {freeze_background} ! videorate ! {rate} ! queue ! layers.sink_0 \
          compositor name=layers background=black sink_0::repeat-after-eos=true sink_0::xpos={x} sink_0::ypos={y} \
            sink_0::width={w} sink_0::height={h} sink_0::zorder=0 sink_1::zorder=1 ! \
          {rate},width={width},height={height} ! videoconvert ! {LABEL},format=I420 ! queue ! h.sink \
@@ -69,10 +70,16 @@ pub fn layered(foreground: &Clip, mask: &Clip, background: &Clip, output: &Outpu
     read(&pipeline, background, "background", Role::Beside(output))?;
     hold_matte(&child(&pipeline, "matte")?, mask)?;
     end_with_foreground(&child(&pipeline, "layers")?)?;
-    // A seek starts `videorate`'s and `compositor`'s grids anew.
+    // A seek starts the grids of `videorate` and `compositor` anew, and cuts short or off the frames that straddle its ends,
+    // so those lie as far outside as the longest of them lasts.
+    let straddle = [foreground, mask, background].into_iter().filter(|clip| !clip.still).map(Clip::frame).max();
+    let straddle = straddle.unwrap_or_default();
     for pad in ["sink", "mask"] {
         let pad = child(&pipeline, "h")?.static_pad(pad).context("harmonize without its pads")?;
-        move_seeks(&pad, move |start| start - start % grid);
+        move_seeks(&pad, straddle, move |start| {
+            let start = start.saturating_sub(straddle);
+            start - start % grid
+        });
     }
     once_a_seek(&child(&pipeline, "matte")?.static_pad("sink").context("tee without sink")?);
     Ok(pipeline)
@@ -180,14 +187,19 @@ fn grid(rate: gst::Fraction) -> u64 {
     u64::try_from(frame / a).unwrap_or(u64::MAX)
 }
 
-/// Moves the start of every seek that goes upstream through `pad`.
-fn move_seeks(pad: &gst::Pad, moved: impl Fn(gst::ClockTime) -> gst::ClockTime + Send + Sync + 'static) {
+/// Moves the start of every seek that goes upstream through `pad`, and puts its end off by `late`.
+fn move_seeks(
+    pad: &gst::Pad,
+    late: gst::ClockTime,
+    moved: impl Fn(gst::ClockTime) -> gst::ClockTime + Send + Sync + 'static,
+) {
     pad.add_probe(gst::PadProbeType::EVENT_UPSTREAM, move |_, info| {
         let Some(gst::PadProbeData::Event(event)) = &info.data else { return gst::PadProbeReturn::Ok };
         let gst::EventView::Seek(seek) = event.view() else { return gst::PadProbeReturn::Ok };
         let (rate, flags, start_type, start, stop_type, stop) = seek.get();
         use gst::GenericFormattedValue::Time;
         if let (Time(Some(start)), Time(stop)) = (start, stop) {
+            let stop = stop.map(|stop| stop + late);
             let seek = gst::event::Seek::builder(rate, flags, start_type, moved(start), stop_type, stop);
             info.data = Some(gst::PadProbeData::Event(seek.seqnum(event.seqnum()).build()));
         }
@@ -241,7 +253,7 @@ fn read(pipeline: &gst::Pipeline, clip: &Clip, name: &str, role: Role) -> Result
         let linked = match caps.structure(0).map(|s| s.name().as_str()) {
             Some("video/x-raw") if !video.is_linked() => {
                 if let Some(last) = last {
-                    move_seeks(pad, move |start| start.min(last));
+                    move_seeks(pad, gst::ClockTime::ZERO, move |start| start.min(last));
                 }
                 pad.link(&video).map(drop).context("its video doesn't fit")
             }

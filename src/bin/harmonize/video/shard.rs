@@ -73,13 +73,11 @@ impl Shard {
     }
 
     fn gate_pictures(&self, pad: &gst::Pad, muxer: &gst::Element, rate: gst::Fraction) -> Result<()> {
-        // Matroska counts milliseconds: whole ones leave its rounding as it is in the whole film.
-        let is_matroska = muxer.factory().is_some_and(|factory| factory.name() == "matroskamux");
-        let grain = if is_matroska { gst::ClockTime::MSECOND } else { gst::ClockTime::NSECOND };
+        let grain = grain(muxer);
         let (range, told, muxer) = (self.range, self.zero.clone(), muxer.clone());
         gate(pad, range, false, move |first| {
             let zero = match range.start {
-                Some(start) if !start.is_zero() => first - first % grain.nseconds(),
+                Some(start) if !start.is_zero() => first - first % grain,
                 _ => gst::ClockTime::ZERO,
             };
             if let Err(error) = Place::new(range, zero, rate).write(&muxer) {
@@ -93,4 +91,18 @@ impl Shard {
         super::pipeline::on_eos(&pad.peer().context("nothing behind harmonize")?, move || told.give_up());
         Ok(())
     }
+}
+
+/// Has `muxer` write times so fine that another rounding on top of theirs is that of the whole film. Its pictures each have to
+/// stand for themselves: from the first to the last of a group Matroska has room for 32767 steps.
+pub fn refine(muxer: &gst::Element) {
+    if muxer.has_property("timecodescale") {
+        muxer.set_property("timecodescale", 10_000i64);
+    }
+}
+
+/// Nanoseconds in a step of the times that `muxer` writes, where a shard's zero must not change how they are rounded.
+fn grain(muxer: &gst::Element) -> u64 {
+    let steps = muxer.has_property("timecodescale").then(|| muxer.property::<i64>("timecodescale"));
+    steps.and_then(|steps| u64::try_from(steps).ok()).unwrap_or(1)
 }
