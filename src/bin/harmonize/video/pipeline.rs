@@ -8,7 +8,7 @@ use super::shard::Shard;
 use crate::clip::Clip;
 use crate::film::{self, child, launch, link_sound};
 use crate::packets;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use gst::prelude::*;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -82,6 +82,7 @@ pub fn layered(foreground: &Clip, mask: &Clip, background: &Clip, output: &Outpu
         });
     }
     once_a_seek(&child(&pipeline, "matte")?.static_pad("sink").context("tee without sink")?);
+    flush_together(&child(&pipeline, "combine")?)?;
     Ok(pipeline)
 }
 
@@ -224,6 +225,36 @@ fn once_a_seek(pad: &gst::Pad) {
             _ => gst::PadProbeReturn::Handled,
         }
     });
+}
+
+/// Holds back what follows the flush of one of `alphacombine`'s inputs until the other's has come, which would stop it for good.
+fn flush_together(combine: &gst::Element) -> Result<()> {
+    let pads = ["sink", "alpha"].map(|name| combine.static_pad(name));
+    let sources = pads.each_ref().map(|pad| pad.as_ref().and_then(gst::Pad::peer));
+    let ([Some(a), Some(b)], [Some(from_a), Some(from_b)]) = (pads, sources) else {
+        bail!("alphacombine without inputs")
+    };
+    // The pad that is held back.
+    let held = Arc::new(Mutex::new(None::<(gst::Pad, gst::PadProbeId)>));
+    for (pad, source) in [(a, from_a), (b, from_b)] {
+        let held = held.clone();
+        pad.add_probe(gst::PadProbeType::EVENT_FLUSH, move |_, info| {
+            let Some(gst::PadProbeData::Event(event)) = &info.data else { return gst::PadProbeReturn::Ok };
+            if let (gst::EventType::FlushStop, Ok(mut held)) = (event.type_(), held.lock()) {
+                match held.take() {
+                    Some((other, block)) if other != source => other.remove_probe(block),
+                    Some(own) => *held = Some(own),
+                    None => {
+                        let block =
+                            source.add_probe(gst::PadProbeType::BLOCK_DOWNSTREAM, |_, _| gst::PadProbeReturn::Ok);
+                        *held = block.map(|block| (source.clone(), block));
+                    }
+                }
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+    Ok(())
 }
 
 /// What a file is to the pipeline.
