@@ -2,8 +2,10 @@
 //!
 //! Films are made on the spot at 30000/1001 frames a second, whose times no container and no clock holds exactly.
 
+mod films;
 mod models;
 
+use films::{frames, lines, times};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -13,14 +15,8 @@ const FRAMES: usize = 25;
 /// Films of 160 x 90 made by ffmpeg; `picture.mp4` has sound, which is longer than it.
 fn films() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    // `length` is that of so many frames but for a half.
     let film = |name: &str, source: &str, rate: &str, length: &str, more: &[&str]| {
-        let source = format!("{source}=size=160x90:rate={rate}");
-        let input = ["-v", "error", "-f", "lavfi", "-t", length, "-i", &source];
-        let encoder = ["-c:v", "libx264", "-crf", "8", "-pix_fmt", "yuv420p", name];
-        let made =
-            Command::new("ffmpeg").args(input).args(more).args(encoder).current_dir(folder.path()).output().unwrap();
-        assert!(made.status.success(), "{name}: {}", String::from_utf8_lossy(&made.stderr));
+        films::write(&folder.path().join(name), &format!("{source}=size=160x90:rate={rate}"), length, more);
     };
     let sound = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1.2", "-c:a", "aac"];
     let matte = ["-vf", "format=gray,lutyuv=y='if(gt(val,40),255,0)'"];
@@ -48,33 +44,6 @@ fn made(folder: &Path, args: &[&str]) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let is_quiet = stderr.lines().all(|line| line.ends_with("its last frame stays"));
     assert!(output.status.success() && is_quiet, "{args:?}: {stderr}");
-}
-
-fn lines(folder: &Path, program: &str, args: &[&str]) -> Vec<String> {
-    let output = Command::new(program).args(args).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    let lines = text.lines().filter(|line| !line.starts_with('#')).map(|line| line.trim_end_matches(','));
-    lines.filter(|line| !line.is_empty()).map(str::to_owned).collect()
-}
-
-/// Times of the frames as the container counts them, in the order in which they are shown.
-fn times(folder: &Path, film: &str) -> Vec<String> {
-    lines(
-        folder,
-        "ffprobe",
-        &["-v", "error", "-select_streams", "v", "-show_entries", "frame=pts", "-of", "csv=p=0", film],
-    )
-}
-
-/// Times of the decoded frames and their checksums.
-fn frames(folder: &Path, film: &str) -> Vec<(String, String)> {
-    let args = ["-v", "error", "-i", film, "-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", "-"];
-    let sums = lines(folder, "ffmpeg", &args);
-    let sums = sums.iter().map(|line| line.rsplit(' ').next().unwrap().to_owned());
-    let times = times(folder, film);
-    assert_eq!(times.len(), sums.len(), "{film}");
-    times.into_iter().zip(sums).collect()
 }
 
 fn sound(folder: &Path, film: &str) -> Vec<String> {
