@@ -5,7 +5,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # Where `make install` puts the plugin: the folder GStreamer searches for the user's own plugins.
 PREFIX ?= $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/gstreamer-1.0/plugins
 
-# What the tests of the examples need from PyPI, in a virtual environment of its own.
+# What the examples in Python need from PyPI, in a virtual environment of its own.
 TOOLS_REQUIREMENTS := distributed/requirements.txt
 
 help: ## this list
@@ -20,7 +20,7 @@ build: setup ## build the plugin and the command line into target/release
 demo: build ## harmonize a clip made of two photographs, or yours (FG=FILE MASK=FILE BG=FILE), into out/demo.mp4 and out/demo.png
 	@pipelines/demo.sh $(if $(FG)$(MASK)$(BG),"$(FG)" "$(MASK)" "$(BG)")
 
-tools: .venv-tools/ready ## what only tests need, from PyPI into .venv-tools
+tools: .venv-tools/ready ## what the examples in Python and their tests need, from PyPI into .venv-tools
 
 .venv-tools/ready: $(TOOLS_REQUIREMENTS) | setup
 	python3 -m venv --clear .venv-tools

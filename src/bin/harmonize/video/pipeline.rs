@@ -8,7 +8,7 @@ use super::shard::Shard;
 use crate::clip::Clip;
 use crate::film::{self, child, launch, link_sound};
 use crate::packets;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use gst::prelude::*;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -227,29 +227,27 @@ fn once_a_seek(pad: &gst::Pad) {
     });
 }
 
-/// Holds back what follows the flush of one of `alphacombine`'s inputs until the other's has come, which would stop it for good.
+/// Holds back what follows the flush of one of `alphacombine`'s inputs until the other's is over: meanwhile it refuses buffers,
+/// and a source that is refused one sends no more.
 fn flush_together(combine: &gst::Element) -> Result<()> {
-    let pads = ["sink", "alpha"].map(|name| combine.static_pad(name));
-    let sources = pads.each_ref().map(|pad| pad.as_ref().and_then(gst::Pad::peer));
-    let ([Some(a), Some(b)], [Some(from_a), Some(from_b)]) = (pads, sources) else {
-        bail!("alphacombine without inputs")
-    };
     // The pad that is held back.
     let held = Arc::new(Mutex::new(None::<(gst::Pad, gst::PadProbeId)>));
-    for (pad, source) in [(a, from_a), (b, from_b)] {
+    for name in ["sink", "alpha"] {
+        let pad = combine.static_pad(name).context("alphacombine without inputs")?;
+        let source = pad.peer().context("nothing feeds alphacombine")?;
         let held = held.clone();
-        pad.add_probe(gst::PadProbeType::EVENT_FLUSH, move |_, info| {
+        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH, move |_, info| {
             let Some(gst::PadProbeData::Event(event)) = &info.data else { return gst::PadProbeReturn::Ok };
-            if let (gst::EventType::FlushStop, Ok(mut held)) = (event.type_(), held.lock()) {
-                match held.take() {
-                    Some((other, block)) if other != source => other.remove_probe(block),
-                    Some(own) => *held = Some(own),
-                    None => {
-                        let block =
-                            source.add_probe(gst::PadProbeType::BLOCK_DOWNSTREAM, |_, _| gst::PadProbeReturn::Ok);
-                        *held = block.map(|block| (source.clone(), block));
-                    }
+            let Ok(mut held) = held.lock() else { return gst::PadProbeReturn::Ok };
+            match (event.type_(), held.take()) {
+                (gst::EventType::FlushStop, None) => {
+                    let block = gst::PadProbeType::BLOCK_DOWNSTREAM;
+                    let block = source.add_probe(block, |_, _| gst::PadProbeReturn::Ok);
+                    *held = block.map(|block| (source.clone(), block));
                 }
+                // What comes behind the flush: that has been dealt with.
+                (gst::EventType::Segment, Some((other, block))) if other != source => other.remove_probe(block),
+                (_, still) => *held = still,
             }
             gst::PadProbeReturn::Ok
         });
