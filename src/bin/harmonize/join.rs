@@ -25,7 +25,8 @@ Examples:
   harmonize join a.mkv b.mkv c.mkv -o harmonized.mkv
   harmonize join piece-*.mp4 -o harmonized.mp4 --sound composite.mp4
 You should see nothing, and a film with all frames of the pieces. The film's name ends as the pieces' do: each container
-rounds times in its own way. Pieces come in the order of the film and have to meet: a piece that is missing, doubled or from
+rounds times in its own way. Times are those of one process to the last tick, but for H.264 in .mkv at rates like 29.97, where
+Matroska may round a frame by a millisecond. Pieces come in the order of the film and have to meet: a piece that is missing, doubled or from
 another film's settings is an error. Sound of the pieces themselves is left out, because it would click where they meet.")]
 pub struct Args {
     /// The pieces, in the order of the film

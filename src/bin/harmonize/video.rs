@@ -88,7 +88,7 @@ pub struct Args {
     jobs: u32,
 
     /// Write FFV1, which keeps every bit of the harmonized frames, instead of H.264: for pieces to be joined and for grading,
-    /// at about ten times the size
+    /// at ten times the size and more
     #[arg(long)]
     lossless: bool,
 
