@@ -175,8 +175,10 @@ def main():
         args.out.mkdir(parents=True, exist_ok=True)
         ray.init(address=args.address, log_to_driver=False, include_dashboard=False if args.address is None else None)
         render_all(args)
-    except (Failed, OSError, ConnectionError) as error:
+    except (Failed, ConnectionError) as error:
         sys.exit(f"render.py: {error}")
+    except OSError as error:
+        sys.exit(f"render.py: {error.filename}: {error.strerror}")
 
 
 if __name__ == "__main__":
