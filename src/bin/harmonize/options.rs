@@ -66,7 +66,7 @@ impl ModelArgs {
     pub fn settings(&self) -> Settings {
         let sampling = Sampling { method: self.sampler, steps: self.steps };
         Settings {
-            request: Request { sampling, seed: self.seed },
+            request: Request { sampling, seed: self.seed, ..Default::default() },
             proxy_size: self.proxy_size,
             strength: self.strength as f32,
         }

@@ -293,7 +293,7 @@ impl Harmonize {
         let proxy = proxy.clone();
         drop(proxies);
         let sampling = Sampling { method: settings.sampler.into(), steps: settings.steps };
-        Ok((proxy, Request { sampling, seed: settings.seed }))
+        Ok((proxy, Request { sampling, seed: settings.seed, ..Default::default() }))
     }
 
     fn apply(&self, composite: &mut gst::Buffer, frame: &Frame, transfer: &Transfer) -> Result<()> {
