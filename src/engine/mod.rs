@@ -4,9 +4,15 @@
 //! A waiting caller can always be released by `Pending::cancel`, whatever inference is doing.
 
 mod exit;
+mod follow;
+mod keyframes;
 mod pending;
+mod scenes;
 
+pub use follow::Follow;
+pub use keyframes::{Keyframes, Place, Temporal};
 pub use pending::Pending;
+pub use scenes::Moment;
 
 use crate::diffusion::{Noise, NoiseMode};
 use crate::frame::{Mask, Proxy, Region, View};

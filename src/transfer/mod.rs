@@ -3,6 +3,7 @@
 
 pub mod fit;
 pub mod look;
+pub mod smooth;
 #[cfg(test)]
 mod tests;
 
