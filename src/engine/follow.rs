@@ -28,8 +28,9 @@ pub struct Follow {
     window: VecDeque<Found>,
     /// Stream time of the newest frame, and of the one before it.
     times: [i64; 2],
-    /// The frame that was due last.
-    due: Option<i64>,
+    /// The newest frame, and the one at which an inference began last.
+    newest: Option<Moment>,
+    asked: Option<Moment>,
     from: Arc<Transfer>,
     to: Option<Arc<Transfer>>,
     /// When frames began to go from one to the other, and for how long they do.
@@ -47,28 +48,23 @@ impl Follow {
             self.clear();
         }
         self.times = [moment.time, before.filter(|_| !begins).unwrap_or(moment.time)];
+        self.newest = Some(moment.clone());
         begins
     }
 
     /// Whether the keyframe lattice wants an inference at the newest frame, and none before it in its cell has been.
     pub fn is_due(&self, interval: u64) -> bool {
-        is_first_of_cell(self.times[0], self.due, interval)
+        is_first_of_cell(self.times[0], self.asked.as_ref().map(|asked| asked.time), interval)
     }
 
     /// An inference begins at the newest frame.
     pub fn begun(&mut self) {
-        self.due = Some(self.times[0]);
+        self.asked = self.newest.clone();
     }
 
-    /// What the model has found at the frame of stream time `time` with that background.
-    pub fn found(
-        &mut self,
-        time: i64,
-        background: Descriptor,
-        transfer: Arc<Transfer>,
-        temporal: &Temporal,
-        size: [usize; 2],
-    ) {
+    /// What the inference that began last has found, in a frame of `size`.
+    pub fn found(&mut self, transfer: Arc<Transfer>, temporal: &Temporal, size: [usize; 2]) {
+        let Some(Moment { time, background, .. }) = self.asked.clone() else { return };
         let before = self.window.back().map(|found| found.time);
         self.from = self.now(size).unwrap_or_else(|| transfer.clone());
         (self.since, self.lasts) = (self.times[1], before.map_or(0, |before| (time - before).clamp(0, LONGEST_EASE)));
@@ -111,7 +107,7 @@ impl Follow {
     /// Forgets what has been found.
     pub fn clear(&mut self) {
         self.window.clear();
-        (self.to, self.due, self.lasts) = (None, None, 0);
+        (self.to, self.asked, self.lasts) = (None, None, 0);
         self.from = Arc::default();
     }
 }
@@ -139,17 +135,23 @@ mod tests {
         follow.enter(&Moment { time: ms * MS, background: plain(grey), begins: false }, true)
     }
 
+    /// As if the inference that has ended had begun at the frame of `ms` with that background.
+    fn found(follow: &mut Follow, ms: i64, grey: f32, transfer: Arc<Transfer>, temporal: &Temporal) {
+        follow.asked = Some(Moment { time: ms * MS, background: plain(grey), begins: false });
+        follow.found(transfer, temporal, SIZE);
+    }
+
     #[test]
     fn a_scene_begins_without_a_transfer_and_takes_its_first_at_once() {
         let mut follow = Follow::default();
         assert!(enter(&mut follow, 0, 0.2) && follow.is_due(0));
         assert_eq!(shown(&mut follow), None);
         enter(&mut follow, 40, 0.2);
-        follow.found(0, plain(0.2), lift(0.3), &NONE, SIZE);
+        found(&mut follow, 0, 0.2, lift(0.3), &NONE);
         assert_eq!(shown(&mut follow), Some(0.3));
         assert!(enter(&mut follow, 80, 0.8), "another background");
         assert_eq!(shown(&mut follow), None);
-        follow.found(80 * MS, plain(0.8), lift(-0.1), &NONE, SIZE);
+        found(&mut follow, 80, 0.8, lift(-0.1), &NONE);
         assert_eq!(shown(&mut follow), Some(-0.1), "nothing of the scene before");
     }
 
@@ -160,9 +162,9 @@ mod tests {
         for frame in 0..9 {
             enter(&mut follow, 40 * frame, 0.2);
             match frame {
-                1 => follow.found(0, plain(0.2), lift(0.0), &NONE, SIZE),
+                1 => found(&mut follow, 0, 0.2, lift(0.0), &NONE),
                 // 160 ms later by stream time.
-                5 => follow.found(160 * MS, plain(0.2), lift(1.0), &NONE, SIZE),
+                5 => found(&mut follow, 160, 0.2, lift(1.0), &NONE),
                 _ => (),
             }
             seen.push(shown(&mut follow));
@@ -177,7 +179,8 @@ mod tests {
         let smooth = Temporal { smoothing: 0.5, ..NONE };
         for (frame, up) in [(0, 0.0), (1, 0.0), (2, 1.0)] {
             enter(&mut follow, 40 * frame, 0.2);
-            follow.found(40 * frame * MS, plain(0.2), lift(up), &smooth, SIZE);
+            follow.begun();
+            follow.found(lift(up), &smooth, SIZE);
         }
         // 1 + 0.5 + 0.25 in all.
         assert!((shown(&mut follow).unwrap() - 1.0 / 1.75).abs() < 1e-6);

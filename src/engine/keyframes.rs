@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How transfers go on from frame to frame.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Temporal {
     /// Nanoseconds of the keyframe lattice; 0 makes every frame a keyframe.
     pub interval: u64,
@@ -32,6 +32,11 @@ const MOST_AHEAD: u64 = 512;
 const SLACK: Duration = Duration::from_millis(100);
 
 impl Temporal {
+    /// Whether backgrounds count for anything.
+    pub fn looks(&self) -> bool {
+        self.detection || self.smoothing > 0.0
+    }
+
     fn reach(&self) -> u64 {
         if self.smoothing > 0.0 { REACH.as_nanos() as u64 } else { 0 }
     }
@@ -51,8 +56,8 @@ impl Temporal {
     }
 }
 
-/// A frame's place among those that have entered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A frame's place among those that have entered, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     number: u64,
     scene: u64,

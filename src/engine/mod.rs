@@ -167,7 +167,8 @@ struct Worker {
 struct Memory {
     fit: Fit,
     harmonized: Vec<f32>,
-    transfers: [Arc<Transfer>; 4],
+    /// As many as a window may hold, so that they are used again.
+    transfers: [Arc<Transfer>; 32],
 }
 
 impl Worker {

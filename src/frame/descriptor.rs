@@ -27,6 +27,14 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// Of a frame of which nobody has looked at the background.
+    pub const NONE: Self = Self {
+        share: 0.0,
+        luma: [0.0; LUMA_BINS],
+        chroma: [[0.0; CHROMA_BINS]; 2],
+        blocks: [[0.0; 4]; BLOCKS[0] * BLOCKS[1]],
+    };
+
     /// How different two backgrounds are, 0 for the same: the mean shift of Y', Cb and Cr between their distributions (the earth
     /// mover's distance), and the mean difference of the blocks where both have background, each summed over the three. Values
     /// are of a signal in 0..1. Neighbouring frames of a shot stay below 0.05, those of a fast pan or a jump of exposure by a
@@ -86,12 +94,7 @@ impl Describer {
 
 fn describe(proxy: &Proxy) -> Descriptor {
     let n = SIZE[0] * SIZE[1];
-    let mut descriptor = Descriptor {
-        share: 0.0,
-        luma: [0.0; LUMA_BINS],
-        chroma: [[0.0; CHROMA_BINS]; 2],
-        blocks: [[0.0; 4]; BLOCKS[0] * BLOCKS[1]],
-    };
+    let mut descriptor = Descriptor::NONE;
     let Descriptor { share, luma, chroma, blocks } = &mut descriptor;
     let size = [SIZE[0] / BLOCKS[0], SIZE[1] / BLOCKS[1]];
     for i in 0..n {

@@ -38,7 +38,7 @@ impl Manual {
         let element = element(&Arc::default());
         element.set_property_from_str("mode", mode);
         let model = self.clone();
-        element.set_loader(Arc::new(move |_, _| Ok(model.clone() as Arc<dyn Infer>)));
+        element.set_loader(Arc::new(move |_, _, _| Ok(model.clone() as Arc<dyn Infer>)));
         element
     }
 }

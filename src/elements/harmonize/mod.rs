@@ -116,7 +116,9 @@ pub use inference::{Infer, Job};
 #[doc(hidden)]
 pub use loading::Loader;
 
-pub use enums::{MaskChannel, MaskRange, Mode, ModelState, OnError, OnMissingMask, OnNotReady, Precision, Sampler};
+pub use enums::{
+    MaskChannel, MaskRange, Mode, ModelState, Noise, OnError, OnMissingMask, OnNotReady, Precision, Sampler,
+};
 
 use glib::prelude::*;
 use glib::subclass::prelude::*;
