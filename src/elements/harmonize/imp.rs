@@ -368,6 +368,7 @@ impl AggregatorImpl for Harmonize {
         self.obj().notify_model_state();
         lock(&self.state).is_started = false;
         *lock(&self.masks) = Masks::default();
+        self.forget_scene();
         Ok(())
     }
 

@@ -95,7 +95,6 @@ impl Harmonize {
             Ok(Outcome::Untouched(_)) if place.is_lead => Ok(gst::FlowSuccess::Ok),
             Ok(Outcome::Untouched(why)) => {
                 gst::debug!(CAT, imp = self, "The composite at {time} passes untouched: {why}");
-                lock(&self.stats).passed_through += 1;
                 self.wait(Waiting::Untouched(composite, place.span.start))
             }
             Ok(Outcome::Dropped(why)) => {

@@ -102,7 +102,10 @@ impl Harmonize {
             match next {
                 None => return Ok(gst::FlowSuccess::Ok),
                 Some(Waiting::Gap(gap)) => self.push_gap(&gap)?,
-                Some(Waiting::Untouched(composite, start)) => self.send(composite, start)?,
+                Some(Waiting::Untouched(composite, start)) => {
+                    lock(&self.stats).passed_through += 1;
+                    self.send(composite, start)?
+                }
                 Some(Waiting::Frame(composite, work)) => self.leave(composite, &work)?,
             };
         }

@@ -7,6 +7,9 @@ use gst::subclass::prelude::*;
 
 type Segment = gst::FormattedSegment<gst::ClockTime>;
 
+/// No seek asks for more than this many nanoseconds beside what it is for: events count them in 63 bits.
+const LONGEST: u64 = 1 << 60;
+
 /// What a seek was for, in positions of the stream, and how it stands with the segments that follow it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Lead {
@@ -88,19 +91,13 @@ impl Harmonize {
         if self.mode() == Mode::Live {
             return gst::ClockTime::ZERO;
         }
-        let lead = lock(&self.settings).temporal().lead();
-        let rate = lock(&self.state).composite.as_ref().map(|video| video.info.fps());
-        let (Some(fps), true) = (rate.filter(|fps| fps.numer() > 0), lead > 0) else {
-            return gst::ClockTime::from_nseconds(lead);
-        };
-        let (frames, seconds) = (fps.numer() as u64, fps.denom() as u64);
-        let frames = gst::ClockTime::from_nseconds(lead)
-            .nseconds()
-            .mul_div_ceil(frames, seconds.saturating_mul(1_000_000_000))
-            .unwrap_or_default();
-        gst::ClockTime::from_nseconds(
-            frames.mul_div_round(seconds.saturating_mul(1_000_000_000), fps.numer() as u64).unwrap_or(lead),
-        )
+        let lead = lock(&self.settings).temporal().lead().min(LONGEST);
+        let fps = lock(&self.state).composite.as_ref().map(|video| video.info.fps());
+        let whole_frames = fps.filter(|fps| fps.numer() > 0).and_then(|fps| {
+            let (frames, seconds) = (fps.numer() as u64, fps.denom() as u64 * 1_000_000_000);
+            lead.mul_div_ceil(frames, seconds)?.mul_div_ceil(seconds, frames)
+        });
+        gst::ClockTime::from_nseconds(whole_frames.unwrap_or(lead).min(LONGEST))
     }
 
     /// The segment event that is to come to the pad for `event`, which the source sent there.
