@@ -55,7 +55,7 @@ pub struct Args {
     jobs: Option<u16>,
 
     #[command(flatten)]
-    film: video::Args,
+    film: video::FilmArgs,
 
     #[command(flatten)]
     model: ModelArgs,

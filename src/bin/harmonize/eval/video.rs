@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "Films")]
-pub struct Args {
+pub struct FilmArgs {
     /// Measure a film instead of a data set
     #[arg(long, requires = "composite", requires = "mask")]
     #[arg(conflicts_with_all = ["dataset", "size", "background", "reference", "jobs"])]
@@ -58,7 +58,7 @@ pub struct Args {
     column: Option<u32>,
 }
 
-pub fn run(args: &Args, model: &ModelArgs) -> Result<Report> {
+pub fn run(args: &FilmArgs, model: &ModelArgs) -> Result<Report> {
     gst::init()?;
     gstharmonize::plugin_register_static()?;
     let composite = args.composite.as_deref().context("give --composite")?;
@@ -120,7 +120,7 @@ fn measure(
 }
 
 /// In rising order, each with a frame before it.
-fn cuts(args: &Args, frames: usize) -> Result<Vec<usize>> {
+fn cuts(args: &FilmArgs, frames: usize) -> Result<Vec<usize>> {
     let mut cuts = args.cuts.clone();
     cuts.sort_unstable();
     cuts.dedup();
@@ -235,7 +235,7 @@ struct Estimator {
 }
 
 impl Estimator {
-    fn start(args: &Args, [width, height]: [u32; 2]) -> Result<Self> {
+    fn start(args: &FilmArgs, [width, height]: [u32; 2]) -> Result<Self> {
         let python = python(args);
         let squares = args.real.is_some().then(|| Dis::start(&python, warp::TL_SIDE, warp::TL_SIDE));
         Ok(Self { frames: Dis::start(&python, width, height)?, squares: squares.transpose()? })
@@ -255,7 +255,7 @@ impl Estimator {
 }
 
 /// The one asked for, else the one in .venv-tools of the checkout that this program was built in, else the system's.
-fn python(args: &Args) -> PathBuf {
+fn python(args: &FilmArgs) -> PathBuf {
     let named = args.python.clone().or_else(|| std::env::var_os("HARMONIZE_PYTHON").map(PathBuf::from));
     let tools = || {
         let program = std::env::current_exe().ok()?;
