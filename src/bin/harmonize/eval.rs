@@ -17,7 +17,7 @@ use serde::Serialize;
 use std::fmt::Display;
 use std::path::PathBuf;
 
-/// Measure a model on pictures whose truth is known
+/// Measure a model on pictures whose truth is known, or on a film
 ///
 /// DATASET is a folder in iHarmony4's layout (composite_images/ID_LABEL_N.jpg, masks/ID_LABEL.png, real_images/ID.jpg and
 /// the list NAME_test.txt), or the parent of several; there, a list test.jsonl as DiffHarmony's scripts read it (an object a

@@ -20,7 +20,8 @@ pub struct Frame {
     pub real: Option<RgbImage>,
 }
 
-/// What moved between the frame before and this one.
+/// What moved between the frame before and this one. Forward and backward are of the composites, as Lai et al. take the flow of
+/// what goes in: all ways are measured along the same motion.
 #[derive(Clone, Debug)]
 pub struct Motion {
     pub forward: Flow,

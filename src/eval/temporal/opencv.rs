@@ -1,7 +1,7 @@
 //! Flow of real films, by OpenCV's DIS in a Python process of its own (flow.py).
 
 use super::flow::Flow;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use image::{RgbImage, imageops};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -40,8 +40,8 @@ impl Dis {
         let mut version = String::new();
         dis.flows.read_line(&mut version)?;
         if version.is_empty() {
-            let cause = dis.last_words();
-            anyhow::bail!("{} can't measure motion: {cause} ({REMEDY})", python.display());
+            let cause = dis.last_words().unwrap_or_else(|| "it said nothing".into());
+            bail!("{} can't measure motion: {cause} ({REMEDY})", python.display());
         }
         dis.version = version.trim().to_owned();
         Ok(dis)
@@ -55,9 +55,12 @@ impl Dis {
     pub fn next(&mut self, frame: &RgbImage) -> Result<Option<[Flow; 2]>> {
         let size = [frame.width() as usize, frame.height() as usize];
         ensure!(size == self.size, "a frame of {size:?} in a film of {:?}", self.size);
-        self.exchange(frame).or_else(|_| {
-            let cause = self.last_words();
-            anyhow::bail!("{} ended while it measured motion: {cause}", self.python.display())
+        self.exchange(frame).map_err(|error| {
+            let failed = format!("{} failed to measure motion", self.python.display());
+            match self.last_words() {
+                Some(cause) => anyhow!("{failed}: {cause}"),
+                None => error.context(failed),
+            }
         })
     }
 
@@ -77,15 +80,15 @@ impl Dis {
         Flow::new(width, height, bytes.chunks_exact(8).map(|v| [component(v), component(&v[4..])]).collect())
     }
 
-    /// The last line of what the process says of its end.
-    fn last_words(&mut self) -> String {
+    /// Ends the process, and gives the last line of what it said on stderr.
+    fn last_words(&mut self) -> Option<String> {
         drop(self.frames.take());
+        // It may be writing what nobody reads any more; one that failed is gone already.
+        let _ = self.child.kill();
         let mut text = String::new();
-        if let Some(mut stderr) = self.child.stderr.take() {
-            // What is not UTF-8 is no sentence of Python's.
-            let _ = stderr.read_to_string(&mut text);
-        }
-        text.trim().lines().next_back().unwrap_or("it said nothing").to_owned()
+        // What is not UTF-8 is no sentence of Python's.
+        let _ = self.child.stderr.take()?.read_to_string(&mut text);
+        text.trim().lines().next_back().map(str::to_owned)
     }
 }
 

@@ -91,7 +91,7 @@ fn paint(report: &Report, panel: &Panel, cuts: &[usize], area: &Area) -> Result<
     let (low, high) = values().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
     let margin = (0.05 * (high - low)).max(1e-3);
     // Errors and changes begin at nothing; lightness does not.
-    let low = if low >= 0.0 && low < 0.5 * high { 0.0 } else { low - margin };
+    let low = if low < 0.5 * high { low.min(0.0) } else { low } - margin;
     let mut chart = ChartBuilder::on(area)
         .caption(panel.title, ("sans-serif", 18))
         .margin(10)
