@@ -5,6 +5,9 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # Where `make install` puts the plugin: the folder GStreamer searches for the user's own plugins.
 PREFIX ?= $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/gstreamer-1.0/plugins
 
+# What Python tools the tests and `harmonize eval --video` call, by requirements file; together in one virtual environment.
+TOOLS := src/eval/requirements.txt
+
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r target what; do printf '  make %-8s %s\n' "$$target" "$$what"; done
 
@@ -17,7 +20,15 @@ build: setup ## build the plugin and the command line into target/release
 demo: build ## harmonize a clip made of two photographs, or yours (FG=FILE MASK=FILE BG=FILE), into out/demo.mp4 and out/demo.png
 	@pipelines/demo.sh $(if $(FG)$(MASK)$(BG),"$(FG)" "$(MASK)" "$(BG)")
 
-test: setup ## rustfmt, clippy with warnings as errors, and every test
+tools: .venv-tools/complete ## put the Python tools that tests and `harmonize eval --video` call into .venv-tools, about 250 MB
+
+# Begun anew where a list has changed or pip was interrupted; else what is there stays.
+.venv-tools/complete: $(TOOLS) | setup
+	python3 -m venv --clear .venv-tools
+	.venv-tools/bin/python -m pip install --disable-pip-version-check --no-input --only-binary :all: $(TOOLS:%=-r %)
+	touch $@
+
+test: setup tools ## rustfmt, clippy with warnings as errors, and every test
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked
@@ -29,8 +40,8 @@ install: build ## put the plugin where GStreamer finds it (PREFIX=FOLDER, by def
 	install -D -m 755 target/release/libgstharmonize.so "$(DESTDIR)$(PREFIX)/libgstharmonize.so"
 	@echo "gst-inspect-1.0 harmonize should now list it. It uses the libtorch of this checkout: keep .venv where it is."
 
-clean: ## remove target/ and out/; .venv stays, it is the long download
+clean: ## remove target/ and out/; .venv and .venv-tools stay, they are the long downloads
 	cargo clean
 	rm -rf out
 
-.PHONY: help setup build demo test bench install clean
+.PHONY: help setup build tools demo test bench install clean

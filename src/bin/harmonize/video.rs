@@ -285,13 +285,13 @@ fn end_with_foreground(compositor: &gst::Element) -> Result<()> {
     Ok(())
 }
 
-fn launch(line: &str) -> Result<gst::Pipeline> {
+pub fn launch(line: &str) -> Result<gst::Pipeline> {
     let pipeline = gst::parse::launch(line)
         .context("GStreamer lacks an element (on Debian: apt install gstreamer1.0-plugins-{base,good,bad,ugly} gstreamer1.0-libav)")?;
     pipeline.downcast().map_err(|_| anyhow::anyhow!("not a pipeline"))
 }
 
-fn child(pipeline: &gst::Pipeline, name: &str) -> Result<gst::Element> {
+pub fn child(pipeline: &gst::Pipeline, name: &str) -> Result<gst::Element> {
     pipeline.by_name(name).with_context(|| format!("no element {name} in the pipeline"))
 }
 
@@ -377,7 +377,7 @@ fn until_eos(bus: &gst::Bus, bar: &ProgressBar, frames: &AtomicU64) -> Result<()
 }
 
 /// The message, and where GStreamer hides the cause in the debug text, its last line.
-fn sentence(error: glib::Error, debug: Option<glib::GString>) -> String {
+pub fn sentence(error: glib::Error, debug: Option<glib::GString>) -> String {
     let message = error.message().trim_end_matches('.').to_owned();
     match debug.as_deref().and_then(|debug| debug.lines().nth(1)) {
         Some(cause) if !message.contains(cause) => format!("{message}: {}", cause.trim_end_matches([':', '.'])),
