@@ -6,7 +6,7 @@ mod strip;
 mod video;
 mod ways;
 
-use crate::options::{self, ModelArgs};
+use crate::options::{self, ModelArgs, TemporalArgs};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use gstharmonize::eval::dataset::{self, Subset};
@@ -59,6 +59,9 @@ pub struct Args {
 
     #[command(flatten)]
     model: ModelArgs,
+
+    #[command(flatten)]
+    temporal: TemporalArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -76,7 +79,8 @@ You should see a row for each way of harmonizing: the element's is `harmonize`, 
 model sees each frame alone, with the same noise and with new noise. Lower is steadier:
   E_warp      what is left between two frames when motion is undone (Lai et al. 2018), frame and foreground (fg); samples 0..1
   TL          the same of the foreground at 256x256, as HYouTube and CO2Net measure it, but with this flow and not FlowNet2's
-  change      of the correction (out - in) from frame to frame in the foreground, mean, in codes of 255
+  mapping     how much the colours that the same foreground is given change from frame to frame, mean, in codes of 255
+  change      of the correction (out - in) at a place from frame to frame in the foreground, mean, in codes of 255
   FI          flicker index: RMS over time of the second difference of the foreground's mean L*a*b*; ratio to the composite's
 A moving film has E_warp, TL and FI of its own: compare with the rows composite and real. fMSE and PSNR are at the film's own
 size, its background as it is. At --cuts, recovery 1 says that the first frame has all of the new scene's steady correction, an
@@ -123,7 +127,7 @@ enum BackgroundArg {
 
 pub fn run(args: &Args) -> Result<()> {
     if args.film.video {
-        return print(&video::run(&args.film, &args.model)?, args);
+        return print(&video::run(&args.film, &args.model, &args.temporal)?, args);
     }
     let size = match args.size {
         SizeArg::Square256 => Size::Square256,

@@ -4,7 +4,7 @@
 //! the decoder to the muxer beside it.
 
 use crate::clip::Clip;
-use crate::options::{self, ModelArgs};
+use crate::options::{self, ModelArgs, TemporalArgs};
 use anyhow::{Context, Result, bail, ensure};
 use gst::prelude::*;
 use gstharmonize::transfer::look::Residual;
@@ -61,6 +61,9 @@ pub struct Args {
 
     #[command(flatten)]
     model: ModelArgs,
+
+    #[command(flatten)]
+    temporal: TemporalArgs,
 }
 
 /// Grey of the whole range whatever the film's own; the same conversion for the compositor's alpha and for `harmonize`.
@@ -108,6 +111,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let harmonize = child(&pipeline, "h")?;
     args.model.configure(&harmonize);
+    args.temporal.configure(&harmonize);
     harmonize.set_property_from_str("mask-range", "full");
     // Under another name until it is whole: without its index half a film can't be opened.
     let mut part = args.output.clone().into_os_string();

@@ -115,6 +115,7 @@ mod video;
 pub use inference::{Infer, Job};
 #[doc(hidden)]
 pub use loading::Loader;
+pub use settings::SMOOTHING;
 
 pub use enums::{
     MaskChannel, MaskRange, Mode, ModelState, Noise, OnError, OnMissingMask, OnNotReady, Precision, Sampler,

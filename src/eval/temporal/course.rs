@@ -3,6 +3,7 @@
 use super::correction::{self, Corrected};
 use super::cut::{self, Recovery};
 use super::flow::{self, Flow};
+use super::mapping::Mapping;
 use super::warp;
 use crate::eval::scale::{square, square_mask};
 use crate::eval::{lab, metrics};
@@ -41,8 +42,9 @@ pub struct Course {
     pub colour: Vec<Option<[f64; 3]>>,
     /// For each frame: mean of R, G, B out - in over the foreground.
     pub correction: Vec<Option<[f64; 3]>>,
-    /// For each frame but the first, with the one before: [`correction::change`].
+    /// For each frame but the first, with the one before: [`correction::change`] and [`Mapping::change`].
     pub change: Vec<Option<f64>>,
+    pub mapping: Vec<Option<f64>>,
     /// [`warp::error`] over visible pixels, and over the visible foreground, where a pixel weighs as much as the smaller of its
     /// mask values before and after.
     pub e_warp: Vec<Option<f64>>,
@@ -82,6 +84,7 @@ pub struct Measuring {
 struct Seen {
     frame: Frame,
     pictures: Vec<RgbImage>,
+    mappings: Vec<Mapping>,
     /// Scaled for TL: real, mask, and the pictures.
     square: Option<Square>,
 }
@@ -154,7 +157,8 @@ impl Seen {
             mask: square_mask(&frame.mask, warp::TL_SIDE),
             pictures: pictures.iter().map(small).collect(),
         });
-        Self { frame, pictures, square }
+        let mappings = pictures.iter().map(|picture| Mapping::new(corrected(&frame, picture))).collect();
+        Self { frame, pictures, mappings, square }
     }
 }
 
@@ -198,6 +202,8 @@ impl<'a> Step<'a> {
             course
                 .change
                 .push(correction::change(corrected(&self.before.frame, picture), corrected(&self.after.frame, next)));
+            let [mapping, next_mapping] = [self.before, self.after].map(|seen| &seen.mappings[way]);
+            course.mapping.push(next_mapping.change(mapping));
             let warped = |weights: &[f32]| warp::error(picture, next, &self.motion?.forward, weights);
             course.e_warp.push(warped(&self.visible));
             course.e_warp_foreground.push(warped(&self.foreground));

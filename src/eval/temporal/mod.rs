@@ -8,6 +8,7 @@ pub mod correction;
 mod course;
 pub mod cut;
 pub mod flow;
+pub mod mapping;
 pub mod opencv;
 mod report;
 pub mod warp;

@@ -27,6 +27,7 @@ pub struct Row {
     pub e_warp_foreground: Option<f64>,
     pub tl: Option<f64>,
     pub change: Option<f64>,
+    pub mapping: Option<f64>,
     pub flicker: Option<f64>,
     /// The flicker index over the composite's; none where that is still.
     pub flicker_ratio: Option<f64>,
@@ -53,6 +54,7 @@ impl Row {
             e_warp_foreground: mean(&course.e_warp_foreground),
             tl: mean(&course.tl),
             change: mean(&course.change),
+            mapping: mean(&course.mapping),
             flicker,
             flicker_ratio: flicker
                 .zip(composite.flicker())
@@ -72,8 +74,8 @@ impl fmt::Display for Report {
         writeln!(f, "model {}, {} frames of {width}x{height}, flow: {flow}", self.model, self.frames)?;
         write!(
             f,
-            "{:<20} {:>8} {:>6} {:>9} {:>9} {:>7} {:>7} {:>7} {:>8}",
-            "", "fMSE", "PSNR", "E_warp", "E_warp fg", "TL", "change", "FI", "FI ratio"
+            "{:<20} {:>8} {:>6} {:>9} {:>9} {:>7} {:>7} {:>7} {:>7} {:>8}",
+            "", "fMSE", "PSNR", "E_warp", "E_warp fg", "TL", "mapping", "change", "FI", "FI ratio"
         )?;
         for row in &self.rows {
             write!(f, "\n{:<20}", row.name)?;
@@ -82,6 +84,7 @@ impl fmt::Display for Report {
             cell(f, row.e_warp, 9, 6)?;
             cell(f, row.e_warp_foreground, 9, 6)?;
             cell(f, row.tl, 7, 2)?;
+            cell(f, row.mapping, 7, 3)?;
             cell(f, row.change, 7, 3)?;
             cell(f, row.flicker, 7, 4)?;
             cell(f, row.flicker_ratio, 8, 2)?;

@@ -20,8 +20,14 @@ struct Panel {
     values: fn(&Course) -> Vec<Option<f64>>,
 }
 
-const PANELS: [Panel; 3] = [
+const PANELS: [Panel; 4] = [
     Panel { title: "fMSE", digits: 0, first: 0, values: |course| course.fmse.clone() },
+    Panel {
+        title: "change of the colour mapping, codes of 255",
+        digits: 1,
+        first: 1,
+        values: |course| course.mapping.clone(),
+    },
     Panel {
         title: "change of the correction, codes of 255",
         digits: 1,

@@ -4,7 +4,7 @@ use super::frames::Frames;
 use super::plot;
 use super::strip::Strip;
 use super::ways::{Element, Way};
-use crate::options::{self, ModelArgs};
+use crate::options::{self, ModelArgs, TemporalArgs};
 use anyhow::{Context, Result, ensure};
 use gstharmonize::eval::temporal::opencv::Dis;
 use gstharmonize::eval::temporal::{Course, Frame, Measuring, Motion, Report, Row, warp};
@@ -58,7 +58,7 @@ pub struct FilmArgs {
     column: Option<u32>,
 }
 
-pub fn run(args: &FilmArgs, model: &ModelArgs) -> Result<Report> {
+pub fn run(args: &FilmArgs, model: &ModelArgs, temporal: &TemporalArgs) -> Result<Report> {
     gst::init()?;
     gstharmonize::plugin_register_static()?;
     let composite = args.composite.as_deref().context("give --composite")?;
@@ -72,7 +72,7 @@ pub fn run(args: &FilmArgs, model: &ModelArgs) -> Result<Report> {
     let mut ways = vec![Way::Composite];
     ways.extend(args.real.is_some().then_some(Way::Real));
     ways.extend([Way::Reinhard, Way::NoisePerFrame, Way::FrameByFrame]);
-    ways.push(Way::Harmonize(Element::start(composite, mask, model)?));
+    ways.push(Way::Harmonize(Element::start(composite, mask, model, temporal)?));
     let mut strip = Strip::new(column, ways.iter().map(Way::name));
 
     let reader = Reader::open(composite, mask, args.real.as_deref())?;

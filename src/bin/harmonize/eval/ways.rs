@@ -1,7 +1,7 @@
 //! The ways of harmonizing that a film is measured with, each giving one picture for each frame.
 
 use super::frames::{Frames, Pixels, Playing, from_sample, to_buffer};
-use crate::options::ModelArgs;
+use crate::options::{ModelArgs, TemporalArgs};
 use crate::video::{child, launch};
 use anyhow::{Context, Result, anyhow};
 use gst::prelude::*;
@@ -66,7 +66,7 @@ pub struct Element {
 }
 
 impl Element {
-    pub fn start(composite: &Path, mask: &Path, model: &ModelArgs) -> Result<Self> {
+    pub fn start(composite: &Path, mask: &Path, model: &ModelArgs, temporal: &TemporalArgs) -> Result<Self> {
         let source = "is-live=false format=time block=true max-buffers=4 max-bytes=0 max-time=0";
         let pipeline = launch(&format!(
             "appsrc name=composite {source} ! h.sink appsrc name=mask {source} ! h.mask \
@@ -74,6 +74,7 @@ impl Element {
         ))?;
         let harmonize = child(&pipeline, "h")?;
         model.configure(&harmonize);
+        temporal.configure(&harmonize);
         harmonize.set_property_from_str("mode", "exact");
         harmonize.set_property_from_str("mask-range", "full");
         let [composites, masks] = ["composite", "mask"].map(|name| source_named(&pipeline, name));
