@@ -7,7 +7,7 @@ use gstharmonize::eval::temporal::correction::{self, Corrected};
 use gstharmonize::eval::temporal::cut::{self, Recovery};
 use gstharmonize::eval::temporal::flow::{Flow, visible};
 use gstharmonize::eval::temporal::opencv::Dis;
-use gstharmonize::eval::temporal::{Course, Frame, Measuring, Motion, Row, mean, warp};
+use gstharmonize::eval::temporal::{Course, Frame, Made, Measuring, Motion, Row, mean, warp};
 use gstharmonize::eval::{self, Background, Size, baselines, dataset};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use std::path::Path;
@@ -138,7 +138,7 @@ fn a_pair_agrees_with_numpy() {
     let motion = Motion { forward, backward, square_back: None };
     for k in 0..2 {
         let frame = Frame { composite: composites[k].clone(), mask: masks[k].clone(), real: None };
-        measuring.push(frame, vec![pictures[k].clone()], (k > 0).then_some(&motion)).unwrap();
+        measuring.push(frame, vec![pictures[k].clone().into()], (k > 0).then_some(&motion)).unwrap();
     }
     let course = &measuring.finish()[0];
     assert_close(course.e_warp[0], 0.039770534010643184, 1e-7);
@@ -171,6 +171,24 @@ fn a_drift_does_not_flicker_and_an_alternation_does() {
     assert_eq!(correction::flicker(&[Some([0.0; 3]), None, Some([0.0; 3])]), None);
 }
 
+#[test]
+fn a_mapping_that_stays_counts_nothing_however_the_foreground_moves_under_it() {
+    let mut measuring = Measuring::new(3);
+    for k in 0..4u8 {
+        let mut composite = picture(u32::from(k));
+        composite.iter_mut().for_each(|v| *v /= 2);
+        let made =
+            |codes, before| Made { picture: brighter(&composite, codes), again: Some(brighter(&composite, before)) };
+        let made = vec![made(10, 10), made(10 + k, 9 + k), picture(0).into()];
+        measuring.push(Frame { composite, mask: mask(i32::from(k)), real: None }, made, None).unwrap();
+    }
+    let courses = measuring.finish();
+    assert_eq!(courses[0].mapping, [Some(0.0); 3], "by ten codes each time");
+    assert_eq!(courses[1].mapping, [Some(1.0); 3], "by one code more each time");
+    assert_eq!(courses[2].mapping, [None; 3], "who can't tell has no figure");
+    assert!(courses[0].change.iter().all(|change| *change == Some(0.0)));
+}
+
 /// The course of a correction by so many codes in each frame of a still film.
 fn still_film(codes: &[u8]) -> Course {
     let (composite, mask) = (dark(), mask(0));
@@ -183,7 +201,7 @@ fn still_film(codes: &[u8]) -> Course {
     for (index, &codes) in codes.iter().enumerate() {
         let real = Some(brighter(&composite, 5));
         let frame = Frame { composite: composite.clone(), mask: mask.clone(), real };
-        let pictures = vec![composite.clone(), brighter(&composite, codes)];
+        let pictures = vec![composite.clone().into(), brighter(&composite, codes).into()];
         measuring.push(frame, pictures, (index > 0).then_some(&motion)).unwrap();
     }
     measuring.finish().pop().unwrap()
@@ -260,9 +278,9 @@ fn each_cut_is_measured_against_the_scene_before_it() {
 fn frames_of_another_size_are_refused() {
     let frame = |real: Option<RgbImage>| Frame { composite: picture(0), mask: mask(0), real };
     let small = RgbImage::new(4, 4);
-    assert!(Measuring::new(1).push(frame(None), vec![small.clone()], None).is_err());
-    assert!(Measuring::new(1).push(frame(Some(small)), vec![picture(0)], None).is_err());
-    assert!(Measuring::new(2).push(frame(None), vec![picture(0)], None).is_err());
+    assert!(Measuring::new(1).push(frame(None), vec![small.clone().into()], None).is_err());
+    assert!(Measuring::new(1).push(frame(Some(small)), vec![picture(0).into()], None).is_err());
+    assert!(Measuring::new(2).push(frame(None), vec![picture(0).into()], None).is_err());
     assert!(Flow::new(3, 2, vec![[0.0; 2]; 5]).is_err());
     assert!(Flow::uniform(3, 2, [f32::NAN, 0.0]).is_err());
 }

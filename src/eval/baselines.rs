@@ -7,24 +7,41 @@ use image::{GrayImage, Rgb, RgbImage};
 /// background's. `mask` (of the composite's size, 0 background to 255 foreground) weighs both statistics and the change. A
 /// picture that is all foreground or all background comes back as it is.
 pub fn reinhard(composite: &RgbImage, mask: &GrayImage) -> RgbImage {
-    let mut harmonized = composite.clone();
-    let foreground = statistics(composite, mask.iter().map(|&m| f64::from(m)));
-    let background = statistics(composite, mask.iter().map(|&m| f64::from(255 - m)));
-    let (Some(foreground), Some(background)) = (foreground, background) else { return harmonized };
-    for (pixel, &m) in harmonized.pixels_mut().zip(mask.iter()).filter(|(_, m)| **m != 0) {
-        let lab = lab::from_rgb(pixel.0);
-        let moved = std::array::from_fn(|c| {
-            let (from, to) = (foreground[c], background[c]);
-            // A channel without any spread has nothing to stretch.
-            let scale = if from.deviation > 1e-6 { to.deviation / from.deviation } else { 1.0 };
-            (lab[c] - from.mean) * scale + to.mean
-        });
-        let moved = lab::to_rgb(moved);
-        let share = f64::from(m) / 255.0;
-        let blend = |c: usize| f64::from(pixel.0[c]) * (1.0 - share) + f64::from(moved[c]) * share;
-        *pixel = Rgb([0, 1, 2].map(|c| blend(c).round() as u8));
+    Reinhard::of(composite, mask).map_or_else(|| composite.clone(), |mapping| mapping.apply(composite, mask))
+}
+
+/// The colour mapping of one picture's statistics.
+#[derive(Clone, Copy)]
+pub struct Reinhard {
+    foreground: [Statistics; 3],
+    background: [Statistics; 3],
+}
+
+impl Reinhard {
+    /// `None` where one side is empty.
+    pub fn of(composite: &RgbImage, mask: &GrayImage) -> Option<Self> {
+        let foreground = statistics(composite, mask.iter().map(|&m| f64::from(m)))?;
+        let background = statistics(composite, mask.iter().map(|&m| f64::from(255 - m)))?;
+        Some(Self { foreground, background })
     }
-    harmonized
+
+    pub fn apply(&self, composite: &RgbImage, mask: &GrayImage) -> RgbImage {
+        let mut harmonized = composite.clone();
+        for (pixel, &m) in harmonized.pixels_mut().zip(mask.iter()).filter(|(_, m)| **m != 0) {
+            let lab = lab::from_rgb(pixel.0);
+            let moved = std::array::from_fn(|c| {
+                let (from, to) = (self.foreground[c], self.background[c]);
+                // A channel without any spread has nothing to stretch.
+                let scale = if from.deviation > 1e-6 { to.deviation / from.deviation } else { 1.0 };
+                (lab[c] - from.mean) * scale + to.mean
+            });
+            let moved = lab::to_rgb(moved);
+            let share = f64::from(m) / 255.0;
+            let blend = |c: usize| f64::from(pixel.0[c]) * (1.0 - share) + f64::from(moved[c]) * share;
+            *pixel = Rgb([0, 1, 2].map(|c| blend(c).round() as u8));
+        }
+        harmonized
+    }
 }
 
 #[derive(Clone, Copy)]

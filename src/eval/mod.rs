@@ -5,6 +5,7 @@
 pub mod baselines;
 pub mod dataset;
 pub mod diffharmony;
+pub mod film;
 mod lab;
 pub mod metrics;
 pub mod reference;

@@ -25,25 +25,42 @@ pub fn weight(smoothing: f64, apart: u64, distance: f32) -> f32 {
 }
 
 impl Transfer {
-    /// Makes it the mean of `own`, which weighs 1, and `others`, which weigh what stands beside them. `size` is the frame's: a grid
-    /// of another shape or region than `own`'s is read at the centres of that one's cells.
+    /// Makes it the mean of `own`, which weighs 1, and `others`, which weigh what stands beside them: one fit to the foregrounds
+    /// of all of them where they know what theirs were and share a grid, so that a map counts for as much as there was under it.
+    /// Else the maps' own mean, for which a grid of another shape or region than `own`'s is read at the centres of that one's
+    /// cells. `size` is the frame's.
     pub fn mean<'a>(
         &mut self,
         own: &Transfer,
         others: impl Iterator<Item = (f32, &'a Transfer)> + Clone,
         size: [usize; 2],
     ) {
-        self.clone_from(own);
-        let all = 1.0 + others.clone().map(|(weight, _)| weight).sum::<f32>();
-        for (weight, other) in others.filter(|(weight, _)| *weight > 0.0) {
-            self.add(weight / all, own, other, size);
+        let others = others.filter(|(weight, _)| *weight > 0.0);
+        if others.clone().all(|(_, other)| other == own) {
+            return self.clone_from(own);
         }
+        let all = 1.0 + others.clone().map(|(weight, _)| weight).sum::<f32>();
+        let grid = |t: &Transfer| (t.cols, t.rows, t.region, t.evidence.len());
+        if own.evidence.is_empty() || others.clone().any(|(_, other)| grid(other) != grid(own)) {
+            self.take_maps(own);
+            return others.for_each(|(weight, other)| self.add(weight / all, own, other, size));
+        }
+        self.clone_from(own);
+        others.for_each(|(weight, other)| self.evidence.add(weight, &other.evidence));
+        self.evidence.scale(1.0 / all);
+        self.evidence.fit(&mut self.maps);
     }
 
     /// Makes it the mix of `a` and `b`, of which it has `part`.
     pub fn mix(&mut self, a: &Transfer, b: &Transfer, part: f32, size: [usize; 2]) {
-        self.clone_from(a);
+        self.take_maps(a);
         self.add(part, a, b, size);
+    }
+
+    fn take_maps(&mut self, other: &Transfer) {
+        (self.cols, self.rows, self.region) = (other.cols, other.rows, other.region);
+        self.maps.clone_from(&other.maps);
+        self.evidence.clear();
     }
 
     /// Adds `part` of what `other` is more than `own`, whose grid it has.
@@ -74,6 +91,8 @@ impl Transfer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::Proxy;
+    use crate::transfer::fit;
 
     const SIZE: [usize; 2] = [160, 90];
     const MS: u64 = 1_000_000;
@@ -84,7 +103,7 @@ mod tests {
             let lift = lift * (1 + i % cols) as f32;
             [1.0, 0.0, 0.0, lift, 0.0, 1.0, 0.0, lift, 0.0, 0.0, 1.0, lift]
         };
-        Transfer { cols, rows, region, maps: (0..cols * rows).map(map).collect() }
+        Transfer { cols, rows, region, maps: (0..cols * rows).map(map).collect(), ..Transfer::identity() }
     }
 
     #[test]
@@ -112,6 +131,43 @@ mod tests {
         assert_eq!(mean, a);
         mean.mix(&a, &b, 0.75, SIZE);
         assert!((mean.maps[0][3] - 0.175).abs() < 1e-6);
+    }
+
+    /// A foreground on the left or right half of a grey ramp, and its fit to a lift.
+    fn fitted(left: bool, lift: f32) -> Transfer {
+        let (width, height) = (16, 8);
+        let n = width * height;
+        let under = |i: usize| if (i % width < width / 2) == left { 1.0 } else { 0.0 };
+        let rgb: Vec<f32> = (0..3 * n).map(|i| 0.2 + (i * 37 % 101) as f32 / 300.0).collect();
+        let mask: Vec<f32> = (0..n).map(under).collect();
+        let harmonized: Vec<_> = rgb.iter().enumerate().map(|(i, v)| v + lift * mask[i % n]).collect();
+        fit(&Proxy { width, height, region: None, rgb, mask }, &harmonized, 1)
+    }
+
+    #[test]
+    fn a_map_counts_for_as_much_as_there_was_under_it() {
+        let (left, right) = (fitted(true, 0.1), fitted(false, 0.3));
+        let mut mean = Transfer::default();
+        mean.mean(&left, [(1.0, &right)].into_iter(), SIZE);
+        let lift = |t: &Transfer, i: usize| {
+            let map = &t.maps[i];
+            0.4 * (map[0] + map[1] + map[2] - 1.0) + map[3]
+        };
+        // Column 2 and 13 of the middle row.
+        let [at_left, at_right] = [66, 77].map(|i| lift(&mean, i));
+        assert!((at_left - 0.1).abs() < 0.01 && (at_right - 0.3).abs() < 0.01, "{at_left} {at_right}");
+        let mut maps_alone = [&left, &right].map(Transfer::clone);
+        maps_alone.iter_mut().for_each(|t| t.evidence.clear());
+        mean.mean(&maps_alone[0], [(1.0, &maps_alone[1])].into_iter(), SIZE);
+        assert!((lift(&mean, 66) - 0.2).abs() < 0.01, "or the test shows nothing");
+    }
+
+    #[test]
+    fn one_fit_to_frames_that_are_the_same_is_their_own_bit_for_bit() {
+        let own = fitted(true, 0.1);
+        let mut mean = Transfer::default();
+        mean.mean(&own, std::iter::repeat_n((0.3, &own), 20), SIZE);
+        assert_eq!(mean, own);
     }
 
     #[test]

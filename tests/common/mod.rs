@@ -53,7 +53,7 @@ impl Fake {
 pub fn transfer() -> Transfer {
     let map = |gain: f32, lift: f32| [gain, 0.1, 0.0, lift, 0.0, gain, 0.1, lift / 2.0, 0.1, 0.0, gain, -lift / 3.0];
     let maps = vec![map(0.5, 0.3), map(0.6, 0.2), map(0.4, 0.35), map(0.5, 0.25)];
-    Transfer { cols: 2, rows: 2, region: None, maps }
+    Transfer { cols: 2, rows: 2, maps, ..Transfer::identity() }
 }
 
 struct FakeJob {

@@ -3,9 +3,9 @@
 
 use anyhow::{Result, ensure};
 use gst::prelude::*;
-use gstharmonize::diffusion::Method;
+use gstharmonize::diffusion::{Method, NoiseMode};
 use gstharmonize::elements::harmonize::SMOOTHING;
-use gstharmonize::engine::{Engine, Request};
+use gstharmonize::engine::{Engine, Request, Temporal};
 use gstharmonize::eval::still::Settings;
 use gstharmonize::harmonizers::{ModelSpec, Precision, Sampling};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -82,17 +82,43 @@ pub struct TemporalArgs {
 impl TemporalArgs {
     /// Sets the properties of the same names on the element `harmonize`.
     pub fn configure(&self, harmonize: &gst::Element) {
-        let nanoseconds = |seconds: f64| (seconds * 1e9).round() as u64;
-        let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+        let Temporal { interval, smoothing, detection } = self.temporal();
         harmonize.set_property_from_str("noise", &self.noise);
         harmonize.set_properties(&[
-            ("smoothing", &self.smoothing),
-            ("keyframe-interval", &nanoseconds(self.keyframe_interval)),
-            ("noise-period", &nanoseconds(self.noise_period).max(1)),
-            ("scene-detection", &!self.no_scene_detection),
-            ("workers", &self.workers.unwrap_or_else(cores).min(64)),
+            ("smoothing", &smoothing),
+            ("keyframe-interval", &interval),
+            ("noise-period", &self.period()),
+            ("scene-detection", &detection),
+            ("workers", &(self.workers() as u32)),
         ]);
     }
+
+    pub fn temporal(&self) -> Temporal {
+        let interval = nanoseconds(self.keyframe_interval);
+        Temporal { interval, smoothing: self.smoothing, detection: !self.no_scene_detection }
+    }
+
+    /// That of a frame at stream time `time`.
+    pub fn noise(&self, time: i64) -> NoiseMode {
+        match &*self.noise {
+            "drift" => NoiseMode::Drift { time, period: self.period() },
+            "object" => NoiseMode::Object,
+            _ => NoiseMode::Fixed,
+        }
+    }
+
+    fn period(&self) -> u64 {
+        nanoseconds(self.noise_period).max(1)
+    }
+
+    pub fn workers(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.workers.map_or_else(cores, |workers| workers as usize).min(64)
+    }
+}
+
+fn nanoseconds(seconds: f64) -> u64 {
+    (seconds * 1e9).round() as u64
 }
 
 /// An hour is longer than any scene, and far from what nanoseconds can count.

@@ -41,6 +41,18 @@ pub fn change(frame: Corrected, next: Corrected) -> Option<f64> {
     (total > 0).then(|| sum as f64 / total as f64)
 }
 
+/// Mean over foreground and channels of how far `again`, a frame by the colour mapping of the frame before, is from `picture`, the
+/// same frame by its own: 0 for a constant mapping, however the foreground moves under it. Pixels weigh as the mask.
+pub fn remapping(picture: &RgbImage, again: &RgbImage, mask: &GrayImage) -> Option<f64> {
+    let (mut sum, mut total) = (0u64, 0u64);
+    for ((o, a), &m) in picture.pixels().zip(again.pixels()).zip(mask.iter()) {
+        let apart: u64 = o.0.iter().zip(a.0).map(|(o, a)| u64::from(o.abs_diff(a))).sum();
+        sum += u64::from(m) * apart;
+        total += 3 * u64::from(m);
+    }
+    (total > 0).then(|| sum as f64 / total as f64)
+}
+
 /// The flicker index: root of the mean over time of |m[t+1] - 2 m[t] + m[t-1]|^2, m being the mean foreground in CIELAB, so that
 /// a steady drift counts nothing. Three frames in a row with a foreground are needed once; `None` without.
 pub fn flicker(colours: &[Option<[f64; 3]>]) -> Option<f64> {

@@ -3,7 +3,6 @@
 use super::correction::{self, Corrected};
 use super::cut::{self, Recovery};
 use super::flow::{self, Flow};
-use super::mapping::Mapping;
 use super::warp;
 use crate::eval::scale::{square, square_mask};
 use crate::eval::{lab, metrics};
@@ -19,6 +18,20 @@ pub struct Frame {
     pub mask: GrayImage,
     /// What the composite should look like, where that is known.
     pub real: Option<RgbImage>,
+}
+
+/// What a way of harmonizing made of a frame.
+#[derive(Clone, Debug)]
+pub struct Made {
+    pub picture: RgbImage,
+    /// What it would have made of this frame by the colour mapping that it had for the one before; none where it can't tell.
+    pub again: Option<RgbImage>,
+}
+
+impl From<RgbImage> for Made {
+    fn from(picture: RgbImage) -> Self {
+        Self { picture, again: None }
+    }
 }
 
 /// What moved between the frame before and this one. Forward and backward are of the composites, as Lai et al. take the flow of
@@ -42,7 +55,7 @@ pub struct Course {
     pub colour: Vec<Option<[f64; 3]>>,
     /// For each frame: mean of R, G, B out - in over the foreground.
     pub correction: Vec<Option<[f64; 3]>>,
-    /// For each frame but the first, with the one before: [`correction::change`] and [`Mapping::change`].
+    /// For each frame but the first, with the one before: [`correction::change`] and [`correction::remapping`].
     pub change: Vec<Option<f64>>,
     pub mapping: Vec<Option<f64>>,
     /// [`warp::error`] over visible pixels, and over the visible foreground, where a pixel weighs as much as the smaller of its
@@ -84,7 +97,6 @@ pub struct Measuring {
 struct Seen {
     frame: Frame,
     pictures: Vec<RgbImage>,
-    mappings: Vec<Mapping>,
     /// Scaled for TL: real, mask, and the pictures.
     square: Option<Square>,
 }
@@ -104,11 +116,17 @@ impl Measuring {
 
     /// Takes the next frame, with a picture of each way and, from the second frame on, what moved since the one before; without
     /// `motion` E_warp and TL are none.
-    pub fn push(&mut self, frame: Frame, pictures: Vec<RgbImage>, motion: Option<&Motion>) -> Result<()> {
+    pub fn push(&mut self, frame: Frame, made: Vec<Made>, motion: Option<&Motion>) -> Result<()> {
+        let (pictures, again): (Vec<_>, Vec<_>) = made.into_iter().map(|made| (made.picture, made.again)).unzip();
         ensure!(pictures.len() == self.courses.len(), "{} pictures of {} ways", pictures.len(), self.courses.len());
         let size = frame.composite.dimensions();
         let real = frame.real.iter();
-        let sizes = pictures.iter().chain(real).map(RgbImage::dimensions).chain([frame.mask.dimensions()]);
+        let sizes = pictures
+            .iter()
+            .chain(again.iter().flatten())
+            .chain(real)
+            .map(RgbImage::dimensions)
+            .chain([frame.mask.dimensions()]);
         for other in sizes.chain(self.before.iter().map(|before| before.frame.composite.dimensions())) {
             ensure!(other == size, "a picture of {other:?} in a film of {size:?}");
         }
@@ -124,6 +142,10 @@ impl Measuring {
         }
         if let Some(before) = &self.before {
             Step::new(before, &seen, motion)?.measure(&mut self.courses);
+            for ((course, picture), again) in self.courses.iter_mut().zip(&seen.pictures).zip(&again) {
+                let remapping = |again| correction::remapping(picture, again, &seen.frame.mask);
+                course.mapping.push(again.as_ref().and_then(remapping));
+            }
         }
         self.before = Some(seen);
         Ok(())
@@ -157,8 +179,7 @@ impl Seen {
             mask: square_mask(&frame.mask, warp::TL_SIDE),
             pictures: pictures.iter().map(small).collect(),
         });
-        let mappings = pictures.iter().map(|picture| Mapping::new(corrected(&frame, picture))).collect();
-        Self { frame, pictures, mappings, square }
+        Self { frame, pictures, square }
     }
 }
 
@@ -202,8 +223,6 @@ impl<'a> Step<'a> {
             course
                 .change
                 .push(correction::change(corrected(&self.before.frame, picture), corrected(&self.after.frame, next)));
-            let [mapping, next_mapping] = [self.before, self.after].map(|seen| &seen.mappings[way]);
-            course.mapping.push(next_mapping.change(mapping));
             let warped = |weights: &[f32]| warp::error(picture, next, &self.motion?.forward, weights);
             course.e_warp.push(warped(&self.visible));
             course.e_warp_foreground.push(warped(&self.foreground));

@@ -8,10 +8,9 @@ pub mod correction;
 mod course;
 pub mod cut;
 pub mod flow;
-pub mod mapping;
 pub mod opencv;
 mod report;
 pub mod warp;
 
-pub use course::{Course, Frame, Measuring, Motion, mean};
+pub use course::{Course, Frame, Made, Measuring, Motion, mean};
 pub use report::{Report, Row};

@@ -58,8 +58,6 @@ pub struct Timed<P> {
 pub struct Frames<P> {
     path: PathBuf,
     source: Source,
-    /// Frames a second.
-    pub rate: gst::Fraction,
     pixels: std::marker::PhantomData<P>,
 }
 
@@ -68,26 +66,25 @@ enum Source {
     Film(Playing),
 }
 
-const FOLDER_RATE: i32 = 25;
+const FOLDER_RATE: u64 = 25;
 
 impl<P: Pixels> Frames<P> {
     pub fn open(path: &Path) -> Result<Self> {
-        let (source, rate) = if path.is_dir() {
-            (Source::Folder(pictures(path)?.into_iter().enumerate()), gst::Fraction::new(FOLDER_RATE, 1))
+        let source = if path.is_dir() {
+            Source::Folder(pictures(path)?.into_iter().enumerate())
         } else {
             let clip = Clip::open(path)?;
             ensure!(!clip.still, "{} is a picture: give a film, or a folder of frames", path.display());
-            ensure!(clip.rate.numer() > 0, "{}: its frame rate is not known", path.display());
-            (Source::Film(decode(&clip, P::CAPS)?), clip.rate)
+            Source::Film(decode(&clip, P::CAPS)?)
         };
-        Ok(Self { path: path.to_owned(), source, rate, pixels: std::marker::PhantomData })
+        Ok(Self { path: path.to_owned(), source, pixels: std::marker::PhantomData })
     }
 
     /// The next frame, `None` after the last.
     pub fn next(&mut self) -> Result<Option<Timed<P>>> {
         let timed = match &mut self.source {
             Source::Folder(files) => files.next().map(|(index, file)| {
-                let time = gst::ClockTime::SECOND * index as u64 / FOLDER_RATE as u64;
+                let time = gst::ClockTime::SECOND * index as u64 / FOLDER_RATE;
                 Ok(Timed { picture: P::open(&file)?, time })
             }),
             Source::Film(film) => film.pull()?.map(|sample| from_sample(&sample)),
@@ -172,18 +169,4 @@ pub fn from_sample<P: Pixels>(sample: &gst::Sample) -> Result<Timed<P>> {
     let bytes = rows.flat_map(|padded| padded.iter().take(row).copied()).collect();
     let picture = P::from_bytes(info.width(), info.height(), bytes).context("a frame shorter than its size")?;
     Ok(Timed { picture, time: buffer.pts().context("a frame without a time")? })
-}
-
-/// A buffer of `info`'s layout with these pixels.
-pub fn to_buffer(pixels: &[u8], row: usize, info: &VideoInfo, time: gst::ClockTime) -> Result<gst::Buffer> {
-    let mut bytes = vec![0; info.size()];
-    for (to, from) in bytes.chunks_mut(info.stride()[0] as usize).zip(pixels.chunks(row)) {
-        to.get_mut(..row).context("a stride shorter than its row")?.copy_from_slice(from);
-    }
-    let mut buffer = gst::Buffer::from_mut_slice(bytes);
-    let frame = buffer.make_mut();
-    frame.set_pts(time);
-    let fps = info.fps();
-    frame.set_duration(gst::ClockTime::SECOND * fps.denom() as u64 / fps.numer() as u64);
-    Ok(buffer)
 }

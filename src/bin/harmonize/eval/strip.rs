@@ -30,7 +30,7 @@ impl Strip {
         Self { column, panels: names.map(|name| Panel { name, columns: Vec::new() }).collect() }
     }
 
-    pub fn push(&mut self, pictures: &[RgbImage]) {
+    pub fn push<'a>(&mut self, pictures: impl Iterator<Item = &'a RgbImage>) {
         for (panel, picture) in self.panels.iter_mut().zip(pictures) {
             if SHOWN.contains(&panel.name) && self.column < picture.width() {
                 panel.columns.push((0..picture.height()).map(|y| *picture.get_pixel(self.column, y)).collect());

@@ -3,11 +3,11 @@
 use super::frames::Frames;
 use super::plot;
 use super::strip::Strip;
-use super::ways::{Element, Way};
+use super::ways::{Alone, Steady, Way};
 use crate::options::{self, ModelArgs, TemporalArgs};
 use anyhow::{Context, Result, ensure};
 use gstharmonize::eval::temporal::opencv::Dis;
-use gstharmonize::eval::temporal::{Course, Frame, Measuring, Motion, Report, Row, warp};
+use gstharmonize::eval::temporal::{Course, Frame, Made, Measuring, Motion, Report, Row, warp};
 use image::imageops::{self, FilterType};
 use image::{GrayImage, RgbImage};
 use std::path::{Path, PathBuf};
@@ -69,14 +69,18 @@ pub fn run(args: &FilmArgs, model: &ModelArgs, temporal: &TemporalArgs) -> Resul
     ensure!(column < matte.size[0], "--column {column} is outside the {} columns of {}", matte.size[0], mask.display());
 
     let mut motion = if args.no_flow { None } else { Some(Estimator::start(args, matte.size)?) };
+    let engine = model.load(temporal.workers())?;
+    let alone = |new_noise| Way::Alone(Alone::new(&engine, model, new_noise));
     let mut ways = vec![Way::Composite];
     ways.extend(args.real.is_some().then_some(Way::Real));
-    ways.extend([Way::Reinhard, Way::NoisePerFrame, Way::FrameByFrame]);
-    ways.push(Way::Harmonize(Element::start(composite, mask, model, temporal)?));
+    ways.extend([Way::Reinhard(None), alone(true), alone(false)]);
+    ways.push(Way::Harmonize(Steady::open(composite, mask, &engine, model, temporal)?));
     let mut strip = Strip::new(column, ways.iter().map(Way::name));
 
     let reader = Reader::open(composite, mask, args.real.as_deref())?;
-    let courses = measure(reader, matte.frames, &mut ways, motion.as_mut(), model, |pictures| strip.push(pictures))?;
+    let courses = measure(reader, matte.frames, &mut ways, motion.as_mut(), |made| {
+        strip.push(made.iter().map(|made| &made.picture))
+    })?;
     let report = Report {
         model: model.model.clone(),
         frames: matte.frames,
@@ -99,19 +103,16 @@ fn measure(
     frames: usize,
     ways: &mut [Way],
     mut motion: Option<&mut Estimator>,
-    model: &ModelArgs,
-    mut seen: impl FnMut(&[RgbImage]),
+    mut seen: impl FnMut(&[Made]),
 ) -> Result<Vec<Course>> {
-    let engine = model.load(1)?;
     let mut measuring = Measuring::new(ways.len());
     let bar = options::progress(frames as u64, "harmonizing");
     for index in 0..frames {
         let frame = reader.frame(index)?;
         let moved = motion.as_mut().map(|motion| motion.next(&frame)).transpose()?.flatten();
-        let picture = |way: &mut Way| way.picture(index, &frame, &engine, model);
-        let pictures: Vec<RgbImage> = ways.iter_mut().map(picture).collect::<Result<_>>()?;
-        seen(&pictures);
-        measuring.push(frame, pictures, moved.as_ref())?;
+        let made: Vec<Made> = ways.iter_mut().map(|way| way.make(index, &frame)).collect::<Result<_>>()?;
+        seen(&made);
+        measuring.push(frame, made, moved.as_ref())?;
         bar.inc(1);
     }
     bar.finish_and_clear();

@@ -1,145 +1,140 @@
 //! The ways of harmonizing that a film is measured with, each giving one picture for each frame.
 
-use super::frames::{Frames, Pixels, Playing, from_sample, to_buffer};
+use super::frames::Frames;
 use crate::options::{ModelArgs, TemporalArgs};
-use crate::video::{child, launch};
-use anyhow::{Context, Result, anyhow};
-use gst::prelude::*;
-use gst_video::{VideoFormat, VideoInfo};
+use anyhow::{Context, Result};
 use gstharmonize::engine::Engine;
-use gstharmonize::eval::temporal::Frame;
-use gstharmonize::eval::{baselines, still};
+use gstharmonize::eval::baselines::Reinhard;
+use gstharmonize::eval::film::Film;
+use gstharmonize::eval::still;
+use gstharmonize::eval::temporal::{Frame, Made};
+use gstharmonize::transfer::Transfer;
 use image::{GrayImage, RgbImage};
-use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
+use std::path::Path;
+use std::sync::Arc;
 
-pub enum Way {
+pub enum Way<'a> {
     /// The composite, untouched.
     Composite,
     /// The truth itself.
     Real,
-    Reinhard,
-    /// The model on each frame by itself, with new noise for each.
-    NoisePerFrame,
-    /// The model on each frame by itself, all with the same noise.
-    FrameByFrame,
-    /// The element in a pipeline.
-    Harmonize(Element),
+    /// With the mapping of the frame before.
+    Reinhard(Option<Reinhard>),
+    /// The model on each frame by itself.
+    Alone(Alone<'a>),
+    /// As the element has it.
+    Harmonize(Steady<'a>),
 }
 
-impl Way {
+impl<'a> Way<'a> {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Composite => "composite",
             Self::Real => "real",
-            Self::Reinhard => "Reinhard per frame",
-            Self::NoisePerFrame => "noise per frame",
-            Self::FrameByFrame => "frame by frame",
+            Self::Reinhard(_) => "Reinhard per frame",
+            Self::Alone(Alone { new_noise: true, .. }) => "noise per frame",
+            Self::Alone(_) => "frame by frame",
             Self::Harmonize(_) => "harmonize",
         }
     }
 
     /// What it makes of frame `index`; frames come in order.
-    pub fn picture(&mut self, index: usize, frame: &Frame, engine: &Engine, model: &ModelArgs) -> Result<RgbImage> {
-        let still = |seed: u64| {
-            let mut settings = model.settings();
-            settings.request.seed = seed;
-            Ok(still::harmonize(engine, &frame.composite, &frame.mask, settings)?.picture)
-        };
+    pub fn make(&mut self, index: usize, frame: &Frame) -> Result<Made> {
+        let Frame { composite, mask, real } = frame;
         match self {
-            Self::Composite => Ok(frame.composite.clone()),
-            Self::Real => frame.real.clone().context("there is no real picture"),
-            Self::Reinhard => Ok(baselines::reinhard(&frame.composite, &frame.mask)),
-            Self::NoisePerFrame => still(model.seed.wrapping_add(index as u64)),
-            Self::FrameByFrame => still(model.seed),
-            Self::Harmonize(element) => element.next(),
+            Self::Composite => Ok(Made { picture: composite.clone(), again: Some(composite.clone()) }),
+            Self::Real => Ok(real.clone().context("there is no real picture")?.into()),
+            Self::Reinhard(before) => {
+                let mapping = Reinhard::of(composite, mask);
+                let by = |mapping: Option<Reinhard>| mapping.map(|mapping| mapping.apply(composite, mask));
+                let again = by(std::mem::replace(before, mapping));
+                Ok(Made { picture: by(mapping).unwrap_or_else(|| composite.clone()), again })
+            }
+            Self::Alone(alone) => alone.make(index, frame),
+            Self::Harmonize(steady) => steady.make(frame),
         }
     }
 }
 
-/// `harmonize` in exact mode between sources that a thread of its own reads and feeds, so that it may look as far ahead as it
-/// likes.
-pub struct Element {
-    /// Dropped first, which is what ends a feeder that waits.
-    playing: Option<Playing>,
-    feeder: Option<JoinHandle<Result<()>>>,
+pub struct Alone<'a> {
+    engine: &'a Engine,
+    settings: still::Settings,
+    /// Whether each frame has noise of its own.
+    new_noise: bool,
+    before: Option<Arc<Transfer>>,
 }
 
-impl Element {
-    pub fn start(composite: &Path, mask: &Path, model: &ModelArgs, temporal: &TemporalArgs) -> Result<Self> {
-        let source = "is-live=false format=time block=true max-buffers=4 max-bytes=0 max-time=0";
-        let pipeline = launch(&format!(
-            "appsrc name=composite {source} ! h.sink appsrc name=mask {source} ! h.mask \
-             harmonize name=h ! appsink name=sink sync=false max-buffers=4"
-        ))?;
-        let harmonize = child(&pipeline, "h")?;
-        model.configure(&harmonize);
-        temporal.configure(&harmonize);
-        harmonize.set_property_from_str("mode", "exact");
-        harmonize.set_property_from_str("mask-range", "full");
-        let [composites, masks] = ["composite", "mask"].map(|name| source_named(&pipeline, name));
-        let (composites, masks) = (composites?, masks?);
-        let [composite, mask]: [PathBuf; 2] = [composite.into(), mask.into()];
-        let feeder = std::thread::spawn(move || {
-            let fed = feed(&composite, &mask, &composites, &masks);
-            // Nothing more comes; where the pipeline is down already there is nobody to tell.
-            let _ = (composites.end_of_stream(), masks.end_of_stream());
-            fed
-        });
-        Ok(Self { playing: Some(Playing::start(pipeline)?), feeder: Some(feeder) })
+impl<'a> Alone<'a> {
+    pub fn new(engine: &'a Engine, model: &ModelArgs, new_noise: bool) -> Self {
+        Self { engine, settings: model.settings(), new_noise, before: None }
     }
 
-    fn next(&mut self) -> Result<RgbImage> {
-        let playing = self.playing.as_ref().context("the pipeline has ended")?;
-        match playing.pull()? {
-            Some(sample) => Ok(from_sample::<RgbImage>(&sample)?.picture),
-            None => {
-                self.join()?;
-                Err(anyhow!("harmonize gave fewer frames than it was given"))
+    fn make(&mut self, index: usize, Frame { composite, mask, .. }: &Frame) -> Result<Made> {
+        let mut settings = self.settings;
+        if self.new_noise {
+            settings.request.seed = settings.request.seed.wrapping_add(index as u64);
+        }
+        let harmonized = still::harmonize(self.engine, composite, mask, settings)?;
+        let transfer = harmonized.inferred.map(|(_, transfer)| transfer);
+        let again = again(&mut self.before, transfer, composite, mask, settings.strength);
+        Ok(Made { picture: harmonized.picture, again })
+    }
+}
+
+/// The frame by the transfer of the one before, whose place this one's takes.
+fn again(
+    before: &mut Option<Arc<Transfer>>,
+    transfer: Option<Arc<Transfer>>,
+    composite: &RgbImage,
+    mask: &GrayImage,
+    strength: f32,
+) -> Option<RgbImage> {
+    let before = std::mem::replace(before, transfer);
+    before.map(|transfer| still::changed(composite, mask, &transfer, strength))
+}
+
+/// Reads ahead as far as a frame needs.
+pub struct Steady<'a> {
+    film: Film<'a>,
+    composites: Frames<RgbImage>,
+    masks: Frames<GrayImage>,
+    is_over: bool,
+    strength: f32,
+    before: Option<Arc<Transfer>>,
+}
+
+impl<'a> Steady<'a> {
+    pub fn open(
+        composite: &Path,
+        mask: &Path,
+        engine: &'a Engine,
+        model: &ModelArgs,
+        temporal: &'a TemporalArgs,
+    ) -> Result<Self> {
+        let settings = model.settings();
+        Ok(Self {
+            film: Film::new(engine, settings, temporal.temporal(), |time| temporal.noise(time)),
+            composites: Frames::open(composite)?,
+            masks: Frames::open(mask)?,
+            is_over: false,
+            strength: settings.strength,
+            before: None,
+        })
+    }
+
+    fn make(&mut self, Frame { composite, mask, .. }: &Frame) -> Result<Made> {
+        loop {
+            if let Some((picture, transfer)) = self.film.next(self.is_over)? {
+                let again = again(&mut self.before, transfer, composite, mask, self.strength);
+                return Ok(Made { picture, again });
+            }
+            anyhow::ensure!(!self.is_over, "the film ended before its frames did");
+            match (self.composites.next()?, self.masks.next()?) {
+                (Some(composite), Some(mask)) => {
+                    self.film.push(composite.picture, &mask.picture, composite.time.nseconds() as i64);
+                }
+                _ => self.is_over = true,
             }
         }
     }
-
-    /// Ends the pipeline, and with it the feeder; what failed there.
-    fn join(&mut self) -> Result<()> {
-        drop(self.playing.take());
-        match self.feeder.take().map(JoinHandle::join) {
-            Some(Err(panic)) => std::panic::resume_unwind(panic),
-            Some(Ok(fed)) => fed,
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Element {
-    fn drop(&mut self) {
-        drop(self.playing.take());
-        // That it was stopped halfway is no news.
-        let _ = self.feeder.take().map(JoinHandle::join);
-    }
-}
-
-fn source_named(pipeline: &gst::Pipeline, name: &str) -> Result<gst_app::AppSrc> {
-    child(pipeline, name)?.downcast().map_err(|_| anyhow!("{name} is no appsrc"))
-}
-
-/// Frames of both, by number: the mask's get the composite's times.
-fn feed(composite: &Path, mask: &Path, composites: &gst_app::AppSrc, masks: &gst_app::AppSrc) -> Result<()> {
-    let (mut frames, mut mattes) = (Frames::<RgbImage>::open(composite)?, Frames::<GrayImage>::open(mask)?);
-    while let (Some(frame), Some(matte)) = (frames.next()?, mattes.next()?) {
-        let (width, height) = frame.picture.dimensions();
-        let info = |format| VideoInfo::builder(format, width, height).fps(frames.rate).build();
-        push(masks, &matte.picture, &info(VideoFormat::Gray8)?, frame.time)?;
-        push(composites, &frame.picture, &info(VideoFormat::Rgb)?, frame.time)?;
-    }
-    Ok(())
-}
-
-fn push<P: Pixels>(source: &gst_app::AppSrc, picture: &P, info: &VideoInfo, time: gst::ClockTime) -> Result<()> {
-    let caps = info.to_caps()?;
-    if source.caps().is_none_or(|set| set != caps) {
-        source.set_caps(Some(&caps));
-    }
-    let buffer = to_buffer(picture, info.width() as usize * P::CHANNELS, info, time)?;
-    source.push_buffer(buffer).map(drop).map_err(|flow| anyhow!("harmonize took no more frames: {flow}"))
 }
