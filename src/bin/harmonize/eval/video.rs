@@ -74,7 +74,7 @@ pub fn run(args: &FilmArgs, model: &ModelArgs, temporal: &TemporalArgs) -> Resul
     let mut ways = vec![Way::Composite];
     ways.extend(args.real.is_some().then_some(Way::Real));
     ways.extend([Way::Reinhard(None), alone(true), alone(false)]);
-    ways.push(Way::Harmonize(Steady::open(composite, mask, &engine, model, temporal)?));
+    ways.push(Way::Harmonize(Box::new(Steady::open(composite, mask, &engine, model, temporal)?)));
     let mut strip = Strip::new(column, ways.iter().map(Way::name));
 
     let reader = Reader::open(composite, mask, args.real.as_deref())?;

@@ -23,7 +23,7 @@ pub enum Way<'a> {
     /// The model on each frame by itself.
     Alone(Alone<'a>),
     /// As the element has it.
-    Harmonize(Steady<'a>),
+    Harmonize(Box<Steady<'a>>),
 }
 
 impl<'a> Way<'a> {

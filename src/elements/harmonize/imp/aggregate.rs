@@ -122,12 +122,13 @@ impl Harmonize {
     }
 
     /// Whether a scene begins with this composite, whatever it looks like. In live mode a source that loses frames is no reason:
-    /// a new scene has no transfer at first.
+    /// a new scene has no transfer at first. Nor is one played backwards, which sources do in pieces.
     fn is_told_to_begin(&self, composite: &gst::BufferRef, mode: Mode) -> bool {
         let scene = lock(&self.settings).scene;
         let mut state = lock(&self.state);
         let is_another = state.scene.replace(scene).is_some_and(|before| before != scene);
         let is_told = std::mem::take(&mut state.scene_begins);
-        is_another || is_told || (mode != Mode::Live && composite.flags().contains(gst::BufferFlags::DISCONT))
+        let is_hole = composite.flags().contains(gst::BufferFlags::DISCONT) && self.sink.segment().rate() > 0.0;
+        is_another || is_told || (is_hole && mode != Mode::Live)
     }
 }
