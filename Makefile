@@ -5,8 +5,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # Where `make install` puts the plugin: the folder GStreamer searches for the user's own plugins.
 PREFIX ?= $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/gstreamer-1.0/plugins
 
-# What the examples in Python need from PyPI, in a virtual environment of its own.
-TOOLS_REQUIREMENTS := distributed/requirements.txt
+# What Python tools the tests, `harmonize eval --video` and distributed/render.py call, by requirements file; together in one virtual environment.
+TOOLS := src/eval/requirements.txt distributed/requirements.txt
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r target what; do printf '  make %-8s %s\n' "$$target" "$$what"; done
@@ -20,11 +20,12 @@ build: setup ## build the plugin and the command line into target/release
 demo: build ## harmonize a clip made of two photographs, or yours (FG=FILE MASK=FILE BG=FILE), into out/demo.mp4 and out/demo.png
 	@pipelines/demo.sh $(if $(FG)$(MASK)$(BG),"$(FG)" "$(MASK)" "$(BG)")
 
-tools: .venv-tools/ready ## what the examples in Python and their tests need, from PyPI into .venv-tools
+tools: .venv-tools/complete ## put the Python tools that tests, `eval --video` and distributed/ call into .venv-tools, about 500 MB
 
-.venv-tools/ready: $(TOOLS_REQUIREMENTS) | setup
+# Begun anew where a list has changed or pip was interrupted; else what is there stays.
+.venv-tools/complete: $(TOOLS) | setup
 	python3 -m venv --clear .venv-tools
-	.venv-tools/bin/python -m pip install --quiet --disable-pip-version-check --no-input --only-binary :all: $(TOOLS_REQUIREMENTS:%=-r %)
+	.venv-tools/bin/python -m pip install --disable-pip-version-check --no-input --only-binary :all: $(TOOLS:%=-r %)
 	touch $@
 
 test: setup tools ## rustfmt, clippy with warnings as errors, and every test
@@ -43,4 +44,4 @@ clean: ## remove target/ and out/; .venv and .venv-tools stay, they are the long
 	cargo clean
 	rm -rf out
 
-.PHONY: help setup build demo tools test bench install clean
+.PHONY: help setup build tools demo test bench install clean

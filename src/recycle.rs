@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 /// One of `all` that nobody else has; where there is none, a new one takes the place of the first.
-pub fn unused<T: Default + Clone>(all: &mut [Arc<T>; 4]) -> &mut T {
+pub fn unused<T: Default + Clone, const N: usize>(all: &mut [Arc<T>; N]) -> &mut T {
     let unused = all.iter_mut().position(|one| Arc::get_mut(one).is_some());
     let i = unused.unwrap_or_default();
     all.rotate_left(i);
-    let [first, ..] = all;
+    let first = &mut all[0];
     if unused.is_none() {
         *first = Arc::default();
     }

@@ -242,7 +242,7 @@ fn workers_share_one_model_and_agree() {
             let rgb = (0..3 * 96 * 54).map(ramp).collect();
             Proxy { width: 96, height: 54, region: None, rgb, mask: vec![1.0; 96 * 54] }
         };
-        let request = Request { sampling: Sampling { method: None, steps: 2 }, seed: 3 };
+        let request = Request { sampling: Sampling { method: None, steps: 2 }, seed: 3, ..Default::default() };
         let pending: Vec<_> = (0..4).map(|level| engine.submit(frame(level), request)).collect();
         pending.iter().map(|pending| pending.wait().unwrap().unwrap()).collect::<Vec<_>>()
     };
@@ -273,7 +273,8 @@ fn a_small_foreground_is_worked_on_in_a_crop() {
         image::Rgb([(x * 7 % 200) as u8, (y * 5 % 180) as u8, ((x + y) * 3 % 220) as u8])
     });
     let sampling = Sampling { method: None, steps: 2 };
-    let settings = still::Settings { request: Request { sampling, seed: 3 }, proxy_size: 64, strength: 1.0 };
+    let settings =
+        still::Settings { request: Request { sampling, seed: 3, ..Default::default() }, proxy_size: 64, strength: 1.0 };
     let harmonized = still::harmonize(&cropping, &composite, &mask, settings).unwrap().picture;
     let changed = |x: u32, y: u32| harmonized.get_pixel(x, y) != composite.get_pixel(x, y);
     assert!(composite.enumerate_pixels().all(|(x, y, _)| inside(x, y) || !changed(x, y)));
@@ -339,7 +340,7 @@ fn a_process_may_end_during_an_inference() {
         let engine = Engine::load(&spec, 2, &|| false).unwrap();
         let proxy =
             Proxy { width: 512, height: 288, region: None, rgb: vec![0.5; 3 * 512 * 288], mask: vec![1.0; 512 * 288] };
-        let request = Request { sampling: Sampling { method: None, steps: 1000 }, seed: 3 };
+        let request = Request { sampling: Sampling { method: None, steps: 1000 }, seed: 3, ..Default::default() };
         let _pending = [engine.submit(proxy.clone(), request), engine.submit(proxy, request)];
         std::thread::sleep(std::time::Duration::from_millis(300));
         std::process::exit(0);

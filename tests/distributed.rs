@@ -3,9 +3,9 @@
 
 mod films;
 mod models;
+mod tools;
 
 use films::frames;
-use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -20,12 +20,7 @@ fn run(command: &mut Command) -> Output {
 
 #[test]
 fn a_cluster_that_loses_a_worker_and_a_node_makes_the_films_of_one_process() {
-    let python = Path::new(ROOT).join(".venv-tools/bin/python");
-    if !python.exists() {
-        // Not eprintln!, which is shown for failing tests only.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: needs Ray in .venv-tools, which is not there: make tools");
-        return;
-    }
+    let Some(python) = tools::python("ray") else { return };
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let harmonize = env!("CARGO_BIN_EXE_harmonize");

@@ -90,7 +90,7 @@ fn a_load_that_fails_at_once_is_told_after_the_state_change() {
 #[test]
 fn a_panic_while_loading_is_an_error() {
     let element = element(&Arc::default());
-    element.set_loader(Arc::new(|_, _| panic!("out of luck")));
+    element.set_loader(Arc::new(|_, _, _| panic!("out of luck")));
     assert!(error(&element, composite(), mask()).message().contains("panicked"));
 }
 

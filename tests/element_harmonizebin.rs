@@ -50,7 +50,7 @@ impl Run {
         let (composites, out) = (run("harmonize", "sink"), run("out", "sink"));
         let run = Self { pipeline, composites, out };
         let harmonize = run.child("harmonize").downcast::<Harmonize>().unwrap();
-        harmonize.set_loader(Arc::new(|_, _| Ok(Arc::<Fake>::default() as Arc<dyn Infer>)));
+        harmonize.set_loader(Arc::new(|_, _, _| Ok(Arc::<Fake>::default() as Arc<dyn Infer>)));
         run
     }
 
@@ -586,6 +586,8 @@ fn flushing_seeks_go_to_both_and_start_anew() {
     ));
     rewrite(&run.element("foreground"), 50, numbered);
     rewrite(&run.element("background"), 25, plain);
+    // Without composites beside those that are sought.
+    run.child("harmonize").set_property("smoothing", 0.0);
     run.pipeline.set_state(gst::State::Paused).unwrap();
     run.pipeline.state(gst::ClockTime::from_seconds(10)).0.unwrap();
     for ms in [2000, 400, 3000] {

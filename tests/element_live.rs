@@ -34,10 +34,11 @@ fn frames_take_the_newest_transfer_and_wait_for_none() {
     assert_eq!(model.count(), 2, "free again, it looks at frame 2");
     assert_eq!(rig.lifted(3), 20);
     model.answer(1, Ok(lift(40)));
-    assert_eq!(rig.lifted(4), 40);
-    assert_eq!((rig.stat("harmonized"), rig.stat("not-ready"), rig.stat("transfers")), (3, 2, 2));
+    assert_eq!(rig.lifted(4), 30, "frames 0 and 2 are two frames apart, and so long it takes from one to the other");
     let age = rig.element.property::<gst::Structure>("stats").get::<f64>("transfer-age-ms").unwrap();
     assert!((age - 66.67).abs() < 0.1, "frame 4 took what was found for frame 2, {age} ms before");
+    assert_eq!(rig.lifted(5), 40);
+    assert_eq!((rig.stat("harmonized"), rig.stat("not-ready"), rig.stat("transfers")), (4, 2, 2));
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn a_flush_and_other_caps_forget_the_transfer() {
 #[test]
 fn frames_pass_without_mask_model_or_foreground_where_passthrough_says_so() {
     let element = element(&Arc::default());
-    element.set_loader(Arc::new(|_, is_given_up| {
+    element.set_loader(Arc::new(|_, _, is_given_up| {
         while !is_given_up() {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -151,7 +152,7 @@ fn another_model_is_taken_up_between_two_frames() {
     assert_eq!(rig.lifted(1), 20);
     let (next, gate) = (second.clone(), Arc::new(std::sync::atomic::AtomicBool::new(false)));
     let opened = gate.clone();
-    rig.element.set_loader(Arc::new(move |spec, _| {
+    rig.element.set_loader(Arc::new(move |spec, _, _| {
         assert_eq!(spec.model, "another");
         until("the gate", || opened.load(std::sync::atomic::Ordering::SeqCst));
         Ok(next.clone() as Arc<dyn Infer>)
@@ -165,7 +166,8 @@ fn another_model_is_taken_up_between_two_frames() {
     until("the other model", || model(&rig) == "another");
     assert_eq!(rig.lifted(3), 25, "no frame is left untouched in between");
     second.answer(0, Ok(lift(50)));
-    assert_eq!(rig.lifted(4), 50);
+    assert!((25..50).contains(&rig.lifted(4)), "on its way");
+    assert_eq!(rig.lifted(5), 50);
     let progress: Vec<_> = rig.bus.iter_filtered(&[gst::MessageType::Progress]).collect();
     assert_eq!(progress.len(), 4, "two loads were begun and ended: {progress:?}");
 }
@@ -176,7 +178,7 @@ fn a_model_that_cannot_be_loaded_leaves_the_one_before_in_use() {
     let mut rig = rig(&model);
     rig.lifted(0);
     model.answer(0, Ok(lift(20)));
-    rig.element.set_loader(Arc::new(|_, _| anyhow::bail!("the disk is on fire")));
+    rig.element.set_loader(Arc::new(|_, _, _| anyhow::bail!("the disk is on fire")));
     rig.element.set_property("model", "another");
     let mut warnings = Vec::new();
     let told = std::sync::Mutex::new(&mut warnings);

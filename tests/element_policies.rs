@@ -25,7 +25,7 @@ fn loading(set: &[(&str, &str)]) -> (Harmonize, Arc<AtomicBool>) {
     set.iter().for_each(|(name, value)| element.set_property_from_str(name, value));
     let done = Arc::new(AtomicBool::new(false));
     let flag = done.clone();
-    element.set_loader(Arc::new(move |_, is_given_up| {
+    element.set_loader(Arc::new(move |_, _, is_given_up| {
         while !flag.load(Ordering::SeqCst) && !is_given_up() {
             thread::sleep(Duration::from_millis(2));
         }

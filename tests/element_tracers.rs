@@ -63,7 +63,9 @@ fn the_latency_tracer_and_the_log_tell_what_happens_to_a_frame() {
     let pipeline = pipeline.unwrap().downcast::<gst::Pipeline>().unwrap();
     let element = pipeline.by_name("h").unwrap().downcast::<Harmonize>().unwrap();
     element.set_property_from_str("mode", "exact");
-    element.set_loader(Arc::new(|_, _| Ok(Fake::slow(WORK) as Arc<dyn Infer>)));
+    // A frame's time in the element is then that of its own inference.
+    element.set_property("smoothing", 0.0);
+    element.set_loader(Arc::new(|_, _, _| Ok(Fake::slow(WORK) as Arc<dyn Infer>)));
     pipeline.set_state(gst::State::Playing).unwrap();
     let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
     let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(20), &kinds).unwrap();

@@ -51,7 +51,7 @@ fn ffmpeg_makes_of_the_foreground_what_apply_does_within_the_printed_error() {
     let mask = GrayImage::from_fn(96, 64, |x, y| Luma([if ellipse(x as i32, y as i32) { 255 } else { 0 }]));
     let map = |gain: f32, lift: f32| [gain, 0.1, 0.0, lift, 0.0, gain, 0.1, lift / 2.0, 0.1, 0.0, gain, -lift / 3.0];
     let maps = vec![map(0.5, 0.3), map(0.9, 0.1), map(0.6, 0.25), map(0.7, 0.0)];
-    let transfer = Transfer { cols: 2, rows: 2, region: None, maps };
+    let transfer = Transfer { cols: 2, rows: 2, maps, ..Transfer::identity() };
 
     let foreground = Mask { width, height, data: mask.as_raw().clone() };
     let mut planes = [Plane::default(); 4];

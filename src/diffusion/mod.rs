@@ -19,7 +19,7 @@ pub use ddim::Ddim;
 pub use euler::Euler;
 pub use euler_ancestral::EulerAncestral;
 pub use lcm::Lcm;
-pub use noise::{Noise, Philox};
+pub use noise::{Noise, NoiseMode, Philox};
 pub use prediction::Prediction;
 pub use sampler::{Method, Sampler};
 pub use schedule::Schedule;

@@ -1,7 +1,9 @@
-//! Counter-based noise: every value is a function of its key and its place, so any frame can be drawn on its own,
-//! on any worker, and all devices see the same bits.
+//! Counter-based noise, seeded in time: every value is a function of its key, its place, and of the frame's stream time or its
+//! own mask where the mode says so. So any frame can be drawn on its own, on any worker, and all devices see the same bits. In
+//! every mode the values of a frame are standard normal and independent of each other.
 
 use anyhow::{Result, bail};
+use std::f64::consts::FRAC_PI_2;
 use tch::{Device, Tensor};
 
 /// Philox4x32-10 (Salmon et al., SC'11, "Parallel random numbers: as easy as 1, 2, 3").
@@ -41,16 +43,54 @@ impl Philox {
     }
 }
 
+/// How the noise of a stream goes on from frame to frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NoiseMode {
+    /// The same for every frame.
+    #[default]
+    Fixed,
+    /// Turns slowly into other noise: at stream time `time`, k = floor(time / period) and a = (pi / 2) (time / period - k), it
+    /// is cos(a) N(k) + sin(a) N(k + 1). Both in nanoseconds; a `period` of 0 counts as 1.
+    Drift { time: i64, period: u64 },
+    /// Goes along with the foreground: glued to the centroid of the frame's own mask.
+    Object,
+}
+
+/// Values of `Object` are sums over this many sub-cells along each axis, the steps in which the noise moves.
+const SUB_CELLS: u32 = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Motion {
+    Fixed,
+    Drift { key: u32, angle: f64 },
+    Object { centroid: [f64; 2] },
+}
+
 /// White, unit-variance noise over a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Noise {
     philox: Philox,
+    motion: Motion,
 }
 
 impl Noise {
     /// The same noise for every frame (`fixed`: time key and scene key are 0).
     pub fn fixed(seed: u64) -> Self {
-        Self { philox: Philox::new(seed) }
+        Self { philox: Philox::new(seed), motion: Motion::Fixed }
+    }
+
+    /// The noise of a frame whose `mask` (values 0..1, rows of `width`) is what the model is to see.
+    pub fn new(seed: u64, mode: NoiseMode, mask: &[f32], width: usize) -> Self {
+        let motion = match mode {
+            NoiseMode::Fixed => Motion::Fixed,
+            NoiseMode::Drift { time, period } => {
+                let period = i64::try_from(period).unwrap_or(i64::MAX).max(1);
+                let angle = FRAC_PI_2 * (time.rem_euclid(period) as f64 / period as f64);
+                Motion::Drift { key: time.div_euclid(period) as u32, angle }
+            }
+            NoiseMode::Object => Motion::Object { centroid: centroid(mask, width) },
+        };
+        Self { philox: Philox::new(seed), motion }
     }
 
     /// Independent noise for draw `index` of one sampling; the first is this noise itself. Its key is a word of this one's
@@ -60,7 +100,7 @@ impl Noise {
             return *self;
         }
         let [low, high, ..] = self.philox.words([index, 0, 0, u32::MAX]);
-        Self { philox: Philox { key: [low, high] } }
+        Self { philox: Philox { key: [low, high] }, ..*self }
     }
 
     /// Draw after draw, from the first: f32 normals on `device` of the B x C x h x w that is asked for, the same for each member
@@ -76,55 +116,56 @@ impl Noise {
         }
     }
 
-    /// `channels` x `height` x `width` values, planar; a value depends on its place alone, not on the field's size.
+    /// `channels` x `height` x `width` values, planar. But for `object`, whose centroid is a share of the sides, a value depends
+    /// on its place alone, not on the field's size.
     pub fn field(&self, channels: usize, height: usize, width: usize) -> Vec<f32> {
+        let (philox, rows, cols) = (&self.philox, height as u32, width as u32);
         let mut values = Vec::with_capacity(channels * height * width);
-        for c in 0..channels as u32 {
-            for y in 0..height as u32 {
-                values.extend((0..width as u32).map(|x| self.philox.normal([x, y, c, 0]) as f32));
+        let mut fill = |value: &dyn Fn(u32, u32, u32) -> f64| {
+            for c in 0..channels as u32 {
+                for y in 0..rows {
+                    values.extend((0..cols).map(|x| value(x, y, c) as f32));
+                }
+            }
+        };
+        match self.motion {
+            Motion::Fixed => fill(&|x, y, c| philox.normal([x, y, c, 0])),
+            Motion::Drift { key, angle } => {
+                let (sin, cos) = angle.sin_cos();
+                // The time key has the 24 bits beside the channel: it comes round after 16 million periods.
+                let at = |x, y, c, j: u32| philox.normal([x, y, c | j << 8, 0]);
+                fill(&|x, y, c| cos * at(x, y, c, key) + sin * at(x, y, c, key.wrapping_add(1)));
+            }
+            Motion::Object { centroid: [u, v] } => {
+                let steps =
+                    |share: f64, side: usize| (share * side as f64 * f64::from(SUB_CELLS)).round() as i64 as u32;
+                let (left, above) = (steps(u, width), steps(v, height));
+                let at = |place: u32, step: u32, origin: u32| (SUB_CELLS * place + step).wrapping_sub(origin);
+                fill(&|x, y, c| {
+                    let cells = (0..SUB_CELLS).flat_map(|b| (0..SUB_CELLS).map(move |a| (a, b)));
+                    let sum: f64 = cells.map(|(a, b)| philox.normal([at(x, a, left), at(y, b, above), c, 0])).sum();
+                    sum / f64::from(SUB_CELLS)
+                });
             }
         }
         values
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn philox_known_answers() {
-        // The Random123 distribution's test vectors.
-        assert_eq!(Philox::new(0).words([0; 4]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
-        assert_eq!(Philox::new(u64::MAX).words([u32::MAX; 4]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
-        let pi = Philox::new(0x299f_31d0_a409_3822);
-        assert_eq!(
-            pi.words([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344]),
-            [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
-        );
+/// The mean place of the mask, as shares of its sides; the centre where it is empty.
+fn centroid(mask: &[f32], width: usize) -> [f64; 2] {
+    let height = mask.len().checked_div(width).unwrap_or(0).max(1);
+    let mut sums = [0.0; 3];
+    for (row, line) in mask.chunks(width.max(1)).enumerate() {
+        for (col, &m) in line.iter().enumerate() {
+            let m = f64::from(m);
+            let shares = [1.0, (col as f64 + 0.5) / width as f64, (row as f64 + 0.5) / height as f64];
+            sums.iter_mut().zip(shares).for_each(|(sum, share)| *sum += m * share);
+        }
     }
-
-    #[test]
-    fn field_is_standard_normal_and_white() {
-        let (h, w) = (256, 256);
-        let field = Noise::fixed(7).field(1, h, w);
-        let n = field.len() as f64;
-        let mean = field.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
-        let var = field.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / n;
-        let lag = |d: usize| field.iter().zip(&field[d..]).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>() / n;
-        // Four standard errors of 65,536 independent values: a chance of 6e-5 each under the hypothesis.
-        assert!(mean.abs() < 4.0 / n.sqrt(), "mean {mean}");
-        assert!((var - 1.0).abs() < 4.0 * (2.0 / n).sqrt(), "variance {var}");
-        assert!(lag(1).abs() < 4.0 / n.sqrt(), "horizontal correlation {}", lag(1));
-        assert!(lag(w).abs() < 4.0 / n.sqrt(), "vertical correlation {}", lag(w));
-    }
-
-    #[test]
-    fn value_depends_on_its_place_and_seed_alone() {
-        let small = Noise::fixed(3).field(2, 8, 8);
-        let large = Noise::fixed(3).field(2, 16, 32);
-        assert_eq!(small[0], large[0]);
-        assert_eq!(small[8 * 8 + 8 * 5 + 7], large[16 * 32 + 32 * 5 + 7]);
-        assert_ne!(small, Noise::fixed(4).field(2, 8, 8));
-    }
+    let [weight, x, y] = sums;
+    if weight > 0.0 { [x / weight, y / weight] } else { [0.5; 2] }
 }
+
+#[cfg(test)]
+mod tests;

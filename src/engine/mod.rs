@@ -4,11 +4,17 @@
 //! A waiting caller can always be released by `Pending::cancel`, whatever inference is doing.
 
 mod exit;
+mod follow;
+mod keyframes;
 mod pending;
+mod scenes;
 
+pub use follow::Follow;
+pub use keyframes::{Keyframes, Place, Temporal};
 pub use pending::Pending;
+pub use scenes::Moment;
 
-use crate::diffusion::Noise;
+use crate::diffusion::{Noise, NoiseMode};
 use crate::frame::{Mask, Proxy, Region, View};
 use crate::harmonizers::{self, Harmonizer, ModelSpec, Precision, ProxyGrid, Run, Sampling};
 use crate::recycle::unused;
@@ -30,6 +36,7 @@ pub struct Request {
     pub sampling: Sampling,
     /// Key of the noise.
     pub seed: u64,
+    pub noise: NoiseMode,
 }
 
 /// How often a load asks whether it has been given up, while its workers warm up.
@@ -160,7 +167,8 @@ struct Worker {
 struct Memory {
     fit: Fit,
     harmonized: Vec<f32>,
-    transfers: [Arc<Transfer>; 4],
+    /// As many as a window may hold, so that they are used again.
+    transfers: [Arc<Transfer>; 32],
 }
 
 impl Worker {
@@ -179,7 +187,7 @@ impl Worker {
         let (rgb, mask) = (vec![0.5; 3 * width * height], vec![1.0; width * height]);
         let grey = Proxy { width, height, region: None, rgb, mask };
         // The fewest steps that every sampler can take.
-        let request = Request { sampling: Sampling { steps: 2, ..Default::default() }, seed: 0 };
+        let request = Request { sampling: Sampling { steps: 2, ..Default::default() }, ..Default::default() };
         let result = self.infer(&grey, request, &|| given_up.load(Ordering::Relaxed)).map(|_| ());
         let failed = result.is_err();
         if warm.send(result).is_err() || failed {
@@ -220,7 +228,7 @@ impl Worker {
             Ok(Tensor::f_from_slice(values)?.f_view([1, channels, h, w])?.f_to_device(self.device)?)
         };
         let (composite, mask) = (tensor(&proxy.rgb, 3)?, tensor(&proxy.mask, 1)?);
-        let noise = Noise::fixed(request.seed);
+        let noise = Noise::new(request.seed, request.noise, &proxy.mask, proxy.width);
         let run = Run { noise: &noise, sampling: request.sampling, is_cancelled };
         let harmonized = self.model.harmonize(&composite, &mask, &run).context("inference failed")?;
         ensure!(harmonized.size() == composite.size(), "the model answered with shape {:?}", harmonized.size());

@@ -1,15 +1,19 @@
 //! How well a harmonizer does on pictures whose truth is known: data sets, metrics, and the report of a run.
 //!
-//! [`evaluate`] measures whatever function it is given, [`reference`] whatever stages.
+//! [`evaluate`] measures whatever function it is given, [`reference`] whatever stages, [`temporal`] films.
 
+pub mod baselines;
 pub mod dataset;
 pub mod diffharmony;
+pub mod film;
+mod lab;
 pub mod metrics;
 pub mod reference;
 pub mod reference_report;
 pub mod report;
 mod scale;
 pub mod still;
+pub mod temporal;
 
 use anyhow::{Context, Result, ensure};
 use image::{GrayImage, RgbImage};

@@ -37,28 +37,37 @@ pub fn harmonize(engine: &Engine, composite: &RgbImage, mask: &GrayImage, settin
     if mask.is_empty() {
         return Ok(Harmonized { picture: harmonized, inferred: None });
     }
-    let mut picture = PictureMut {
-        format: Format::RGB,
-        colour: RGB,
-        width,
-        height,
-        interlaced: false,
-        planes: [
-            PlaneMut { data: &mut harmonized, stride: 3 * width },
-            PlaneMut::default(),
-            PlaneMut::default(),
-            PlaneMut::default(),
-        ],
-    };
     let view = engine.view(&mask, settings.proxy_size);
-    let proxy = Arc::new(proxy(&picture.as_picture(), &mask, view));
+    let proxy = Arc::new(proxy(&picture(composite), &mask, view));
     let pending = engine.submit(proxy.clone(), settings.request);
     let transfer = pending.wait().ok_or_else(|| anyhow!("the inference was cancelled"))??;
-    apply(&mut picture, &mask, &transfer, settings.strength);
+    apply(&mut picture_mut(&mut harmonized), &mask, &transfer, settings.strength);
     Ok(Harmonized { picture: harmonized, inferred: Some((proxy, transfer)) })
 }
 
-fn foreground(mask: &GrayImage, width: usize, height: usize) -> Mask {
+/// `composite` with the pixels under `mask` changed by `transfer`.
+pub fn changed(composite: &RgbImage, mask: &GrayImage, transfer: &Transfer, strength: f32) -> RgbImage {
+    let mut changed = composite.clone();
+    let mask = foreground(mask, composite.width() as usize, composite.height() as usize);
+    apply(&mut picture_mut(&mut changed), &mask, transfer, strength);
+    changed
+}
+
+pub(super) fn picture(picture: &RgbImage) -> Picture<'_> {
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let pixels = Plane { data: picture, stride: 3 * width };
+    let planes = [pixels, Plane::default(), Plane::default(), Plane::default()];
+    Picture { format: Format::RGB, colour: RGB, width, height, interlaced: false, planes }
+}
+
+pub(super) fn picture_mut(picture: &mut RgbImage) -> PictureMut<'_> {
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let pixels = PlaneMut { data: picture, stride: 3 * width };
+    let planes = [pixels, PlaneMut::default(), PlaneMut::default(), PlaneMut::default()];
+    PictureMut { format: Format::RGB, colour: RGB, width, height, interlaced: false, planes }
+}
+
+pub(super) fn foreground(mask: &GrayImage, width: usize, height: usize) -> Mask {
     let stride = mask.width() as usize;
     let picture = Picture {
         format: Format::GRAY8,

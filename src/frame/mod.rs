@@ -7,6 +7,7 @@
 pub mod apply;
 mod cells;
 mod colour;
+pub mod descriptor;
 pub mod format;
 mod maps;
 pub mod mask;
@@ -19,6 +20,7 @@ mod tests;
 use anyhow::{Result, ensure};
 
 pub use apply::{Plan, apply};
+pub use descriptor::{Describer, Descriptor};
 pub use format::{Components, Format, Place};
 pub use mask::{Mask, MaskChannel, MaskRange, MaskSettings};
 pub use proxy::{Proxy, proxy};

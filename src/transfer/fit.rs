@@ -24,6 +24,68 @@ type Moments = [f64; 22];
 /// Where the sum of m^2 is.
 const WEIGHT: usize = 9;
 
+/// What the maps of a fit rest on, so that maps of several frames can be fitted at once: for each cell the sums over its
+/// neighbourhood, and A_0, towards which a map is drawn.
+#[derive(Debug, Default, PartialEq)]
+pub struct Evidence {
+    sums: Vec<[f32; 22]>,
+    prior: [f32; 12],
+}
+
+impl Clone for Evidence {
+    fn clone(&self) -> Self {
+        Self { sums: self.sums.clone(), prior: self.prior }
+    }
+
+    /// In the memory of the sums that it has.
+    fn clone_from(&mut self, other: &Self) {
+        self.sums.clone_from(&other.sums);
+        self.prior = other.prior;
+    }
+}
+
+impl Evidence {
+    pub fn clear(&mut self) {
+        self.sums.clear();
+    }
+
+    /// How many cells it is of.
+    pub fn len(&self) -> usize {
+        self.sums.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sums.is_empty()
+    }
+
+    /// Adds `part` of `other`'s, which is of as many cells.
+    pub fn add(&mut self, part: f32, other: &Self) {
+        let sums = self.sums.as_flattened_mut().iter_mut().zip(other.sums.as_flattened());
+        sums.for_each(|(sum, more)| *sum += part * more);
+        self.prior.iter_mut().zip(&other.prior).for_each(|(sum, more)| *sum += part * more);
+    }
+
+    pub fn scale(&mut self, by: f32) {
+        self.sums.as_flattened_mut().iter_mut().chain(&mut self.prior).for_each(|sum| *sum *= by);
+    }
+
+    /// The maps of the fit to it.
+    pub fn fit(&self, maps: &mut Vec<[f32; 12]>) {
+        let prior: [[f64; 4]; 3] = std::array::from_fn(|c| std::array::from_fn(|i| f64::from(self.prior[4 * c + i])));
+        maps.clear();
+        maps.extend(self.sums.iter().map(|sums| {
+            if sums[WEIGHT] == 0.0 {
+                return self.prior;
+            }
+            flat(&solve(&sums.map(f64::from), RIDGE, &prior))
+        }));
+    }
+}
+
+fn flat(map: &[[f64; 4]; 3]) -> [f32; 12] {
+    std::array::from_fn(|i| map[i / 4][i % 4] as f32)
+}
+
 const IDENTITY: [[f64; 4]; 3] = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]];
 
 /// `Fit::fit` into a new transfer.
@@ -84,8 +146,10 @@ impl Fit {
 
         // The box is separable: sums of columns first, then of their neighbours.
         columns.resize(cols, [0.0; 22]);
-        let Transfer { maps, .. } = transfer;
+        let Transfer { maps, evidence, .. } = transfer;
         maps.clear();
+        evidence.clear();
+        evidence.prior = flat(&prior);
         for y in 0..rows {
             columns.fill([0.0; 22]);
             for line in y.saturating_sub(RADIUS)..(y + RADIUS + 1).min(rows) {
@@ -95,7 +159,8 @@ impl Fit {
                 let mut sum = [0.0; 22];
                 columns[x.saturating_sub(RADIUS)..(x + RADIUS + 1).min(cols)].iter().for_each(|m| add(&mut sum, m));
                 let map = if sum[WEIGHT] == 0.0 { prior } else { solve(&sum, RIDGE, &prior) };
-                maps.push(std::array::from_fn(|i| map[i / 4][i % 4] as f32));
+                maps.push(flat(&map));
+                evidence.sums.push(sum.map(|s| s as f32));
             }
         }
         (transfer.cols, transfer.rows, transfer.region) = (cols, rows, proxy.region);

@@ -3,11 +3,12 @@
 
 pub mod fit;
 pub mod look;
+pub mod smooth;
 #[cfg(test)]
 mod tests;
 
 use crate::frame::Region;
-pub use fit::{Fit, fit};
+pub use fit::{Evidence, Fit, fit};
 pub use look::Look;
 
 /// `maps[row * cols + col]` is a row-major 3x4 matrix acting on (r, g, b, 1), sRGB in 0..1, valid at the centre of its
@@ -19,18 +20,23 @@ pub struct Transfer {
     /// What the grid lies over, in pixels of the frame; `None` is the whole frame, of any size.
     pub region: Option<Region>,
     pub maps: Vec<[f32; 12]>,
+    /// What the maps were fitted to, for fits over several frames; may be empty.
+    pub evidence: Evidence,
 }
 
 impl Clone for Transfer {
     fn clone(&self) -> Self {
-        Self { maps: self.maps.clone(), ..*self }
+        let mut clone = Self::identity();
+        clone.clone_from(self);
+        clone
     }
 
     /// In the memory of the maps that it has.
     fn clone_from(&mut self, other: &Self) {
-        let Self { cols, rows, region, maps } = self;
+        let Self { cols, rows, region, maps, evidence } = self;
         (*cols, *rows, *region) = (other.cols, other.rows, other.region);
         maps.clone_from(&other.maps);
+        evidence.clone_from(&other.evidence);
     }
 }
 
@@ -42,7 +48,7 @@ impl Default for Transfer {
 
 impl Transfer {
     pub fn identity() -> Self {
-        let mut identity = Self { cols: 1, rows: 1, region: None, maps: Vec::new() };
+        let mut identity = Self { cols: 1, rows: 1, region: None, maps: Vec::new(), evidence: Evidence::default() };
         identity.clear();
         identity
     }
@@ -50,6 +56,7 @@ impl Transfer {
     /// Makes it the identity.
     pub fn clear(&mut self) {
         (self.cols, self.rows, self.region) = (1, 1, None);
+        self.evidence.clear();
         self.maps.clear();
         self.maps.push([1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
     }

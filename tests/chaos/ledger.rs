@@ -21,6 +21,8 @@ struct Frame {
     buffer: Attributes,
     /// Whether the element took it; not known while it is on its way into the pad.
     taken: Option<bool>,
+    /// It may have been asked for beside what the last seek was for, and then it leaves no frame.
+    may_be_lead: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -77,6 +79,8 @@ struct Inner {
     may_drop: bool,
     /// The side that the mask leaves alone, and the first composite of which that is certain.
     background: Option<(Side, u64)>,
+    /// Where the last two flushing seeks went: what is on its way may be of the one before.
+    sought: [Option<gst::ClockTime>; 2],
     counts: Counts,
     total: Counts,
 }
@@ -87,6 +91,14 @@ pub struct Ledger(Mutex<Inner>);
 fn same(a: &Segment, b: &Segment) -> bool {
     let key = |s: &Segment| (s.start(), s.stop(), s.base(), s.time(), s.rate().to_bits());
     key(a) == key(b)
+}
+
+/// Whether `out` is what is left of `segment` from the place on that was sought.
+fn is_rest(out: &Segment, segment: &Segment, sought: Option<gst::ClockTime>) -> bool {
+    let mut rest = segment.clone();
+    rest.set_start(sought);
+    rest.set_time(sought.zip(segment.start()).zip(segment.time()).map(|((sought, start), time)| time + sought - start));
+    segment.start() <= sought && same(out, &rest)
 }
 
 impl Ledger {
@@ -115,7 +127,9 @@ impl Ledger {
         let number = inner.next;
         let buffer = Attributes::of(buffer);
         let (epoch, caps, info, segment) = (inner.epoch, caps.clone(), info.clone(), segment.clone());
-        inner.frames.insert(number, Frame { epoch, caps, info, segment, buffer, taken: None });
+        let end = buffer.pts.map(|pts| pts + buffer.duration.unwrap_or_default());
+        let may_be_lead = inner.sought.iter().any(|&sought| segment.start() < sought && end <= sought);
+        inner.frames.insert(number, Frame { epoch, caps, info, segment, buffer, taken: None, may_be_lead });
         inner.next += 1;
     }
 
@@ -124,6 +138,12 @@ impl Ledger {
         if let Some(frame) = lock(&self.0).frames.get_mut(&number) {
             frame.taken = Some(flow.is_ok());
         }
+    }
+
+    /// A flushing seek is about to go to `start`: the element may ask for more, and then makes a segment of what was sought.
+    pub fn seek(&self, start: gst::ClockTime) {
+        let mut inner = lock(&self.0);
+        inner.sought = [inner.sought[1], Some(start)];
     }
 
     /// Composites from now on belong to another epoch than those before, which may be lost.
@@ -231,7 +251,10 @@ impl Inner {
         if self.caps.as_ref() != Some(&frame.caps) {
             return Err(format!("it went in with caps {} and left with {:?}", frame.caps, self.caps));
         }
-        if !self.segment.as_ref().is_some_and(|segment| same(segment, &frame.segment)) {
+        let belongs = |out: &Segment| {
+            same(out, &frame.segment) || self.sought.iter().any(|&sought| is_rest(out, &frame.segment, sought))
+        };
+        if !self.segment.as_ref().is_some_and(belongs) {
             return Err(format!("it went in with {:?} and left with {:?}", frame.segment, self.segment));
         }
         if buffer.size() > 0 {
@@ -272,7 +295,8 @@ impl Inner {
     /// All that was taken before `end` and has not left is lost.
     fn settle_until(&mut self, end: u64) {
         let epoch = self.epoch;
-        let lost: Vec<_> = self.frames.range(..end).filter(|(_, frame)| frame.taken == Some(true)).collect();
+        let lost: Vec<_> =
+            self.frames.range(..end).filter(|(_, frame)| frame.taken == Some(true) && !frame.may_be_lead).collect();
         let lost: Vec<_> = lost.into_iter().map(|(&number, frame)| (number, frame.epoch)).collect();
         if !lost.is_empty() {
             self.counts.lost += lost.len() as u64;

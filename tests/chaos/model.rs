@@ -59,7 +59,7 @@ impl Model {
 
     pub fn loader(self: &Arc<Self>) -> Arc<Loader> {
         let model = self.clone();
-        Arc::new(move |_, is_given_up| {
+        Arc::new(move |_, _, is_given_up| {
             let start = Instant::now();
             // Read again and again, so that a load under way ends when all gets well.
             while start.elapsed() < lock(&model.load).1 {

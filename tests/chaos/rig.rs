@@ -221,6 +221,9 @@ impl Rig {
                     self.ledger.allow_drops(self.may_drop());
                 }
                 let flags = if *flush { gst::SeekFlags::FLUSH } else { gst::SeekFlags::empty() };
+                if *flush {
+                    self.ledger.seek(*start);
+                }
                 match pipeline {
                     true => drop(self.pipeline.seek_simple(flags, *start)),
                     false => {
@@ -370,7 +373,14 @@ impl Rig {
         for (name, value) in POLICIES {
             self.set(name, value);
         }
-        for (name, value) in [("qos", "false"), ("passthrough", "false"), ("strength", "1")] {
+        for (name, value) in [
+            ("qos", "false"),
+            ("passthrough", "false"),
+            ("strength", "1"),
+            // No frame waits for those after it.
+            ("smoothing", "0"),
+            ("keyframe-interval", "0"),
+        ] {
             self.set(name, value);
         }
     }

@@ -18,7 +18,7 @@ struct ManualJob {
 pub fn lift(codes: u8) -> Transfer {
     let by = f32::from(codes) / 255.0;
     let maps = vec![[1.0, 0.0, 0.0, by, 0.0, 1.0, 0.0, by, 0.0, 0.0, 1.0, by]];
-    Transfer { cols: 1, rows: 1, region: None, maps }
+    Transfer { maps, ..Transfer::identity() }
 }
 
 impl Manual {
@@ -38,7 +38,7 @@ impl Manual {
         let element = element(&Arc::default());
         element.set_property_from_str("mode", mode);
         let model = self.clone();
-        element.set_loader(Arc::new(move |_, _| Ok(model.clone() as Arc<dyn Infer>)));
+        element.set_loader(Arc::new(move |_, _, _| Ok(model.clone() as Arc<dyn Infer>)));
         element
     }
 }

@@ -53,7 +53,7 @@ impl Fake {
 pub fn transfer() -> Transfer {
     let map = |gain: f32, lift: f32| [gain, 0.1, 0.0, lift, 0.0, gain, 0.1, lift / 2.0, 0.1, 0.0, gain, -lift / 3.0];
     let maps = vec![map(0.5, 0.3), map(0.6, 0.2), map(0.4, 0.35), map(0.5, 0.25)];
-    Transfer { cols: 2, rows: 2, region: None, maps }
+    Transfer { cols: 2, rows: 2, maps, ..Transfer::identity() }
 }
 
 struct FakeJob {
@@ -128,20 +128,22 @@ impl Job for FakeJob {
     }
 }
 
-/// An element in exact mode whose model is `fake`. A harness is a live source.
+/// An element in exact mode whose model is `fake` and takes each frame by itself, so that none waits for another. A harness is
+/// a live source.
 pub fn element(fake: &Arc<Fake>) -> Harmonize {
     init();
     let factory = gst::ElementFactory::make("harmonize").property_from_str("mode", "exact");
+    let factory = factory.property("smoothing", 0.0).property("scene-detection", false);
     let element = factory.build().unwrap().downcast::<Harmonize>().unwrap();
     let fake = fake.clone();
-    element.set_loader(Arc::new(move |_, _| Ok(fake.clone() as Arc<dyn Infer>)));
+    element.set_loader(Arc::new(move |_, _, _| Ok(fake.clone() as Arc<dyn Infer>)));
     element
 }
 
 /// An element whose model takes `delay` to load, and then can't be.
 pub fn element_that_cannot_load(delay: Duration) -> Harmonize {
     let element = element(&Arc::default());
-    element.set_loader(Arc::new(move |_, _| {
+    element.set_loader(Arc::new(move |_, _, _| {
         thread::sleep(delay);
         bail!("the disk is on fire")
     }));

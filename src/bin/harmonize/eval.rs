@@ -1,6 +1,12 @@
-//! `harmonize eval`: how close a model comes to the truth on a data set.
+//! `harmonize eval`: how close a model comes to the truth on a data set, or on a film, and how steady that is.
 
-use crate::options::{self, ModelArgs};
+mod frames;
+mod plot;
+mod strip;
+mod video;
+mod ways;
+
+use crate::options::{self, ModelArgs, TemporalArgs};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use gstharmonize::eval::dataset::{self, Subset};
@@ -11,7 +17,7 @@ use serde::Serialize;
 use std::fmt::Display;
 use std::path::PathBuf;
 
-/// Measure a model on pictures whose truth is known
+/// Measure a model on pictures whose truth is known, or on a film
 ///
 /// DATASET is a folder in iHarmony4's layout (composite_images/ID_LABEL_N.jpg, masks/ID_LABEL.png, real_images/ID.jpg and
 /// the list NAME_test.txt), or the parent of several; there, a list test.jsonl as DiffHarmony's scripts read it (an object a
@@ -21,7 +27,8 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    dataset: PathBuf,
+    #[arg(required_unless_present = "video")]
+    dataset: Option<PathBuf>,
 
     /// 256: pictures are scaled to 256x256 (bilinear, antialiased; masks nearest), harmonized and measured so.
     /// native: both at the files' own size
@@ -48,7 +55,13 @@ pub struct Args {
     jobs: Option<u16>,
 
     #[command(flatten)]
+    film: video::FilmArgs,
+
+    #[command(flatten)]
     model: ModelArgs,
+
+    #[command(flatten)]
+    temporal: TemporalArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -58,6 +71,21 @@ Examples:
 You should see a table with two rows a subset, the untouched composite's and the harmonized picture's. fMSE ratio is the
 second's fMSE over the first's: 1 changes nothing, 0 is perfect. The rows 0-5%, 5-15% and 15-100% group all pictures by
 their foreground's share. Published tables are at --size 256; whether they paste the real background differs.
+
+A film, or frames in folders, beside what is simpler, and beside the truth where it is known:
+  harmonize eval --video --composite composite.mp4 --mask mask.mp4 --real real.mp4 --plot plot.png --strip strip.png
+  harmonize eval --video --composite frames/ --mask masks/ --cuts 48,120 --no-flow
+You should see a row for each way of harmonizing: the element's is `harmonize`, in `frame by frame` and `noise per frame` the
+model sees each frame alone, with the same noise and with new noise. Lower is steadier:
+  E_warp      what is left between two frames when motion is undone (Lai et al. 2018), frame and foreground (fg); samples 0..1
+  TL          the same of the foreground at 256x256, as HYouTube and CO2Net measure it, but with this flow and not FlowNet2's
+  mapping     how much the colours that the same foreground is given change from frame to frame, mean, in codes of 255
+  change      of the correction (out - in) at a place from frame to frame in the foreground, mean, in codes of 255
+  FI          flicker index: RMS over time of the second difference of the foreground's mean L*a*b*; ratio to the composite's
+A moving film has E_warp, TL and FI of its own: compare with the rows composite and real. fMSE and PSNR are at the film's own
+size, its background as it is. At --cuts, recovery 1 says that the first frame has all of the new scene's steady correction, an
+old scene's part of 0 that nothing of the old one is left. In strip.png time runs to the right, and flicker shows as
+upright stripes in `noise per frame` that `harmonize` should not have.
 
 The tables of DiffHarmony's poster, from its checkpoint and iHarmony4:
   harmonize eval iHarmony4 --model checkpoints --reference 512 --reference 1024 --json tables.json
@@ -98,6 +126,9 @@ enum BackgroundArg {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    if args.film.video {
+        return print(&video::run(&args.film, &args.model, &args.temporal)?, args);
+    }
     let size = match args.size {
         SizeArg::Square256 => Size::Square256,
         SizeArg::Native => Size::Native,
@@ -106,7 +137,7 @@ pub fn run(args: &Args) -> Result<()> {
         BackgroundArg::Real => Background::Real,
         BackgroundArg::Composite => Background::Composite,
     };
-    let subsets = dataset::subsets(&args.dataset)?;
+    let subsets = dataset::subsets(args.dataset.as_deref().context("give a DATASET, or --video")?)?;
     if !args.reference.is_empty() {
         return reference(args, &subsets);
     }

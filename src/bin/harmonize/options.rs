@@ -3,8 +3,9 @@
 
 use anyhow::{Result, ensure};
 use gst::prelude::*;
-use gstharmonize::diffusion::Method;
-use gstharmonize::engine::{Engine, Request};
+use gstharmonize::diffusion::{Method, NoiseMode};
+use gstharmonize::elements::harmonize::SMOOTHING;
+use gstharmonize::engine::{Engine, Request, Temporal};
 use gstharmonize::eval::still::Settings;
 use gstharmonize::harmonizers::{ModelSpec, Precision, Sampling};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -47,6 +48,92 @@ pub struct ModelArgs {
     pub proxy_size: u32,
 }
 
+/// How colours go on from frame to frame: properties of the element `harmonize`.
+#[derive(clap::Args, Clone)]
+#[command(next_help_heading = "From frame to frame")]
+pub struct TemporalArgs {
+    /// How much colours are averaged over time, as what a neighbour 40 ms away weighs: 0 takes each frame by itself, 1 all of 0.8
+    /// seconds alike
+    #[arg(long, value_name = "0..1", default_value_t = SMOOTHING, value_parser = strength)]
+    pub smoothing: f64,
+
+    /// Run the model once in so many seconds, and interpolate in between; 0 runs it on every frame
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0, value_parser = seconds)]
+    pub keyframe_interval: f64,
+
+    /// fixed: the same noise for every frame; drift: it turns into other noise with time; object: it goes along with the
+    /// foreground
+    #[arg(long, value_name = "NAME", default_value = "fixed", value_parser = ["fixed", "drift", "object"])]
+    pub noise: String,
+
+    /// Seconds in which --noise drift turns into other noise
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = period)]
+    pub noise_period: f64,
+
+    /// Average across cuts as well
+    #[arg(long)]
+    pub no_scene_detection: bool,
+
+    /// Frames that the model is at work on at the same time, a thread each; the film does not depend on it [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub workers: Option<u32>,
+}
+
+impl TemporalArgs {
+    /// Sets the properties of the same names on the element `harmonize`.
+    pub fn configure(&self, harmonize: &gst::Element) {
+        let Temporal { interval, smoothing, detection } = self.temporal();
+        harmonize.set_property_from_str("noise", &self.noise);
+        harmonize.set_properties(&[
+            ("smoothing", &smoothing),
+            ("keyframe-interval", &interval),
+            ("noise-period", &self.period()),
+            ("scene-detection", &detection),
+            ("workers", &(self.workers() as u32)),
+        ]);
+    }
+
+    pub fn temporal(&self) -> Temporal {
+        let interval = nanoseconds(self.keyframe_interval);
+        Temporal { interval, smoothing: self.smoothing, detection: !self.no_scene_detection }
+    }
+
+    /// That of a frame at stream time `time`.
+    pub fn noise(&self, time: i64) -> NoiseMode {
+        match &*self.noise {
+            "drift" => NoiseMode::Drift { time, period: self.period() },
+            "object" => NoiseMode::Object,
+            _ => NoiseMode::Fixed,
+        }
+    }
+
+    fn period(&self) -> u64 {
+        nanoseconds(self.noise_period).max(1)
+    }
+
+    pub fn workers(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.workers.map_or_else(cores, |workers| workers as usize).min(64)
+    }
+}
+
+fn nanoseconds(seconds: f64) -> u64 {
+    (seconds * 1e9).round() as u64
+}
+
+/// An hour is longer than any scene, and far from what nanoseconds can count.
+fn seconds(text: &str) -> Result<f64> {
+    let seconds = text.parse()?;
+    ensure!((0.0..=3600.0).contains(&seconds), "it goes from 0 to 3600");
+    Ok(seconds)
+}
+
+fn period(text: &str) -> Result<f64> {
+    let period = seconds(text)?;
+    ensure!(period > 0.0, "it is more than 0");
+    Ok(period)
+}
+
 fn strength(text: &str) -> Result<f64> {
     let strength = text.parse()?;
     ensure!((0.0..=1.0).contains(&strength), "it goes from 0 to 1");
@@ -66,7 +153,7 @@ impl ModelArgs {
     pub fn settings(&self) -> Settings {
         let sampling = Sampling { method: self.sampler, steps: self.steps };
         Settings {
-            request: Request { sampling, seed: self.seed },
+            request: Request { sampling, seed: self.seed, ..Default::default() },
             proxy_size: self.proxy_size,
             strength: self.strength as f32,
         }

@@ -7,7 +7,7 @@ mod shard;
 
 use crate::clip::Clip;
 use crate::film::{self, Part};
-use crate::options::{self, ModelArgs};
+use crate::options::{self, ModelArgs, TemporalArgs};
 use crate::range::{self, Range};
 use anyhow::{Context, Result, bail, ensure};
 use gst::prelude::*;
@@ -102,6 +102,9 @@ pub struct Args {
 
     #[command(flatten)]
     model: ModelArgs,
+
+    #[command(flatten)]
+    temporal: TemporalArgs,
 }
 
 /// Constant quality, next to invisible losses.
@@ -158,6 +161,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let harmonize = film::child(&pipeline, "h")?;
     args.model.configure(&harmonize);
+    args.temporal.configure(&harmonize);
     harmonize.set_property_from_str("mask-range", "full");
     let part = Part::of(&args.output)?;
     film::child(&pipeline, "file")?.set_property("location", part.location()?);

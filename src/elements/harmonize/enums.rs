@@ -1,6 +1,6 @@
 //! The enums of the element's properties, and what they are called further in.
 
-use crate::diffusion::Method;
+use crate::diffusion::{Method, NoiseMode};
 use crate::{frame, harmonizers};
 
 /// Which samples of the mask stream hold the mask.
@@ -67,6 +67,30 @@ pub enum Sampler {
     Lcm,
 }
 
+/// How the noise goes on from frame to frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstHarmonizeNoise")]
+pub enum Noise {
+    #[default]
+    #[enum_value(name = "The same for every frame", nick = "fixed")]
+    Fixed,
+    #[enum_value(name = "Turns into other noise within each noise-period of stream time", nick = "drift")]
+    Drift,
+    #[enum_value(name = "Goes along with the foreground, by each frame's own mask", nick = "object")]
+    Object,
+}
+
+impl Noise {
+    /// That of a frame at stream time `time`.
+    pub fn mode(self, time: i64, period: u64) -> NoiseMode {
+        match self {
+            Self::Fixed => NoiseMode::Fixed,
+            Self::Drift => NoiseMode::Drift { time, period },
+            Self::Object => NoiseMode::Object,
+        }
+    }
+}
+
 /// Where the model's loading stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstHarmonizeModelState")]
@@ -89,7 +113,7 @@ pub enum Mode {
     #[default]
     #[enum_value(name = "Live in live pipelines, exact in others", nick = "auto")]
     Auto,
-    #[enum_value(name = "Every frame waits for the transfer that the model finds for it", nick = "exact")]
+    #[enum_value(name = "Every frame waits for the transfers that the model finds around it", nick = "exact")]
     Exact,
     #[enum_value(
         name = "No frame waits: each takes the newest transfer, and the model sees the newest frame",

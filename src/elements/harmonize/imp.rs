@@ -3,30 +3,36 @@
 //! Everything runs in the source pad's task except property access, state changes, flushes and the loading of the model.
 //! `state`, `settings` and `stats` are held for moments only, never while GStreamer or the engine is called.
 
+mod aggregate;
 mod composite;
 mod events;
+mod exact;
+mod lead;
+mod live;
 mod look;
 mod output;
 mod patience;
 mod state;
 mod timing;
 
-use self::composite::{Outcome, Place, Proxies, Stop};
-use self::output::is_gap;
+use self::composite::{Place, Proxies};
+use self::exact::Exact;
 use self::state::{Episode, Flushes, State};
 use super::super::formats;
 use super::inference::Inference;
 use super::loading::{self, Loader};
 use super::masks::Masks;
 use super::pairing::Clock;
-use super::settings::{AUTOMATIC, Settings};
+use super::settings::{AUTOMATIC, SMOOTHING, Settings};
 use super::stats::Stats;
-use super::{CAT, MaskChannel, MaskRange, Mode, ModelState, OnError, OnMissingMask, OnNotReady, Precision, Sampler};
-use crate::frame::Plan;
+use super::{
+    CAT, MaskChannel, MaskRange, Mode, ModelState, Noise, OnError, OnMissingMask, OnNotReady, Precision, Sampler,
+};
+use crate::engine::Follow;
+use crate::frame::{Describer, Plan};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::AGGREGATOR_FLOW_NEED_DATA as NEED_DATA;
-use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 use once_cell::sync::Lazy;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,6 +67,24 @@ pub struct Harmonize {
     #[property(name = "seed", nick = "Seed",
         blurb = "Seed of the model's noise; the same seed, settings and frames give the same bytes",
         type = u64, get, set, member = seed, controllable, mutable_playing)]
+    #[property(name = "noise", nick = "Noise",
+        blurb = "How the model's noise goes on from frame to frame: a function of seed, stream time and the frame's own mask, the same after a seek",
+        type = Noise, get, set, member = noise, builder(Noise::default()).controllable().mutable_playing())]
+    #[property(name = "noise-period", nick = "Noise period",
+        blurb = "Nanoseconds of stream time in which noise=drift turns into other noise",
+        type = u64, get, set, member = noise_period, minimum = 1, default = 1_000_000_000, controllable, mutable_playing)]
+    #[property(name = "smoothing", nick = "Smoothing",
+        blurb = "How much colours are averaged over time, as what a neighbour 40 ms away weighs: 0 takes every frame by itself, 1 all of the window alike. Exact mode averages over 400 ms before and after a frame, so frames wait for those; live mode over what it has found last. Cuts end the window",
+        type = f64, get, set, member = smoothing, minimum = 0.0, maximum = 1.0, default = SMOOTHING, controllable, mutable_playing)]
+    #[property(name = "scene-detection", nick = "Scene detection",
+        blurb = "Begin anew where the background is another than in the frame before",
+        type = bool, get, set, member = scene_detection, default = true, controllable, mutable_playing)]
+    #[property(name = "scene", nick = "Scene",
+        blurb = "Any number of the scene: at each change of it one begins, as at a cut. Upstream's force-key-unit events, which the element scenechange sends, do so too",
+        type = u32, get, set, member = scene, controllable, mutable_playing)]
+    #[property(name = "workers", nick = "Workers",
+        blurb = "Threads that infer, each on a frame of its own: in exact mode, where the source is not live, as many frames are at work at the same time. The result does not depend on it",
+        type = u32, get, set, member = workers, minimum = 1, maximum = 64, default = 1)]
     #[property(name = "mask-channel", nick = "Mask channel",
         blurb = "Which samples of the mask stream hold the mask",
         type = MaskChannel, get, set, member = mask_channel, builder(MaskChannel::default()).controllable().mutable_playing())]
@@ -83,7 +107,7 @@ pub struct Harmonize {
         blurb = "Nanoseconds that a composite waits for its mask before on-missing-mask decides; part of the latency declared in live pipelines (-1 = automatic: half a frame in live mode, a frame in exact mode; without end in pipelines that are not live)",
         type = u64, get, set, member = mask_timeout, default = AUTOMATIC, mutable_playing)]
     #[property(name = "keyframe-interval", nick = "Keyframe interval",
-        blurb = "In live mode, infer once in each interval of so many nanoseconds of stream time (0 = whenever the model is free); frames in between take the newest transfer. Exact mode infers for every frame",
+        blurb = "Infer once in each interval of so many nanoseconds of stream time. 0 is every frame in exact mode, in live mode whenever the model is free. Frames between two keyframes are interpolated in exact mode, for which they wait; in live mode they ease over to the newest",
         type = u64, get, set, member = keyframe_interval, controllable, mutable_playing)]
     #[property(name = "qos", nick = "Quality of service",
         blurb = "Drop frames that downstream could not show in time any more, and post a QOS message for each",
@@ -112,6 +136,9 @@ pub struct Harmonize {
     masks: Mutex<Masks>,
     plan: Mutex<Plan>,
     proxies: Mutex<Proxies>,
+    describer: Mutex<Describer>,
+    exact: Mutex<Exact>,
+    follow: Mutex<Follow>,
     flushes: Mutex<Flushes>,
 }
 
@@ -145,11 +172,17 @@ impl Harmonize {
         if !lock(&self.state).is_started {
             return;
         }
-        let spec = lock(&self.settings).spec();
+        let asked = lock(&self.settings).load();
         let loader = lock(&self.loader).clone();
-        if let Err(error) = loading::start(&self.obj(), &self.inference, loader, spec, true) {
+        if let Err(error) = loading::start(&self.obj(), &self.inference, loader, asked, true) {
             self.obj().post_error_message(error);
         }
+    }
+
+    /// Forgets the frames that wait and all that has been found: what comes next has nothing to do with them.
+    fn forget_scene(&self) {
+        self.forget_waiting();
+        *lock(&self.follow) = Follow::default();
     }
 
     fn mask_pad(&self) -> Option<gst_base::AggregatorPad> {
@@ -194,6 +227,9 @@ impl ObjectSubclass for Harmonize {
             masks: Mutex::default(),
             plan: Mutex::default(),
             proxies: Mutex::default(),
+            describer: Mutex::default(),
+            exact: Mutex::default(),
+            follow: Mutex::default(),
             flushes: Mutex::default(),
         }
     }
@@ -228,7 +264,7 @@ impl ObjectImpl for Harmonize {
         self.derived_set_property(id, value, pspec);
         match pspec.name() {
             "model" | "device" | "precision" => self.reload(),
-            "mode" | "processing-deadline" => self.declare_latency(),
+            "mode" | "processing-deadline" | "smoothing" | "keyframe-interval" => self.declare_latency(),
             "mask-timeout" | "passthrough" => {
                 self.declare_latency();
                 self.look_after_next();
@@ -312,16 +348,17 @@ impl AggregatorImpl for Harmonize {
             *state = State { is_started: true, arrived: state.arrived, taken: state.arrived, ..State::default() };
         }
         *lock(&self.masks) = Masks::default();
+        self.forget_scene();
         *lock(&self.stats) = Stats::default();
         *lock(&self.flushes) = Flushes::default();
         self.end_flush();
-        let spec = lock(&self.settings).spec();
-        if self.inference.loaded().is_some_and(|loaded| loaded.spec == spec) {
-            gst::debug!(CAT, imp = self, "Model {} has stayed loaded", spec.model);
+        let asked = lock(&self.settings).load();
+        if self.inference.loaded().is_some_and(|loaded| (&loaded.spec, loaded.workers) == (&asked.0, asked.1)) {
+            gst::debug!(CAT, imp = self, "Model {} has stayed loaded", asked.0.model);
             return Ok(());
         }
         let loader = lock(&self.loader).clone();
-        loading::start(&self.obj(), &self.inference, loader, spec, false)
+        loading::start(&self.obj(), &self.inference, loader, asked, false)
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
@@ -331,6 +368,7 @@ impl AggregatorImpl for Harmonize {
         self.obj().notify_model_state();
         lock(&self.state).is_started = false;
         *lock(&self.masks) = Masks::default();
+        self.forget_scene();
         Ok(())
     }
 
@@ -346,76 +384,13 @@ impl AggregatorImpl for Harmonize {
     fn flush(&self) -> Result<gst::FlowSuccess, gst::FlowError> {
         gst::debug!(CAT, imp = self, "Flushed");
         lock(&self.state).forget();
+        self.forget_scene();
         self.inference.resume();
         Ok(gst::FlowSuccess::Ok)
     }
 
-    /// The base class comes here until every pad with data has been served; one call pushes one composite.
     fn aggregate(&self, timeout: bool) -> Result<gst::FlowSuccess, gst::FlowError> {
-        if self.inference.is_flushing() || lock(&self.state).is_seeking {
-            // What is queued belongs to the flush that is about to reach the pads.
-            std::thread::sleep(FLUSH_RETRY);
-            return Err(NEED_DATA);
-        }
-        let Some(composite) = self.sink.peek_buffer() else {
-            return Err(if self.sink.is_eos() { gst::FlowError::Eos } else { NEED_DATA });
-        };
-        if lock(&self.state).is_flushed {
-            return Err(NEED_DATA);
-        }
-        let place = self.place(&composite).map_err(|error| self.fail(&error))?;
-        let passthrough = lock(&self.settings).passthrough;
-        let find = |pad| self.find_mask(&pad, place.span.start, timeout || passthrough);
-        let mask = self.mask_pad().map(find).transpose()?;
-        drop(composite);
-        let Some(mut composite) = self.sink.pop_buffer() else { return Err(NEED_DATA) };
-        {
-            let mut state = lock(&self.state);
-            state.last = Some(place.span);
-            // GAPs come by no probe.
-            state.taken += u64::from(!is_gap(&composite));
-        }
-        self.ends(Episode::Waiting);
-        if is_gap(&composite) {
-            return self.push_gap(&composite);
-        }
-        lock(&self.stats).frames_in += 1;
-        self.measure();
-        if let Some(time) = place.stream_time {
-            // Nothing but a bad control binding fails here, which it says itself.
-            let _ = self.obj().sync_values(time);
-        }
-        let mode = self.mode();
-        let outcome = if self.is_late(&composite, place) {
-            Ok(Outcome::Dropped("it is late"))
-        } else if self.has_no_time_left(place, mode, timeout) {
-            Ok(Outcome::Untouched("its time was up when its mask had not come"))
-        } else {
-            self.harmonize(&mut composite, place, mask, mode)
-        };
-        let time = Clock(place.span.start);
-        match outcome {
-            Ok(Outcome::Harmonized) => gst::debug!(CAT, imp = self, "The composite at {time} is harmonized"),
-            Ok(Outcome::Untouched(why)) => {
-                gst::debug!(CAT, imp = self, "The composite at {time} passes untouched: {why}");
-                lock(&self.stats).passed_through += 1;
-            }
-            Ok(Outcome::Dropped(why)) => {
-                gst::debug!(CAT, imp = self, "The composite at {time} is dropped: {why}");
-                return self.drop_frame();
-            }
-            Err(stop) => {
-                gst::debug!(CAT, imp = self, "The composite at {time} goes no further");
-                lock(&self.stats).dropped += 1;
-                return Err(match stop {
-                    Stop::Flushed => NEED_DATA,
-                    Stop::Reported => gst::FlowError::Error,
-                    Stop::Failed(error) => self.fail(&error),
-                });
-            }
-        }
-        self.post_stats(place.span.start);
-        self.push(composite)
+        self.serve(timeout)
     }
 
     fn next_time(&self) -> Option<gst::ClockTime> {

@@ -92,6 +92,7 @@ pub enum Unavailable {
 pub struct Loaded {
     pub engine: Arc<dyn Infer>,
     pub spec: ModelSpec,
+    pub workers: usize,
 }
 
 #[derive(Default)]
@@ -103,7 +104,8 @@ enum Model {
     Failed,
 }
 
-/// A transfer, and the proxy and running time of the frame that it was inferred from.
+/// A transfer, and the proxy and running time of the frame that it was inferred from; of one that is made of several, of the
+/// newest of them that is no later than its frame.
 #[derive(Clone)]
 pub struct Newest {
     pub proxy: Arc<Proxy>,
@@ -130,6 +132,9 @@ struct Inner {
     flushing: bool,
     under_way: Option<UnderWay>,
     newest: Option<Newest>,
+    /// Inferences that frames wait for, beside the one that none does.
+    queued: Vec<Arc<dyn Job>>,
+    shown: Option<Newest>,
 }
 
 impl Inner {
@@ -247,15 +252,14 @@ impl Inference {
         self.forget();
     }
 
-    /// Forgets the newest transfer and the inference under way: what comes next has nothing to do with them.
+    /// Forgets the newest transfer and the inferences under way: what comes next has nothing to do with them.
     pub fn forget(&self) {
         let mut inner = self.lock();
-        inner.newest = None;
-        let under_way = inner.under_way.take();
+        (inner.newest, inner.shown) = (None, None);
+        let under_way = inner.under_way.take().map(|under_way| under_way.job);
+        let queued = std::mem::take(&mut inner.queued);
         drop(inner);
-        if let Some(UnderWay { job, .. }) = under_way {
-            job.cancel();
-        }
+        under_way.into_iter().chain(queued).for_each(|job| job.cancel());
     }
 
     pub fn is_flushing(&self) -> bool {
@@ -303,6 +307,32 @@ impl Inference {
         Some(job)
     }
 
+    /// Begins an inference that frames are to wait for, beside others, for the frame at running time `time`. `None` while
+    /// flushing.
+    pub fn queue(&self, engine: &dyn Infer, proxy: Arc<Proxy>, request: Request, time: i64) -> Option<Arc<dyn Job>> {
+        let mut inner = self.lock();
+        if inner.flushing {
+            return None;
+        }
+        let job = engine.submit(proxy, request);
+        inner.queued.push(job.clone());
+        drop(inner);
+        gst::debug!(CAT, "Inference {} begins, for the composite at {}", job.id(), Clock(time));
+        Some(job)
+    }
+
+    /// Waits for one of those; `None` if a flush came in between.
+    pub fn finish(&self, job: &Arc<dyn Job>) -> Option<Result<(Arc<Transfer>, Duration)>> {
+        let transfer = job.wait();
+        self.lock().queued.retain(|queued| !Arc::ptr_eq(queued, job));
+        Some(transfer?.map(|transfer| (transfer, job.took().unwrap_or_default())))
+    }
+
+    /// What the last harmonized frame took, for `current`.
+    pub fn show(&self, shown: Newest) {
+        self.lock().shown = Some(shown);
+    }
+
     /// One inference from end to end, which makes its transfer the newest; `None` if a flush came in between.
     pub fn infer(
         &self,
@@ -334,9 +364,9 @@ impl Inference {
         self.lock().under_way.is_some()
     }
 
-    /// The transfer that frames take now, if there is one. For who only looks: unlike `newest` it takes no inference up.
+    /// What the last harmonized frame took, since the last flush.
     pub fn current(&self) -> Option<Newest> {
-        self.lock().newest.clone()
+        self.lock().shown.clone()
     }
 
     /// The newest transfer, and how an inference ended if one has since this was asked before. One that failed takes the

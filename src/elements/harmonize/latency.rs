@@ -1,5 +1,6 @@
-//! What the element adds to a live pipeline's latency: the time in which a composite waits for its mask, and the time for the
-//! work on it. A composite whose mask is late is taken up when the first is over, so that it leaves before the second is.
+//! What the element adds to a live pipeline's latency: the time in which a composite waits for its mask, the time for the work
+//! on it, and that until the frames have come which its transfer depends on. A composite whose mask is late is taken up when the
+//! first is over, so that it leaves before the others are.
 
 use super::Mode;
 use super::settings::{AUTOMATIC, Settings};
@@ -9,6 +10,7 @@ use std::time::Duration;
 pub struct Latency {
     pub wait: gst::ClockTime,
     pub work: gst::ClockTime,
+    pub ahead: gst::ClockTime,
 }
 
 impl Latency {
@@ -28,11 +30,22 @@ impl Latency {
         Self {
             wait: if has_mask { or(settings.mask_timeout, wait) } else { gst::ClockTime::ZERO },
             work: or(settings.processing_deadline, work),
+            ahead: match settings.temporal().ahead() {
+                0 => gst::ClockTime::ZERO,
+                _ if mode == Mode::Live => gst::ClockTime::ZERO,
+                // And the frame that is the first beyond.
+                ahead => gst::ClockTime::try_from(ahead).unwrap_or_default().saturating_add(frame),
+            },
         }
     }
 
     pub fn total(self) -> gst::ClockTime {
-        self.wait.saturating_add(self.work)
+        self.wait.saturating_add(self.after())
+    }
+
+    /// What is left once a mask has been waited for.
+    pub fn after(self) -> gst::ClockTime {
+        self.work.saturating_add(self.ahead)
     }
 }
 
@@ -41,6 +54,21 @@ mod tests {
     use super::*;
 
     const FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(40);
+
+    #[test]
+    fn exact_mode_adds_what_it_looks_ahead() {
+        let ahead = |keyframe_interval, smoothing, mode| {
+            let settings = Settings { keyframe_interval, smoothing, ..Settings::default() };
+            let latency = Latency::new(&settings, mode, true, FRAME, Duration::ZERO);
+            assert_eq!(latency.total(), latency.wait + latency.work + latency.ahead);
+            latency.ahead.mseconds()
+        };
+        assert_eq!(ahead(0, 0.0, Mode::Exact), 0);
+        assert_eq!(ahead(0, 0.9, Mode::Exact), 440);
+        assert_eq!(ahead(200_000_000, 0.0, Mode::Exact), 240);
+        assert_eq!(ahead(200_000_000, 0.9, Mode::Exact), 640);
+        assert_eq!(ahead(200_000_000, 0.9, Mode::Live), 0);
+    }
 
     fn latency(settings: &Settings, mode: Mode, measured: u64) -> [u64; 2] {
         let latency = Latency::new(settings, mode, true, FRAME, Duration::from_millis(measured));

@@ -13,12 +13,12 @@ use std::time::Duration;
 /// What an application is given to get from its state change to its main loop.
 const UNTIL_MAIN_LOOP: Duration = Duration::from_millis(100);
 
-/// Loads a model, and ends with an error soon after the second argument says that it is given up.
-pub type Loader = dyn Fn(&ModelSpec, &dyn Fn() -> bool) -> Result<Arc<dyn Infer>> + Send + Sync;
+/// Loads a model for so many workers, and ends with an error soon after the last argument says that it is given up.
+pub type Loader = dyn Fn(&ModelSpec, usize, &dyn Fn() -> bool) -> Result<Arc<dyn Infer>> + Send + Sync;
 
 /// The loader of every element that no test has touched.
-pub fn load_engine(spec: &ModelSpec, is_given_up: &dyn Fn() -> bool) -> Result<Arc<dyn Infer>> {
-    Ok(Arc::new(Engine::load(spec, 1, is_given_up)?))
+pub fn load_engine(spec: &ModelSpec, workers: usize, is_given_up: &dyn Fn() -> bool) -> Result<Arc<dyn Infer>> {
+    Ok(Arc::new(Engine::load(spec, workers, is_given_up)?))
 }
 
 /// Starts loading on a thread that nothing ever waits for; a model that is there stays in use meanwhile if `keep` says so. How
@@ -27,7 +27,7 @@ pub fn start(
     element: &Harmonize,
     inference: &Arc<Inference>,
     loader: Arc<Loader>,
-    spec: ModelSpec,
+    (spec, workers): (ModelSpec, usize),
     keep: bool,
 ) -> Result<(), gst::ErrorMessage> {
     let (load, gave_up) = inference.begin_load(keep);
@@ -39,11 +39,11 @@ pub fn start(
     post_progress(element, gst::ProgressType::Start, &format!("Loading {what}"));
     let (element, loads) = (element.downgrade(), inference.clone());
     let run = move || {
-        let loaded = catch_unwind(AssertUnwindSafe(|| loader(&spec, &|| !loads.is_current(load))));
+        let loaded = catch_unwind(AssertUnwindSafe(|| loader(&spec, workers, &|| !loads.is_current(load))));
         let loaded = loaded.unwrap_or_else(|_| Err(anyhow!("its loading panicked")));
         let loaded = loaded.with_context(|| format!("Can't load {what}"));
         if let Some(element) = element.upgrade() {
-            finish(&element, &loads, load, loaded.map(|engine| Loaded { engine, spec }));
+            finish(&element, &loads, load, loaded.map(|engine| Loaded { engine, spec, workers }));
         }
     };
     std::thread::Builder::new().name("harmonize-load".into()).spawn(run).map(drop).map_err(|error| {
@@ -59,7 +59,7 @@ fn finish(element: &Harmonize, inference: &Inference, load: u64, loaded: Result<
     }
     match loaded {
         Ok(loaded) => {
-            let Loaded { engine, spec } = &loaded;
+            let Loaded { engine, spec, .. } = &loaded;
             let text = format!("Model {} ready on device {} in {}", spec.model, engine.device(), engine.precision());
             if inference.finish_load(load, Some(loaded)) == Finish::Ready {
                 post_progress(element, gst::ProgressType::Complete, &text);

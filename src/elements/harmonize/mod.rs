@@ -115,8 +115,11 @@ mod video;
 pub use inference::{Infer, Job};
 #[doc(hidden)]
 pub use loading::Loader;
+pub use settings::SMOOTHING;
 
-pub use enums::{MaskChannel, MaskRange, Mode, ModelState, OnError, OnMissingMask, OnNotReady, Precision, Sampler};
+pub use enums::{
+    MaskChannel, MaskRange, Mode, ModelState, Noise, OnError, OnMissingMask, OnNotReady, Precision, Sampler,
+};
 
 use glib::prelude::*;
 use glib::subclass::prelude::*;

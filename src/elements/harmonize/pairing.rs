@@ -43,7 +43,11 @@ impl Span {
 }
 
 fn running_time(segment: &gst::FormattedSegment<gst::ClockTime>, time: gst::ClockTime) -> Option<i64> {
-    Some(match segment.to_running_time_full(time)? {
+    nanoseconds(segment.to_running_time_full(time)?)
+}
+
+pub fn nanoseconds(time: gst::Signed<gst::ClockTime>) -> Option<i64> {
+    Some(match time {
         gst::Signed::Positive(t) => i64::try_from(t.nseconds()).ok()?,
         gst::Signed::Negative(t) => -i64::try_from(t.nseconds()).ok()?,
     })

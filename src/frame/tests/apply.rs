@@ -175,9 +175,10 @@ fn nothing_changes_without_a_mask_a_strength_or_a_difference() {
         for (i, size) in SIZES.into_iter().enumerate() {
             let before = Owned::random(format, COLOURS[i % COLOURS.len()], size, 3, &mut dice);
             let (t, full) = (varied(4, 3, &mut dice), uniform(size.0, size.1, 255));
-            let unfit = Transfer { maps: vec![[f32::NAN; 12], [3e38; 12]], cols: 2, rows: 1, region: None };
+            let unfit = Transfer { maps: vec![[f32::NAN; 12], [3e38; 12]], cols: 2, rows: 1, ..Transfer::identity() };
             let nowhere = Transfer { region: Some(Region::whole(0, 5)), ..t.clone() };
-            let same = Transfer { maps: vec![Transfer::identity().maps[0]; 6], cols: 3, rows: 2, region: None };
+            let same =
+                Transfer { maps: vec![Transfer::identity().maps[0]; 6], cols: 3, rows: 2, ..Transfer::identity() };
             for (mask, t, strength) in [
                 (&uniform(size.0, size.1, 0), &t, 1.0),
                 (&full, &t, 0.0),

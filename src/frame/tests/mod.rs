@@ -307,5 +307,5 @@ pub(super) fn varied(cols: usize, rows: usize, dice: &mut Dice) -> Transfer {
     let maps = (0..cols * rows)
         .map(|_| std::array::from_fn(|i| (if i % 5 == 0 { 1.0 } else { 0.0 } + 0.8 * (dice.real() - 0.5)) as f32))
         .collect();
-    Transfer { cols, rows, region: None, maps }
+    Transfer { cols, rows, region: None, maps, ..Transfer::identity() }
 }

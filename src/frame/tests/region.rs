@@ -134,7 +134,7 @@ fn a_known_change_seen_in_a_crop_is_lifted_to_the_full_size() {
     let gains = [[0.8, 0.9, 0.7], [0.7, 1.0, 0.8], [0.9, 0.8, 0.9]].as_flattened().to_vec();
     let maps = gains.iter().map(|g: &f32| [*g, 0.1, 0.0, 0.03, 0.05, *g, 0.0, -0.02, 0.0, -0.1, g + 0.1, 0.05]);
     // A light that falls off across the frame.
-    let change = Transfer { cols: 3, rows: 3, region: None, maps: maps.collect() };
+    let change = Transfer { cols: 3, rows: 3, region: None, maps: maps.collect(), ..Transfer::identity() };
     for format in [Format::RGB, Format::I420] {
         let (before, mut mask) = (waves(format, size), boxed(size, bounds));
         // A soft border, and a corner cut off.

@@ -5,7 +5,7 @@ const WARM: [f32; 12] = [0.8, 0.1, -0.05, 0.08, 0.02, 0.7, 0.05, 0.05, 0.0, -0.1
 const BRIGHT: [f32; 12] = [1.6, 0.0, 0.0, 0.1, 0.0, 1.5, 0.0, 0.0, 0.0, 0.3, 1.4, -0.2];
 
 fn uniform(map: [f32; 12]) -> Transfer {
-    Transfer { cols: 1, rows: 1, region: None, maps: vec![map] }
+    Transfer { maps: vec![map], ..Transfer::identity() }
 }
 
 fn random(state: &mut u64) -> f32 {
@@ -64,7 +64,7 @@ fn each_colour_takes_the_change_of_its_own_places() {
     let colours: Vec<_> = wide(skin).chain(wide(cloth)).collect();
     let proxy = row(&colours, &[1.0; 32]);
     let maps = (0..64).map(|i| if i % 32 < 16 { WARM } else { BRIGHT }).collect();
-    let look = Look::new(&proxy, &Transfer { cols: 32, rows: 2, region: None, maps }, 1.0).unwrap();
+    let look = Look::new(&proxy, &Transfer { cols: 32, rows: 2, maps, ..Transfer::identity() }, 1.0).unwrap();
     let at = |colour| interpolated(&look.table, colour);
     // The mean of both has the weight of one pixel, beside 32 of the colour's own.
     let own = |map: &[f32; 12], colour| close(at(colour), mapped(map, colour), 3.0 / 255.0);
@@ -80,7 +80,7 @@ fn the_mask_weighs() {
     let grey = [0.5; 3];
     let lift = |by: f32| [1.0, 0.0, 0.0, by, 0.0, 1.0, 0.0, by, 0.0, 0.0, 1.0, by];
     let maps = [lift(0.2), lift(-0.2), lift(0.4)].repeat(2);
-    let transfer = Transfer { cols: 3, rows: 2, region: None, maps };
+    let transfer = Transfer { cols: 3, rows: 2, maps, ..Transfer::identity() };
     let look = Look::new(&row(&[grey; 3], &[1.0, 0.25, 0.0]), &transfer, 1.0).unwrap();
     let expected = (0.2 - 0.25 * 0.2) / 1.25;
     assert!(close(interpolated(&look.table, grey), [0.5 + expected; 3], 1e-4), "{:?}", look.table[0]);
@@ -115,7 +115,7 @@ fn a_place_has_the_map_that_apply_takes_there() {
         maps.push([a, 0.1, 0.0, b, 0.0, a, 0.1, b, 0.1, 0.0, a, b]);
     }
     for region in [None, Some(Region { x: 6, y: 4, width: 20, height: 14 })] {
-        let transfer = Transfer { cols: 5, rows: 4, region, maps: maps.clone() };
+        let transfer = Transfer { cols: 5, rows: 4, region, maps: maps.clone(), ..Transfer::identity() };
         let before: Vec<u8> = (0..3 * width * height).map(|i| (i * 37 % 150) as u8).collect();
         let mut after = before.clone();
         let mut planes: [PlaneMut; 4] = Default::default();
@@ -142,7 +142,7 @@ fn the_file_holds_the_table_and_its_error_is_that_of_the_table() {
     let maps: Vec<[f32; 12]> = (0..width * height)
         .map(|i| std::array::from_fn(|j| WARM[j] + (BRIGHT[j] - WARM[j]) * (i % width) as f32 / width as f32))
         .collect();
-    let transfer = Transfer { cols: width, rows: height, region: None, maps: maps.clone() };
+    let transfer = Transfer { cols: width, rows: height, maps: maps.clone(), ..Transfer::identity() };
     let look = Look::new(&proxy, &transfer, 1.0).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("look.cube");

@@ -3,13 +3,14 @@
 
 use super::super::inference::{Infer, Newest, Unavailable};
 use super::super::masks::MaskFrame;
-use super::super::pairing::{Clock, Pair, Span};
+use super::super::pairing::{Clock, Pair, Span, nanoseconds};
 use super::super::settings::Settings;
 use super::super::video::Video;
 use super::super::{Mode, OnError, OnMissingMask, OnNotReady};
+use super::exact::Work;
 use super::{CAT, Episode, Harmonize, NEED_DATA, lock};
 use crate::engine::Request;
-use crate::frame::{self, Mask, MaskSettings, Proxy};
+use crate::frame::{self, Descriptor, Mask, MaskSettings, Picture, Proxy, View};
 use crate::harmonizers::Sampling;
 use crate::recycle::unused;
 use crate::transfer::Transfer;
@@ -21,6 +22,8 @@ use std::time::{Duration, Instant};
 
 pub(super) enum Outcome {
     Harmonized,
+    /// For what comes after it.
+    Waits(Box<Work>),
     Untouched(&'static str),
     Dropped(&'static str),
 }
@@ -38,25 +41,45 @@ impl From<Error> for Stop {
     }
 }
 
-/// A composite's place in time, in nanoseconds of running time and as stream time.
+/// A composite's place in time: in nanoseconds of running time, and as stream time within its segment.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     pub span: Span,
     pub stream_time: Option<gst::ClockTime>,
+    /// Nanoseconds of stream time, before and after the segment too; of running time where there is none.
+    pub time: i64,
+    /// A scene begins here, whatever the picture says.
+    pub begins: bool,
+    /// It was asked for beside what a seek was for, and is no frame of the stream.
+    pub is_lead: bool,
 }
 
 /// What there is of something that a frame needs, or what becomes of the frame without it.
-type Or<T> = Result<T, Outcome>;
+pub(super) type Or<T> = Result<T, Outcome>;
 
-/// Proxies of frames: the newest transfer's, the one that inference is at, one that it has given up, and one to read the next into.
-pub(super) type Proxies = [Arc<Proxy>; 4];
+/// Proxies of frames: the newest transfer's, those that inference is at, one that it has given up, and one to read the next into.
+pub(super) type Proxies = [Arc<Proxy>; 16];
 
 /// A frame at work.
-struct Frame<'a> {
-    settings: &'a Settings,
-    video: &'a Video,
-    mask: &'a Mask,
-    place: Place,
+pub(super) struct Frame {
+    pub settings: Settings,
+    pub video: Video,
+    pub mask: Arc<Mask>,
+    pub place: Place,
+}
+
+impl Frame {
+    pub fn size(&self) -> [usize; 2] {
+        let (width, height) = self.video.size();
+        [width, height]
+    }
+
+    /// How the model is to look at it.
+    pub fn request(&self) -> Request {
+        let Settings { sampler, steps, seed, noise, noise_period, .. } = self.settings;
+        let sampling = Sampling { method: sampler.into(), steps };
+        Request { sampling, seed, noise: noise.mode(self.place.time, noise_period) }
+    }
 }
 
 impl Harmonize {
@@ -64,14 +87,17 @@ impl Harmonize {
     pub(super) fn place(&self, composite: &gst::BufferRef) -> Result<Place> {
         let segment =
             self.sink.segment().downcast().map_err(|_| anyhow!("Pad sink: a composite came before its segment"))?;
-        let (frame, last) = {
+        let (frame, last, lead) = {
             let state = lock(&self.state);
-            (state.composite.as_ref().and_then(Video::frame_duration), state.last)
+            (state.composite.as_ref().and_then(Video::frame_duration), state.last, state.lead)
         };
         let span = Span::new(&segment, composite, frame, last).context(
             "Pad sink: a composite has no timestamp, and neither the duration of the one before nor a frame rate tells its time",
         )?;
-        Ok(Place { span, stream_time: composite.pts().and_then(|pts| segment.to_stream_time(pts)) })
+        let stream_time = composite.pts().and_then(|pts| segment.to_stream_time(pts));
+        let time = composite.pts().and_then(|pts| segment.to_stream_time_full(pts)).and_then(nanoseconds);
+        let is_lead = lead.is_some_and(|lead| lead.is_outside(composite, frame));
+        Ok(Place { span, stream_time, time: time.unwrap_or(span.start), begins: false, is_lead })
     }
 
     /// The mask of the composite that starts at `time`; `NEED_DATA` if it may be still to come.
@@ -97,7 +123,7 @@ impl Harmonize {
         Ok((found.frame, found.pair))
     }
 
-    /// Harmonizes `composite` in place. `mask` is `None` without a mask pad, and holds `None` if there is no mask at its time.
+    /// Harmonizes `composite` in place, or has it wait for that. `mask` is `None` without a mask pad, and holds `None` if there is no mask at its time.
     pub(super) fn harmonize(
         &self,
         composite: &mut gst::Buffer,
@@ -124,26 +150,40 @@ impl Harmonize {
         if mask.is_empty() {
             return Ok(Outcome::Untouched("its mask is empty"));
         }
-        let frame = Frame { settings: &settings, video: &video, mask: &mask, place };
+        let frame = Frame { settings, video, mask, place };
         let waited = Instant::now();
-        if self.waits(&settings, mode) {
+        if self.waits(&frame.settings, mode) {
             self.inference.wait_until_ready()?;
         }
-        let waited = waited.elapsed();
-        let newest = match mode {
-            Mode::Live => self.newest_transfer(composite, &frame)?,
-            _ => self.own_transfer(composite, &frame)?,
-        };
-        let newest = match newest {
-            Ok(newest) => newest,
-            Err(outcome) => return Ok(outcome),
-        };
-        self.apply(composite, &frame, &newest.transfer)?;
+        let start = start + waited.elapsed();
+        if mode != Mode::Live {
+            return self.enter(composite, frame, start);
+        }
+        Ok(match self.live_transfer(composite, &frame)? {
+            Ok(newest) => {
+                self.take(composite, &frame, newest, || start.elapsed())?;
+                Outcome::Harmonized
+            }
+            Err(outcome) => outcome,
+        })
+    }
+
+    /// Harmonizes a frame by `newest`; `took` is asked at the end for the time of the streaming thread.
+    pub(super) fn take(
+        &self,
+        composite: &mut gst::Buffer,
+        frame: &Frame,
+        newest: Newest,
+        took: impl FnOnce() -> Duration,
+    ) -> Result<()> {
+        self.apply(composite, frame, &newest.transfer)?;
         let mut stats = lock(&self.stats);
         stats.harmonized += 1;
-        stats.transfer_age = Duration::from_nanos(place.span.start.abs_diff(newest.time));
-        stats.work.push(start.elapsed().saturating_sub(waited));
-        Ok(Outcome::Harmonized)
+        stats.transfer_age = Duration::from_nanos(frame.place.span.start.abs_diff(newest.time));
+        stats.work.push(took());
+        drop(stats);
+        self.inference.show(newest);
+        Ok(())
     }
 
     fn mask(
@@ -214,7 +254,7 @@ impl Harmonize {
     }
 
     /// Whether frames are held until there is a model.
-    fn waits(&self, settings: &Settings, mode: Mode) -> bool {
+    pub(super) fn waits(&self, settings: &Settings, mode: Mode) -> bool {
         match settings.on_not_ready {
             OnNotReady::Wait => true,
             OnNotReady::Auto => mode != Mode::Live,
@@ -222,99 +262,50 @@ impl Harmonize {
         }
     }
 
-    /// The transfer inferred from this very frame.
-    fn own_transfer(&self, composite: &gst::BufferRef, frame: &Frame) -> Result<Or<Newest>, Stop> {
-        let Some(engine) = self.inference.ready()? else { return Ok(Err(self.not_ready(frame.settings))) };
-        self.ends(Episode::NotReady);
-        let (proxy, request) = self.look(&*engine, composite, frame)?;
-        match self.inference.infer(&*engine, proxy, request, frame.place.span.start).ok_or(Stop::Flushed)? {
-            Ok((newest, took)) => {
-                self.inferred(took);
-                Ok(Ok(newest))
-            }
-            Err(error) => self.failed(frame.settings, error).map(Err),
+    /// What a frame's background looks like, if anyone asks.
+    pub(super) fn describe(&self, picture: &Picture, frame: &Frame) -> Descriptor {
+        if frame.settings.temporal().looks() {
+            lock(&self.describer).read(picture, &frame.mask)
+        } else {
+            Descriptor::NONE
         }
     }
 
-    /// The newest transfer; where the model is free, it is set to work on this frame first. Waits if `on-not-ready` says so and
-    /// there is none yet, and never else.
-    fn newest_transfer(&self, composite: &gst::BufferRef, frame: &Frame) -> Result<Or<Newest>, Stop> {
-        let (newest, ended) = self.inference.newest();
-        let failed = match ended {
-            Some(Ok(took)) => {
-                self.inferred(took);
-                None
-            }
-            Some(Err(error)) => Some(self.failed(frame.settings, error)?),
-            None => None,
-        };
-        let Some(engine) = self.inference.ready()? else { return Ok(Err(self.not_ready(frame.settings))) };
-        if newest.is_none() && failed.is_none() && self.waits(frame.settings, Mode::Live) {
-            return self.own_transfer(composite, frame);
-        }
-        if !self.inference.is_inferring() && self.is_due(frame) {
-            let (proxy, request) = self.look(&*engine, composite, frame)?;
-            self.inference.begin(&*engine, proxy, request, frame.place.span.start).ok_or(Stop::Flushed)?;
-        }
-        Ok(match (newest, failed) {
-            (Some(newest), _) => {
-                self.ends(Episode::NotReady);
-                Ok(newest)
-            }
-            (None, Some(outcome)) => Err(outcome),
-            (None, None) if lock(&self.state).is_in(Episode::Failing) => Err(fallback(frame.settings.on_error)),
-            (None, None) => Err(self.not_ready(frame.settings)),
-        })
-    }
-
-    /// Whether the keyframe lattice wants an inference at this frame.
-    fn is_due(&self, frame: &Frame) -> bool {
-        let Some(cell) = frame
-            .place
-            .stream_time
-            .map(gst::ClockTime::nseconds)
-            .and_then(|time| time.checked_div(frame.settings.keyframe_interval))
-        else {
-            return true;
-        };
-        lock(&self.state).cell.replace(cell) != Some(cell)
-    }
-
-    /// What the model is to see of a frame, and how it is to look at it.
-    fn look(&self, engine: &dyn Infer, composite: &gst::BufferRef, frame: &Frame) -> Result<(Arc<Proxy>, Request)> {
-        let Frame { settings, video, mask, place } = *frame;
-        let view = engine.view(mask, settings.proxy_size);
-        gst::debug!(CAT, imp = self, "The model sees {view} of the composite at {}", Clock(place.span.start));
+    /// What the model is to see of a frame.
+    pub(super) fn see(&self, picture: &Picture, frame: &Frame, view: View) -> Arc<Proxy> {
         let mut proxies = lock(&self.proxies);
-        video
-            .read(composite, |picture| unused(&mut proxies).read(picture, mask, view))
-            .context("Pad sink: can't read a composite")?;
-        let [proxy, ..] = &*proxies;
-        let proxy = proxy.clone();
-        drop(proxies);
-        let sampling = Sampling { method: settings.sampler.into(), steps: settings.steps };
-        Ok((proxy, Request { sampling, seed: settings.seed }))
+        unused(&mut proxies).read(picture, &frame.mask, view);
+        proxies[0].clone()
+    }
+
+    /// The same from the buffer.
+    pub(super) fn look(&self, engine: &dyn Infer, composite: &gst::BufferRef, frame: &Frame) -> Result<Arc<Proxy>> {
+        let view = engine.view(&frame.mask, frame.settings.proxy_size);
+        gst::debug!(CAT, imp = self, "The model sees {view} of the composite at {}", Clock(frame.place.span.start));
+        let proxy = frame.video.read(composite, |picture| self.see(picture, frame, view));
+        proxy.context("Pad sink: can't read a composite")
     }
 
     fn apply(&self, composite: &mut gst::Buffer, frame: &Frame, transfer: &Transfer) -> Result<()> {
         let strength = frame.settings.strength as f32;
         frame
             .video
-            .write(composite.make_mut(), |picture| lock(&self.plan).apply(picture, frame.mask, transfer, strength))
+            .write(composite.make_mut(), |picture| lock(&self.plan).apply(picture, &frame.mask, transfer, strength))
             .context("Pad sink: can't write a composite")
     }
 
-    fn inferred(&self, took: Duration) {
+    pub(super) fn inferred(&self, took: Duration) {
         self.ends(Episode::Failing);
         let mut stats = lock(&self.stats);
         stats.transfers += 1;
         stats.inference.push(took);
     }
 
-    fn not_ready(&self, settings: &Settings) -> Outcome {
+    pub(super) fn not_ready(&self, settings: &Settings) -> Outcome {
         lock(&self.stats).not_ready += 1;
         let drops = settings.on_not_ready == OnNotReady::Drop;
-        if self.begins(Episode::NotReady) {
+        // A cut is nobody's fault: the next transfer is on its way.
+        if !lock(&self.state).had_transfer && self.begins(Episode::NotReady) {
             let then = if drops { "are dropped" } else { "pass untouched" };
             self.warn(&format!("The model is not ready: frames {then} until it is"));
         }
@@ -322,7 +313,7 @@ impl Harmonize {
         if drops { Outcome::Dropped(why) } else { Outcome::Untouched(why) }
     }
 
-    fn failed(&self, settings: &Settings, error: Error) -> Result<Outcome, Stop> {
+    pub(super) fn failed(&self, settings: &Settings, error: Error) -> Result<Outcome, Stop> {
         lock(&self.stats).errors += 1;
         let error = error.context("Can't harmonize a frame");
         let then = match settings.on_error {
@@ -338,7 +329,7 @@ impl Harmonize {
     }
 }
 
-fn fallback(on_error: OnError) -> Outcome {
+pub(super) fn fallback(on_error: OnError) -> Outcome {
     let why = "its inference failed";
     if on_error == OnError::Drop { Outcome::Dropped(why) } else { Outcome::Untouched(why) }
 }

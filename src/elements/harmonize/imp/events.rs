@@ -1,7 +1,7 @@
 //! Events and queries: what is kept, what goes on, and which flushes end the work on a frame.
 
 use super::super::video::Video;
-use super::{CAT, Harmonize, lock};
+use super::{CAT, Harmonize, NEED_DATA, lock};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
@@ -50,15 +50,17 @@ impl Harmonize {
             lock(&self.masks).set_video(video);
             return true;
         }
-        let before = {
+        let is_new = lock(&self.state).composite.as_ref().is_none_or(|before| before.info != video.info);
+        if is_new {
+            // A transfer is made for frames of one size.
+            self.inference.forget();
+            self.forget_scene();
+        }
+        {
             let mut state = lock(&self.state);
             state.caps = Some(caps);
             state.slowest = gst::ClockTime::ZERO;
-            state.composite.replace(video.clone())
-        };
-        if before.is_none_or(|before| before.info != video.info) {
-            // A transfer is made for frames of one size.
-            self.inference.forget();
+            state.composite = Some(video);
         }
         // Now, for the mode of the very first frame; and again until all of them can tell.
         self.ask_sources();
@@ -91,6 +93,9 @@ impl Harmonize {
                     ("Pad {} needs a segment in time, this one is in {:?}", pad.name(), segment.segment().format())
                 );
                 return Err(gst::FlowError::Error);
+            }
+            gst::EventView::Segment(_) => {
+                return self.parent_sink_event_pre_queue(pad, self.sought(*pad == self.sink, event));
             }
             gst::EventView::FlushStart(_) => {
                 let number = Some(event.seqnum());
@@ -126,6 +131,12 @@ impl Harmonize {
     pub(super) fn has_come(&self, pad: &gst_base::AggregatorPad, event: gst::Event) -> bool {
         use gst::EventView::*;
         let is_composite = *pad == self.sink;
+        if is_composite && matches!(event.view(), Caps(_) | Segment(_)) {
+            // What waits is of the caps and segment before.
+            if let Err(flow) = self.let_go(true) {
+                lock(&self.state).flow = Some(flow).filter(|flow| *flow != NEED_DATA);
+            }
+        }
         match event.view() {
             Caps(caps) if !self.set_caps(pad, caps.caps_owned()) => return false,
             Segment(segment) if is_composite => {
@@ -136,6 +147,10 @@ impl Harmonize {
                 }
             }
             Segment(_) => lock(&self.masks).is_flushed = false,
+            // As the element `scenechange` sends it.
+            CustomDownstream(_) if is_composite && gst_video::DownstreamForceKeyUnitEvent::parse(&event).is_ok() => {
+                lock(&self.state).scene_begins = true;
+            }
             Tag(_) if is_composite => lock(&self.state).tags.push(event.clone()),
             FlushStop(_) if is_composite => {
                 lock(&self.state).is_flushed = true;
@@ -175,7 +190,7 @@ impl Harmonize {
             gst::EventView::Qos(qos) => {
                 self.hear(qos);
                 // A mask stream that drops frames of its own choice would leave composites without a mask.
-                self.sink.push_event(event)
+                self.sink.push_event(self.shifted(event))
             }
             gst::EventView::Navigation(_) | gst::EventView::Reconfigure(_) => self.sink.push_event(event),
             _ => self.parent_src_event(event),
@@ -197,6 +212,7 @@ impl Harmonize {
             let mut query = gst::query::Seeking::new(gst::Format::Time);
             pad.peer_query(&mut query) && !query.result().0
         };
+        let event = self.widened(event);
         let unseekable = self.mask_pad().filter(|mask| mask.is_linked() && denies(mask));
         let is_denied = denies(&self.sink);
         // The base class stops its task at once, so the frame at work has to go.
@@ -208,6 +224,7 @@ impl Harmonize {
         }
         lock(&self.state).is_seeking = false;
         if !sought {
+            lock(&self.state).lead = None;
             self.inference.resume();
         }
         sought

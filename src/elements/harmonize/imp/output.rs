@@ -27,16 +27,13 @@ impl Harmonize {
         segment
     }
 
-    pub(super) fn push(&self, mut buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+    pub(super) fn push(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         if let Some(segment) = self.announce()
             && let gst::EventView::Segment(segment) = segment.view()
             && let Some(segment) = segment.segment().downcast_ref::<gst::ClockTime>()
         {
             // Once more: a seek changes the base class's at once, ahead of the frames that were on their way.
             self.obj().update_segment(segment);
-        }
-        if std::mem::take(&mut lock(&self.state).discont) {
-            buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
         }
         self.obj().selected_samples(buffer.pts(), buffer.dts(), buffer.duration(), None);
         let flow = self.obj().finish_buffer(buffer);
@@ -45,14 +42,6 @@ impl Harmonize {
         let mut stats = lock(&self.stats);
         *if is_out { &mut stats.frames_out } else { &mut stats.dropped } += 1;
         flow
-    }
-
-    /// A frame that goes no further.
-    pub(super) fn drop_frame(&self) -> Result<gst::FlowSuccess, gst::FlowError> {
-        lock(&self.stats).dropped += 1;
-        lock(&self.state).discont = true;
-        // The base class may take the next one at once.
-        Ok(gst::FlowSuccess::Ok)
     }
 
     /// Posts `stats` where their time has come.

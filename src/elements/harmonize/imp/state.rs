@@ -3,6 +3,7 @@
 use super::super::latency::Latency;
 use super::super::pairing::Span;
 use super::super::video::Video;
+use super::lead::Lead;
 use std::time::Instant;
 
 /// What a warning tells of once, when it begins.
@@ -39,8 +40,15 @@ pub(super) struct State {
     /// Composites that have come to the sink pad, and that have been taken from it.
     pub arrived: u64,
     pub taken: u64,
-    /// The keyframe lattice's cell that was inferred in last.
-    pub cell: Option<u64>,
+    /// The property `scene` at the last composite, and whether an event has begun a scene since.
+    pub scene: Option<u32>,
+    pub scene_begins: bool,
+    /// A frame has been harmonized in live mode since the last flush.
+    pub had_transfer: bool,
+    /// What the last seek asked for beside what it was for.
+    pub lead: Option<Lead>,
+    /// How sending frames ahead of an event ended, for the next call of the base class.
+    pub flow: Option<gst::FlowError>,
     /// Running time before which frames come too late downstream, and downstream's proportion.
     pub earliest: Option<i64>,
     pub proportion: f64,
@@ -58,7 +66,8 @@ impl State {
 
     /// What a flush leaves behind.
     pub fn forget(&mut self) {
-        (self.last, self.cell, self.earliest) = (None, None, None);
+        (self.last, self.earliest, self.flow) = (None, None, None);
+        (self.scene_begins, self.had_transfer, self.discont) = (false, false, false);
         self.taken = self.arrived;
         for episode in [Episode::Maskless, Episode::NotReady, Episode::Late, Episode::Waiting] {
             self.episodes[episode as usize] = false;

@@ -73,9 +73,10 @@ impl Harmonize {
             gst::debug!(
                 CAT,
                 imp = self,
-                "A composite may wait {} for its mask and take {}",
+                "A composite may wait {} for its mask, take {} and wait {} for those after it",
                 latency.wait,
-                latency.work
+                latency.work,
+                latency.ahead
             );
         }
         self.obj().set_latency(latency.total(), latency.total());
@@ -98,14 +99,14 @@ impl Harmonize {
             return Some(gst::ClockTime::ZERO);
         }
         let start = self.place(&composite).ok()?.span.start;
-        let work = lock(&self.state).latency.work;
-        Some(gst::ClockTime::from_nseconds(start.max(0) as u64).saturating_sub(work))
+        let after = lock(&self.state).latency.after();
+        Some(gst::ClockTime::from_nseconds(start.max(0) as u64).saturating_sub(after))
     }
 
     /// Whether the time to wait for a mask left none for the work: it can't be taken off a time before the stream's start.
     pub(super) fn has_no_time_left(&self, place: Place, mode: Mode, timeout: bool) -> bool {
         let state = lock(&self.state);
-        timeout && state.is_live && mode != Mode::Live && place.span.start < state.latency.work.nseconds() as i64
+        timeout && state.is_live && mode != Mode::Live && place.span.start < state.latency.after().nseconds() as i64
     }
 
     /// Remembers what downstream says of its time.

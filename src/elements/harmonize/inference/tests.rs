@@ -56,7 +56,7 @@ fn infer(inference: &Inference) -> bool {
 }
 
 fn loaded() -> Option<Loaded> {
-    Some(Loaded { engine: Arc::new(Model::default()), spec: ModelSpec::default() })
+    Some(Loaded { engine: Arc::new(Model::default()), spec: ModelSpec::default(), workers: 1 })
 }
 
 fn ready() -> Inference {
@@ -106,7 +106,7 @@ fn the_model_in_use_stays_until_the_next_one_is_there() {
     assert_eq!(inference.finish_load(given_up, None), Finish::GivenUp);
     let spec = ModelSpec { model: "next".into(), ..Default::default() };
     let engine = Arc::new(Model::default());
-    assert_eq!(inference.finish_load(next, Some(Loaded { engine, spec })), Finish::Ready);
+    assert_eq!(inference.finish_load(next, Some(Loaded { engine, spec, workers: 1 })), Finish::Ready);
     assert_eq!(inference.loaded().unwrap().spec.model, "next");
     inference.begin_load(false);
     assert_eq!(
@@ -128,13 +128,11 @@ fn the_newest_transfer_is_that_of_the_last_inference_that_ended() -> Result<()> 
     assert!(inference.is_inferring());
     let (newest, ended) = inference.newest();
     assert_eq!((at(newest), ended.transpose()?), (Some(1), Some(Duration::from_millis(7))));
-    assert_eq!(at(inference.current()), Some(1));
     model.holds.store(true, Ordering::SeqCst);
     begin(2);
     let (newest, ended) = inference.newest();
     assert!(at(newest) == Some(1) && ended.is_none() && inference.is_inferring(), "nobody waits");
     model.holds.store(false, Ordering::SeqCst);
-    assert_eq!(at(inference.current()), Some(1), "who only looks takes nothing up");
     assert_eq!(at(inference.newest().0), Some(2));
     model.fails.store(true, Ordering::SeqCst);
     begin(3);
@@ -142,6 +140,30 @@ fn the_newest_transfer_is_that_of_the_last_inference_that_ended() -> Result<()> 
         (None, Some(Err(_))) => Ok(()),
         _ => bail!("a failure is told, and leaves no transfer"),
     }
+}
+
+#[test]
+fn who_only_looks_sees_what_the_last_frame_took_until_a_flush() {
+    let inference = ready();
+    assert!(infer(&inference) && inference.current().is_none(), "no frame has taken it");
+    let (newest, _) = inference.newest();
+    inference.show(newest.unwrap());
+    assert!(inference.current().is_some());
+    inference.flush();
+    assert!(inference.current().is_none());
+}
+
+#[test]
+fn a_flush_releases_whoever_waits_for_one_of_several_inferences() {
+    let (inference, model) = (ready(), Model::default());
+    let queue = || inference.queue(&model, Arc::new(proxy()), Request::default(), 0);
+    let [first, second] = [queue(), queue()].map(Option::unwrap);
+    assert!(inference.finish(&first).unwrap().is_ok());
+    assert_eq!(inference.lock().queued.len(), 1, "what has ended is let go");
+    inference.flush();
+    assert!(inference.lock().queued.is_empty());
+    assert!(queue().is_none());
+    drop(second);
 }
 
 #[test]

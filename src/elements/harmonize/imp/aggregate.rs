@@ -1,0 +1,134 @@
+//! One call of the base class: a composite is taken from its pad, finds its mask, and leaves, or waits for what comes after it.
+
+use super::composite::{Outcome, Place, Stop};
+use super::exact::Waiting;
+use super::output::is_gap;
+use super::{CAT, Clock, Episode, FLUSH_RETRY, Harmonize, Mode, NEED_DATA, lock};
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_base::prelude::*;
+
+impl Harmonize {
+    /// The base class comes here until every pad with data has been served; one call takes one composite.
+    pub(super) fn serve(&self, timeout: bool) -> Result<gst::FlowSuccess, gst::FlowError> {
+        if self.inference.is_flushing() || lock(&self.state).is_seeking {
+            // What is queued belongs to the flush that is about to reach the pads.
+            std::thread::sleep(FLUSH_RETRY);
+            return Err(NEED_DATA);
+        }
+        if let Some(flow) = lock(&self.state).flow.take() {
+            return Err(flow);
+        }
+        let Some(composite) = self.sink.peek_buffer() else {
+            if !self.sink.is_eos() {
+                return Err(NEED_DATA);
+            }
+            self.let_go(true)?;
+            return Err(gst::FlowError::Eos);
+        };
+        if lock(&self.state).is_flushed {
+            return Err(NEED_DATA);
+        }
+        let place = self.place(&composite).map_err(|error| self.fail(&error))?;
+        let passthrough = lock(&self.settings).passthrough;
+        let find = |pad| self.find_mask(&pad, place.span.start, timeout || passthrough);
+        let mask = self.mask_pad().map(find).transpose()?;
+        drop(composite);
+        let Some(mut composite) = self.sink.pop_buffer() else { return Err(NEED_DATA) };
+        {
+            let mut state = lock(&self.state);
+            state.last = Some(place.span);
+            // GAPs come by no probe.
+            state.taken += u64::from(!is_gap(&composite));
+        }
+        self.ends(Episode::Waiting);
+        if is_gap(&composite) {
+            return self.wait(Waiting::Gap(composite));
+        }
+        self.count_in(place);
+        // Nothing but a bad control binding fails here, which it says itself.
+        let _ = self.obj().sync_values(gst::ClockTime::from_nseconds(place.time.max(0) as u64));
+        let mode = self.mode();
+        if mode == Mode::Live {
+            // The mode has changed.
+            self.let_go(true)?;
+        }
+        let place = Place { begins: self.is_told_to_begin(&composite, mode), ..place };
+        let outcome = if place.is_lead && mode == Mode::Live {
+            Ok(Outcome::Dropped("it belongs to the lead of a seek"))
+        } else if self.is_late(&composite, place) {
+            Ok(Outcome::Dropped("it is late"))
+        } else if self.has_no_time_left(place, mode, timeout) {
+            Ok(Outcome::Untouched("its time was up when its mask had not come"))
+        } else {
+            self.harmonize(&mut composite, place, mask, mode)
+        };
+        self.conclude(composite, place, outcome)
+    }
+
+    /// A composite that belongs to a lead is no frame of the stream.
+    fn count_in(&self, place: Place) {
+        if !place.is_lead {
+            lock(&self.stats).frames_in += 1;
+            self.measure();
+        }
+    }
+
+    /// Sends a frame, or has it wait, or not, as `outcome` says.
+    fn conclude(
+        &self,
+        mut composite: gst::Buffer,
+        place: Place,
+        outcome: Result<Outcome, Stop>,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let time = Clock(place.span.start);
+        if !matches!(outcome, Ok(Outcome::Dropped(_))) && std::mem::take(&mut lock(&self.state).discont) {
+            composite.make_mut().set_flags(gst::BufferFlags::DISCONT);
+        }
+        match outcome {
+            Ok(Outcome::Harmonized) => {
+                gst::debug!(CAT, imp = self, "The composite at {time} is harmonized");
+                self.post_stats(place.span.start);
+                self.push(composite)
+            }
+            Ok(Outcome::Waits(work)) => self.wait(Waiting::Frame(composite, work)),
+            Ok(Outcome::Untouched(_)) if place.is_lead => Ok(gst::FlowSuccess::Ok),
+            Ok(Outcome::Untouched(why)) => {
+                gst::debug!(CAT, imp = self, "The composite at {time} passes untouched: {why}");
+                self.wait(Waiting::Untouched(composite, place.span.start))
+            }
+            Ok(Outcome::Dropped(why)) => {
+                gst::debug!(CAT, imp = self, "The composite at {time} is dropped: {why}");
+                if !place.is_lead {
+                    lock(&self.stats).dropped += 1;
+                    lock(&self.state).discont = true;
+                }
+                // The base class may take the next one at once.
+                Ok(gst::FlowSuccess::Ok)
+            }
+            Err(stop) => Err(self.stopped(stop, place)),
+        }
+    }
+
+    /// What the base class is told of a frame that goes no further.
+    pub(super) fn stopped(&self, stop: Stop, place: Place) -> gst::FlowError {
+        gst::debug!(CAT, imp = self, "The composite at {} goes no further", Clock(place.span.start));
+        lock(&self.stats).dropped += u64::from(!place.is_lead);
+        match stop {
+            Stop::Flushed => NEED_DATA,
+            Stop::Reported => gst::FlowError::Error,
+            Stop::Failed(error) => self.fail(&error),
+        }
+    }
+
+    /// Whether a scene begins with this composite, whatever it looks like. In live mode a source that loses frames is no reason:
+    /// a new scene has no transfer at first. Nor is one played backwards, which sources do in pieces.
+    fn is_told_to_begin(&self, composite: &gst::BufferRef, mode: Mode) -> bool {
+        let scene = lock(&self.settings).scene;
+        let mut state = lock(&self.state);
+        let is_another = state.scene.replace(scene).is_some_and(|before| before != scene);
+        let is_told = std::mem::take(&mut state.scene_begins);
+        let is_hole = composite.flags().contains(gst::BufferFlags::DISCONT) && self.sink.segment().rate() > 0.0;
+        is_another || is_told || (is_hole && mode != Mode::Live)
+    }
+}

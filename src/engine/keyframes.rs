@@ -1,0 +1,208 @@
+//! The transfers of a stream whose every frame waits for its own: keyframes on a lattice of stream time, smoothed over a window
+//! around each, and interpolated for the frames between two of them.
+//!
+//! A frame's transfer depends on the keyframes that its window and the interpolation reach, all of its own scene, and on nothing
+//! before or after: it is the same wherever the stream was entered, once as much as `lead` has been seen of it. Keyframes are
+//! those of the lattice of stream time, and the first frame of each scene.
+
+use super::scenes::{Moment, Scenes, is_first_of_cell};
+use crate::frame::Descriptor;
+use crate::recycle::unused;
+use crate::transfer::Transfer;
+use crate::transfer::smooth::{REACH, weight};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How transfers go on from frame to frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Temporal {
+    /// Nanoseconds of the keyframe lattice; 0 makes every frame a keyframe.
+    pub interval: u64,
+    /// What a neighbour 40 ms away weighs in the mean, 0 (no mean) to 1.
+    pub smoothing: f64,
+    /// Whether scenes are told by their backgrounds.
+    pub detection: bool,
+}
+
+/// A frame waits for this many after it at most.
+const MOST_AHEAD: u64 = 512;
+
+/// Frame times are rounded, and a frame is seen before its time is over.
+const SLACK: Duration = Duration::from_millis(100);
+
+impl Temporal {
+    /// Whether backgrounds count for anything.
+    pub fn looks(&self) -> bool {
+        self.detection || self.smoothing > 0.0
+    }
+
+    fn reach(&self) -> u64 {
+        if self.smoothing > 0.0 { REACH.as_nanos() as u64 } else { 0 }
+    }
+
+    /// How far a frame's transfer looks ahead in stream time, in nanoseconds; to be seen, the frame after that is needed.
+    pub fn ahead(&self) -> u64 {
+        self.reach().saturating_add(self.interval)
+    }
+
+    /// What has to be seen on either side of a part of a stream, in nanoseconds, for its transfers to be those of the whole: the
+    /// window, two cells of the lattice (the first frame seen is a keyframe wherever it lies), and a little more.
+    pub fn lead(&self) -> u64 {
+        match self.ahead() {
+            0 => 0,
+            ahead => ahead.saturating_add(self.interval).saturating_add(SLACK.as_nanos() as u64),
+        }
+    }
+}
+
+/// A frame's place among those that have entered, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    number: u64,
+    scene: u64,
+    pub time: i64,
+    pub is_keyframe: bool,
+}
+
+enum Found<J> {
+    Asked(J),
+    Transfer(Arc<Transfer>),
+    Failed,
+}
+
+struct Keyframe<J> {
+    place: Place,
+    background: Descriptor,
+    found: Found<J>,
+}
+
+/// `J` stands for an inference under way.
+pub struct Keyframes<J> {
+    scenes: Scenes,
+    keyframes: VecDeque<Keyframe<J>>,
+    newest: Option<Place>,
+    transfers: [Arc<Transfer>; 4],
+}
+
+impl<J> Default for Keyframes<J> {
+    fn default() -> Self {
+        Self { scenes: Scenes::default(), keyframes: VecDeque::new(), newest: None, transfers: Default::default() }
+    }
+}
+
+impl<J: Clone> Keyframes<J> {
+    /// Takes up the next frame. A keyframe's inference is to be told by `ask`, before the next frame enters.
+    pub fn enter(&mut self, moment: &Moment, temporal: &Temporal) -> Place {
+        let before = self.scenes.last();
+        let begins = self.scenes.enter(moment, temporal.detection);
+        let place = Place {
+            number: self.newest.map_or(0, |newest| newest.number + 1),
+            scene: self.newest.map_or(0, |newest| newest.scene + u64::from(begins)),
+            time: moment.time,
+            is_keyframe: begins || is_first_of_cell(moment.time, before, temporal.interval),
+        };
+        self.newest = Some(place);
+        place
+    }
+
+    /// The inference of the keyframe that has just entered.
+    pub fn ask(&mut self, place: Place, background: Descriptor, job: J) {
+        self.keyframes.push_back(Keyframe { place, background, found: Found::Asked(job) });
+    }
+
+    /// Whether nothing that is still to come can change the transfer of the frame at `place`.
+    pub fn is_settled(&self, place: Place, temporal: &Temporal) -> bool {
+        let Some(newest) = self.newest else { return true };
+        if newest.scene != place.scene || newest.number - place.number >= MOST_AHEAD {
+            return true;
+        }
+        let [_, last] = self.between(place);
+        let last = if place.is_keyframe { Some(place) } else { last };
+        let reach = temporal.reach();
+        last.is_some_and(|last| reach == 0 || newest.time.abs_diff(last.time) > reach)
+    }
+
+    /// The keyframe at or before a frame and the one after it, in its scene.
+    fn between(&self, place: Place) -> [Option<Place>; 2] {
+        let of_scene = || self.keyframes.iter().map(|keyframe| keyframe.place).filter(|key| key.scene == place.scene);
+        [of_scene().rfind(|key| key.number <= place.number), of_scene().find(|key| key.number > place.number)]
+    }
+
+    /// An inference that the frame at `place` needs and that is still under way, the oldest first. Its end is to be told by
+    /// `found`.
+    pub fn wanted(&self, place: Place, temporal: &Temporal) -> Option<(Place, J)> {
+        let between = self.between(place);
+        self.keyframes.iter().find_map(|key| {
+            let of = |centre: &Place| key.place == *centre || in_reach(key.place, *centre, temporal);
+            match &key.found {
+                Found::Asked(job) if between.iter().flatten().any(of) => Some((key.place, job.clone())),
+                _ => None,
+            }
+        })
+    }
+
+    /// What the inference of a keyframe came to; `None` if it failed.
+    pub fn found(&mut self, place: Place, transfer: Option<Arc<Transfer>>) {
+        if let Some(key) = self.keyframes.iter_mut().find(|key| key.place == place) {
+            key.found = transfer.map_or(Found::Failed, Found::Transfer);
+        }
+    }
+
+    /// The transfer of the frame at `place`, all whose inferences have ended, of a frame of `size`; `None` where the one at its
+    /// own keyframe failed. Frames are asked for in their order: what lies behind is forgotten.
+    pub fn transfer(&mut self, place: Place, temporal: &Temporal, size: [usize; 2]) -> Option<Arc<Transfer>> {
+        let [first, next] = self.between(place);
+        let first = first?;
+        self.forget_before(first);
+        let own = self.smoothed(first, temporal, size)?;
+        let next = next.filter(|_| !place.is_keyframe && first != place);
+        let Some((next, to)) = next.and_then(|next| Some((next, self.smoothed(next, temporal, size)?))) else {
+            return Some(own);
+        };
+        let whole = next.time.abs_diff(first.time).max(1) as f64;
+        let part = (place.time.abs_diff(first.time) as f64 / whole).min(1.0);
+        let mixed = unused(&mut self.transfers);
+        mixed.mix(&own, &to, part as f32, size);
+        Some(self.transfers[0].clone())
+    }
+
+    /// The mean around a keyframe, whose own inference counts 1.
+    fn smoothed(&mut self, centre: Place, temporal: &Temporal, size: [usize; 2]) -> Option<Arc<Transfer>> {
+        let of = |key: &&Keyframe<J>| key.place == centre;
+        let key = self.keyframes.iter().find(of)?;
+        let Found::Transfer(own) = &key.found else { return None };
+        if temporal.smoothing <= 0.0 {
+            return Some(own.clone());
+        }
+        let (own, background) = (own.clone(), &key.background);
+        let others = self.keyframes.iter().filter(|key| in_reach(key.place, centre, temporal)).filter_map(|key| {
+            let Found::Transfer(transfer) = &key.found else { return None };
+            let apart = key.place.time.abs_diff(centre.time);
+            Some((weight(temporal.smoothing, apart, key.background.distance(background)), &**transfer))
+        });
+        unused(&mut self.transfers).mean(&own, others, size);
+        Some(self.transfers[0].clone())
+    }
+
+    /// Forgets what no frame from keyframe `first` on needs.
+    fn forget_before(&mut self, first: Place) {
+        let reach = REACH.as_nanos() as u64;
+        while self.keyframes.front().is_some_and(|key| {
+            key.place.number < first.number
+                && (key.place.scene != first.scene || key.place.time.abs_diff(first.time) > reach)
+        }) {
+            self.keyframes.pop_front();
+        }
+    }
+}
+
+/// Whether another keyframe counts in the mean around `centre`.
+fn in_reach(key: Place, centre: Place, temporal: &Temporal) -> bool {
+    key != centre && key.scene == centre.scene && {
+        temporal.smoothing > 0.0 && key.time.abs_diff(centre.time) <= temporal.reach()
+    }
+}
+
+#[cfg(test)]
+mod tests;
