@@ -13,12 +13,15 @@ use std::sync::{Arc, Mutex};
 
 const FRAMES: u64 = 75;
 
+/// Time in nanoseconds, and bytes.
+type Out = (u64, Vec<u8>);
+
 /// Frames of a pattern that moves under a ball that moves, both by their number alone; the ball's foreground goes through a real
 /// model.
 struct Film {
     pipeline: gst::Pipeline,
     element: Harmonize,
-    out: Arc<Mutex<Vec<(u64, Vec<u8>)>>>,
+    out: Arc<Mutex<Vec<Out>>>,
     _model: tempfile::TempDir,
 }
 
@@ -53,7 +56,7 @@ impl Film {
 
     /// Time and bytes of the frames from number `from` to before `to`, in the order in which they come out at that rate, after
     /// a seek to them.
-    fn frames(&self, rate: f64, from: u64, to: u64) -> Vec<(u64, Vec<u8>)> {
+    fn frames(&self, rate: f64, from: u64, to: u64) -> Vec<Out> {
         // A seek needs something to seek in.
         self.pipeline.set_state(gst::State::Paused).unwrap();
         self.pipeline.state(gst::ClockTime::from_seconds(20)).0.unwrap();

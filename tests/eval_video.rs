@@ -256,9 +256,10 @@ fn a_cut_is_recovered_from_by_the_share_of_the_new_correction() {
     let blended = only(&[scene(old, old), scene(blend, new)].concat());
     assert_eq!(blended, Recovery { frame: 6, recovery: Some(0.875), old_part: Some(0.25) });
 
-    // The first half of a scene is not what it settles at.
-    let settling = [vec![Some([90.0; 3]); 3], vec![Some(old); 3], scene(new, new)].concat();
-    assert_eq!(only(&settling).old_part, Some(0.0));
+    // What was twelve frames ago and more, or comes so long after, is not what it is steady at.
+    let long = [vec![Some([90.0; 3]); 3], vec![Some(old); 12], vec![Some(new); 13], vec![Some([90.0; 3]); 3]].concat();
+    let [recovery] = cut::recoveries(&long, &[15])[..] else { panic!("one cut, one recovery") };
+    assert_eq!((recovery.recovery, recovery.old_part), (Some(1.0), Some(0.0)));
 
     // Nothing to recover to; nothing of the old one's own.
     assert_eq!(only(&[before.clone(), scene(new, [0.1; 3])].concat()).recovery, None);

@@ -66,7 +66,7 @@ impl Follow {
     pub fn found(&mut self, transfer: Arc<Transfer>, temporal: &Temporal, size: [usize; 2]) {
         let Some(Moment { time, background, .. }) = self.asked.clone() else { return };
         let before = self.window.back().map(|found| found.time);
-        self.from = self.now(size).unwrap_or_else(|| transfer.clone());
+        self.from = self.transfer(size).unwrap_or_else(|| transfer.clone());
         (self.since, self.lasts) = (self.times[1], before.map_or(0, |before| (time - before).clamp(0, LONGEST_EASE)));
         self.window.push_back(Found { time, background, transfer });
         while self.window.len() > MOST {
@@ -90,10 +90,6 @@ impl Follow {
 
     /// The transfer of the newest frame, one of `size`; `None` before the first one of its scene has been found.
     pub fn transfer(&mut self, size: [usize; 2]) -> Option<Arc<Transfer>> {
-        self.now(size)
-    }
-
-    fn now(&mut self, size: [usize; 2]) -> Option<Arc<Transfer>> {
         let to = self.to.as_ref()?;
         let gone = self.times[0].saturating_sub(self.since);
         if self.lasts <= 0 || gone >= self.lasts || Arc::ptr_eq(&self.from, to) {

@@ -63,6 +63,8 @@ pub struct Place {
     scene: u64,
     pub time: i64,
     pub is_keyframe: bool,
+    /// A scene begins with it.
+    pub begins: bool,
 }
 
 enum Found<J> {
@@ -101,6 +103,7 @@ impl<J: Clone> Keyframes<J> {
             scene: self.newest.map_or(0, |newest| newest.scene + u64::from(begins)),
             time: moment.time,
             is_keyframe: begins || is_first_of_cell(moment.time, before, temporal.interval),
+            begins,
         };
         self.newest = Some(place);
         place
@@ -199,9 +202,8 @@ impl<J: Clone> Keyframes<J> {
 
 /// Whether another keyframe counts in the mean around `centre`.
 fn in_reach(key: Place, centre: Place, temporal: &Temporal) -> bool {
-    key != centre && key.scene == centre.scene && {
-        temporal.smoothing > 0.0 && key.time.abs_diff(centre.time) <= temporal.reach()
-    }
+    let is_near = || key.time.abs_diff(centre.time) <= temporal.reach();
+    temporal.smoothing > 0.0 && key != centre && key.scene == centre.scene && is_near()
 }
 
 #[cfg(test)]

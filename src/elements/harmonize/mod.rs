@@ -14,8 +14,9 @@
  * of its sides, around all that is foreground, and never with fewer pixels than the proxy. A larger
  * #GstHarmonize:proxy-size leaves less room to crop.
  *
- * #GstHarmonize:sampler and #GstHarmonize:steps trade time for quality. Noise is a function of #GstHarmonize:seed and place,
- * the fresh noise of some samplers included, so all of them give the same bytes again. #GstHarmonize:precision is taken as
+ * #GstHarmonize:sampler and #GstHarmonize:steps trade time for quality. Noise is a function of #GstHarmonize:seed and place, and
+ * of stream time or the frame's own mask where #GstHarmonize:noise says so, the fresh noise of some samplers included, so all of
+ * them give the same bytes again. #GstHarmonize:precision is taken as
  * asked or refused, never lowered in silence.
  *
  * The mask may have any of the formats of the composite, any size and any frame rate. Its alpha is the mask if it has
@@ -45,13 +46,34 @@
  *
  * ## Exact and live
  *
- * In exact mode every frame waits for the transfer inferred from it: the same frames, seed and settings give the same bytes.
- * In live mode, the default in live pipelines, no frame waits for the model: it takes the newest transfer, while the model
- * looks at the newest frame whenever it is free, or once in each #GstHarmonize:keyframe-interval. Colours then follow the
- * scene a few frames late, and what a frame takes in the streaming thread is the change to its foreground alone. The latency
- * declared is one frame in live mode. In exact mode it is a frame for the mask and as many as the work is measured to take;
- * #GstHarmonize:processing-deadline and #GstHarmonize:mask-timeout set both by hand. Put a `queue` behind the element: a
- * sink that waits for the clock would make it wait too.
+ * In exact mode every frame waits for the transfers that its own depends on: the same frames, seed and settings give the same
+ * bytes. In live mode, the default in live pipelines, no frame waits for the model: it takes what has been found by now, while the
+ * model looks at the newest frame whenever it is free, or once in each #GstHarmonize:keyframe-interval. Colours then follow the
+ * scene a few frames late, easing over in the time that lies between two keyframes, and what a frame takes in the streaming
+ * thread is the change to its foreground alone. The latency declared is one frame in live mode. In exact mode it is a frame for
+ * the mask, as many as the work is measured to take, and what is looked ahead; #GstHarmonize:processing-deadline and
+ * #GstHarmonize:mask-timeout set the first two by hand. Put a `queue` behind the element: a sink that waits for the clock would
+ * make it wait too.
+ *
+ * ## Steady in time
+ *
+ * In exact mode the transfer of a frame is one fit to what the model found in the frames within 400 ms before and after it, near
+ * ones and those of a like background before all (#GstHarmonize:smoothing). With #GstHarmonize:keyframe-interval the model sees
+ * only the first frame of each cell of a lattice of stream time, and frames between two of these are interpolated. Frames wait
+ * in the element for what they look ahead to, up to 512 of them. Frames that wait are sent at EOS and ahead of new caps or another
+ * segment, whatever they still lack, and #GstHarmonize:workers of them are at work at once.
+ *
+ * A flushing seek in time to a place and not to a key unit is widened on its way upstream, by as much as transfers depend on
+ * what lies around; what comes of that leaves no frame, and the segment downstream is the one that was sought. So frames after a
+ * seek are those of a stream that was played from its beginning, byte for byte. In shards of a film too.
+ *
+ * Scenes keep to themselves. One begins where the background is another than in the frame before
+ * (#GstHarmonize:scene-detection), at a change of #GstHarmonize:scene, at a force-key-unit event from upstream, which
+ * `scenechange` sends at cuts, and in exact mode at a DISCONT. In live mode a new scene passes as
+ * #GstHarmonize:on-not-ready says until its first transfer is found, and takes that at once.
+ *
+ * Played backwards, frames are the same up to rounding where every frame is a keyframe; else keyframes are the last frames of
+ * their cells, which come first.
  *
  * ## Seen from outside
  *
@@ -92,6 +114,12 @@
  *   videotestsrc pattern=smpte num-buffers=150 ! video/x-raw,format=I420 ! h.sink \
  *   videotestsrc pattern=circular num-buffers=1 ! video/x-raw,format=GRAY8 ! h.mask
  * ]| Colour bars, half harmonized where a single still mask is dark.
+ *
+ * |[
+ * gst-launch-1.0 harmonize name=h keyframe-interval=200000000 workers=4 ! videoconvert ! autovideosink \
+ *   filesrc location=composite.mp4 ! decodebin ! videoconvert ! queue ! h.sink \
+ *   filesrc location=mask.mp4 ! decodebin ! videoconvert ! queue ! h.mask
+ * ]| The same as the first, inferred five times a second of film and interpolated, by four threads.
  *
  * |[
  * gst-launch-1.0 -m harmonize name=h stats-interval=5000000000 ! queue ! videoconvert ! autovideosink \

@@ -1,12 +1,15 @@
 //! How soon the correction is the new scene's after a cut.
 //!
-//! A scene's steady correction S is the mean, over the last half of its frames, of the foreground's mean correction k. On the
-//! first frame after the cut from S' to S:
+//! The foreground's mean correction k is steady at S' in the twelve frames before a cut, and at S in the twelve after the first
+//! frame of the new scene: the mean over so short a time, because a scene that goes on is lit and seen otherwise by and by. On
+//! that first frame:
 //! - recovery = k.S / |S|^2: 1 is all of the new correction, 0 none of it;
 //! - the old scene's part = k.o / |o|^2 with o = S' - (S'.S / |S|^2) S, what of the old correction the new one has nothing of:
 //!   0 is none of it, 1 all of it is still there. A blend (1 - a) S + a S' has the part a.
 
 use serde::Serialize;
+
+const STEADY: usize = 12;
 
 /// A correction shorter than half a code of 255 has no direction to speak of.
 const SHORT: f64 = 0.5;
@@ -29,9 +32,10 @@ pub fn recoveries(corrections: &[Option<[f64; 3]>], cuts: &[usize]) -> Vec<Recov
         .zip(cuts)
         .zip(ends)
         .filter_map(|((start, &cut), end)| {
-            let old = steady(corrections.get(start..cut)?);
-            let scene = corrections.get(cut..end)?;
-            Some(recovery(cut, *scene.first()?, old, steady(scene)))
+            let (old, new) = (corrections.get(start..cut)?, corrections.get(cut..end)?);
+            let (first, after) = new.split_first()?;
+            let old = &old[old.len().saturating_sub(STEADY)..];
+            Some(recovery(cut, *first, mean(old), mean(&after[..after.len().min(STEADY)])))
         })
         .collect()
 }
@@ -50,11 +54,11 @@ fn recovery(frame: usize, first: Option<[f64; 3]>, old: Option<[f64; 3]>, new: O
     }
 }
 
-/// Mean over the last half, rounded up, of what has a foreground.
-fn steady(scene: &[Option<[f64; 3]>]) -> Option<[f64; 3]> {
-    let half: Vec<[f64; 3]> = scene[scene.len() / 2..].iter().flatten().copied().collect();
-    let mean = |c: usize| half.iter().map(|k| k[c]).sum::<f64>() / half.len() as f64;
-    (!half.is_empty()).then(|| [0, 1, 2].map(mean))
+/// Mean of what has a foreground.
+fn mean(corrections: &[Option<[f64; 3]>]) -> Option<[f64; 3]> {
+    let there: Vec<[f64; 3]> = corrections.iter().flatten().copied().collect();
+    let mean = |c: usize| there.iter().map(|k| k[c]).sum::<f64>() / there.len() as f64;
+    (!there.is_empty()).then(|| [0, 1, 2].map(mean))
 }
 
 fn is_long(v: [f64; 3]) -> bool {

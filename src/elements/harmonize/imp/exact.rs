@@ -76,6 +76,9 @@ impl Harmonize {
             (at, moment.background, at.is_keyframe.then(|| self.see(picture, &frame, view)))
         });
         let (at, background, proxy) = read.context("Pad sink: can't read a composite")?;
+        if at.begins {
+            gst::debug!(CAT, imp = self, "A scene begins with the composite at {}", Clock(place.span.start));
+        }
         if let Some(proxy) = proxy {
             let time = place.span.start;
             gst::debug!(CAT, imp = self, "The model sees {view} of the composite at {}", Clock(time));
