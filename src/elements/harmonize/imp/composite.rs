@@ -96,8 +96,10 @@ impl Harmonize {
         )?;
         let stream_time = composite.pts().and_then(|pts| segment.to_stream_time(pts));
         let time = composite.pts().and_then(|pts| segment.to_stream_time_full(pts)).and_then(nanoseconds);
-        let is_lead = lead.is_some_and(|lead| lead.is_outside(composite, frame));
-        Ok(Place { span, stream_time, time: time.unwrap_or(span.start), begins: false, is_lead })
+        let time = time.unwrap_or(span.start);
+        let duration = composite.duration().or(frame).unwrap_or_default();
+        let is_lead = lead.is_some_and(|lead| lead.is_outside(time, duration.nseconds()));
+        Ok(Place { span, stream_time, time, begins: false, is_lead })
     }
 
     /// The mask of the composite that starts at `time`; `NEED_DATA` if it may be still to come.

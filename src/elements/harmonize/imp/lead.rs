@@ -10,7 +10,7 @@ type Segment = gst::FormattedSegment<gst::ClockTime>;
 /// No seek asks for more than this many nanoseconds beside what it is for: events count them in 63 bits.
 const LONGEST: u64 = 1 << 60;
 
-/// What a seek was for, in positions of the stream, and how it stands with the segments that follow it.
+/// What a seek was for, in stream time, and how it stands with the segments that follow it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Lead {
     start: gst::ClockTime,
@@ -23,11 +23,12 @@ pub(super) struct Lead {
 }
 
 impl Lead {
-    /// Whether a composite, which lasts `frame` where it doesn't say, is no part of what the seek was for.
-    pub fn is_outside(&self, composite: &gst::BufferRef, frame: Option<gst::ClockTime>) -> bool {
-        let Some(pts) = composite.pts() else { return false };
-        let duration = composite.duration().or(frame).unwrap_or(gst::ClockTime::from_nseconds(1));
-        pts.saturating_add(duration) <= self.start || self.stop.is_some_and(|stop| pts >= stop)
+    /// Whether a frame that begins at stream time `time` and lasts for `duration`, in nanoseconds, is no part of what the seek
+    /// was for.
+    pub fn is_outside(&self, time: i64, duration: u64) -> bool {
+        let nanoseconds = |time: gst::ClockTime| i64::try_from(time.nseconds()).unwrap_or(i64::MAX);
+        time.saturating_add_unsigned(duration.max(1)) <= nanoseconds(self.start)
+            || self.stop.is_some_and(|stop| time >= nanoseconds(stop))
     }
 }
 
@@ -35,7 +36,10 @@ impl Lead {
 fn narrowed(segment: &Segment, lead: &Lead) -> (Segment, gst::ClockTime) {
     let mut sought = segment.clone();
     let (start, stop) = (segment.start().unwrap_or_default(), segment.stop());
-    let (from, to) = (start.max(lead.start), stop.into_iter().chain(lead.stop).min());
+    // Edit lists have timestamps begin elsewhere than stream time.
+    let at = |time| segment.position_from_stream_time_full(time).and_then(|position| position.positive());
+    let (from, to) =
+        (at(lead.start).map_or(start, |at| at.max(start)), stop.into_iter().chain(lead.stop.and_then(at)).min());
     sought.set_start(from);
     sought.set_stop(to);
     // Stream time goes on as it was.
@@ -183,16 +187,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sought_is_found_where_timestamps_begin_elsewhere_than_stream_time() {
+        // As behind an edit list: timestamps are 80 ms ahead.
+        let mut shifted = segment(1.0, 4080, Some(8580));
+        shifted.set_time(ms(4000));
+        let (sought, cut) = narrowed(&shifted, &lead(5000, Some(7000)));
+        assert_eq!((sought.start(), sought.stop(), cut), (Some(ms(5080)), Some(ms(7080)), ms(1000)));
+        assert_eq!(sought.to_stream_time(ms(6080)), Some(ms(6000)));
+    }
+
+    #[test]
     fn frames_that_touch_the_sought_part_belong_to_it() {
-        gst::init().unwrap();
         let lead = lead(5000, Some(7000));
-        let outside = |pts: u64, duration: u64| {
-            let mut buffer = gst::Buffer::new();
-            let mutable = buffer.get_mut().unwrap();
-            mutable.set_pts(ms(pts));
-            mutable.set_duration(ms(duration));
-            lead.is_outside(&buffer, None)
-        };
+        let outside = |time: i64, duration: u64| lead.is_outside(time * 1_000_000, duration * 1_000_000);
         assert!(outside(4960, 40) && outside(0, 40) && outside(7000, 40) && outside(9000, 40));
         assert!(!outside(4961, 40) && !outside(5000, 40) && !outside(6990, 40));
     }
