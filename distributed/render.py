@@ -65,7 +65,10 @@ def frame_times(film):
     """When each frame starts, in seconds, read from the file without decoding it."""
     entries = ["-show_entries", "packet=pts_time", "-of", "csv=p=0"]
     lines = run(["ffprobe", "-v", "error", "-select_streams", "v:0", *entries, film]).split()
-    return sorted(float(line.rstrip(",")) for line in lines)
+    try:
+        return sorted(float(line.rstrip(",")) for line in lines)
+    except ValueError as error:
+        raise Failed(f"{film}: a frame of it has no time") from error
 
 
 def shards(clip, folder, seconds, kind):
@@ -92,7 +95,8 @@ def render(shard, harmonize, options):
     # A range from 0 on is a piece too, where a film without a range is not.
     times = [word for name, time in bounds if time is not None for word in (name, f"{time:.9f}")] or ["--start", "0"]
     try:
-        run([harmonize, "video", *films, "--no-sound", "-o", partial, *times, *options])
+        # As many threads as the task has processors, unless the options say otherwise: the later one holds.
+        run([harmonize, "video", "--workers", "1", *films, "--no-sound", "-o", partial, *times, *options])
         os.replace(partial, shard.piece)
     except Failed as error:
         raise Failed(f"{shard.piece}: {error}") from None
@@ -121,16 +125,18 @@ def render_all(args):
     if not clips:
         raise Failed(f"{args.clips}: no clips in it, they lie as NAME/composite.mp4 and NAME/mask.mp4")
     kind, options = ("mp4", []) if args.h264 else ("mkv", ["--lossless"])
-    work = {}
+    work, failures = {}, {}
     for clip in clips:
         film = args.out / f"{clip.name}.{kind}"
         if not film.exists():
-            work[clip, film] = shards(clip, args.out / f"{clip.name}.pieces", args.shard_seconds, kind)
+            try:
+                work[clip, film] = shards(clip, args.out / f"{clip.name}.pieces", args.shard_seconds, kind)
+            except Failed as error:
+                failures[clip] = error
     # One processor for each task. A lost process or machine, and a failed one, are tried again elsewhere.
     task = ray.remote(num_cpus=1, max_retries=args.retries, retry_exceptions=True)(render)
     options = [*options, *args.options]
     tasks = {task.remote(s, args.harmonize, options): s for todo in work.values() for s in todo}
-    failures = {}
     for done in tqdm(finished(list(tasks)), total=len(tasks), unit="shard"):
         try:
             ray.get(done)
@@ -138,8 +144,11 @@ def render_all(args):
             failures[tasks[done].clip] = getattr(error, "cause", None) or error
     for (clip, film), todo in work.items():
         if clip not in failures:
-            join(clip, [shard.piece for shard in todo], film, args.harmonize)
-            shutil.rmtree(todo[0].piece.parent)
+            try:
+                join(clip, [shard.piece for shard in todo], film, args.harmonize)
+                shutil.rmtree(todo[0].piece.parent, ignore_errors=True)
+            except Failed as error:
+                failures[clip] = error
     if failures:
         raise Failed("; ".join(f"{clip.name}: {error}" for clip, error in failures.items()))
 

@@ -266,6 +266,11 @@ fn live_a_source_that_loses_frames_begins_no_scene() {
 /// Lifts of frames 0..6 in exact mode where a lattice of an hour makes frame 0 the only keyframe, but for what `begin` does ahead
 /// of frame 3.
 fn keyframes(begin: impl Fn(&mut Rig) -> bool) -> usize {
+    keyframes_with_mask(255, begin)
+}
+
+/// The same where the mask of frame 3 is of that value.
+fn keyframes_with_mask(third: u8, begin: impl Fn(&mut Rig) -> bool) -> usize {
     let fake = Arc::<Fake>::default();
     let element = element(&fake);
     element.set_property("keyframe-interval", 3_600_000_000_000u64);
@@ -278,12 +283,11 @@ fn keyframes(begin: impl Fn(&mut Rig) -> bool) -> usize {
             composite.make_mut().set_flags(gst::BufferFlags::DISCONT);
         }
         rig.composite.push(composite).unwrap();
-        rig.mask.push(buffer(pts, duration, &[255; 8])).unwrap();
+        rig.mask.push(buffer(pts, duration, &[if n == 3 { third } else { 255 }; 8])).unwrap();
     }
     rig.composite.push_event(gst::event::Eos::new());
     rig.mask.push_event(gst::event::Eos::new());
     until("the end", || rig.stat("frames-out") == 6);
-    assert_eq!(rig.stat("harmonized"), 6);
     fake.count()
 }
 
@@ -298,4 +302,65 @@ fn a_scene_begins_by_property_event_and_discontinuity() {
     let event = gst_video::DownstreamForceKeyUnitEvent::builder().all_headers(true).build();
     assert_eq!(keyframes(|rig| !rig.composite.push_event(event.clone())), 2);
     assert_eq!(keyframes(|_| true), 2);
+}
+
+/// Frames of 40 ms through an element in exact mode that looks ahead; a mask that is black from frame `gone` on.
+fn with_a_foreground_that_leaves(gone: u64, frames: u64, halfway: impl Fn(&Rig)) -> Rig {
+    let fake = Arc::<Fake>::default();
+    let element = element(&fake);
+    element.set_property("smoothing", 0.95);
+    let mut rig = Rig::of(element, |harness| harness.set_live(false));
+    for n in 0..frames {
+        if n == frames / 2 {
+            halfway(&rig);
+        }
+        let (pts, duration) = (at(25, n), at(25, n + 1) - at(25, n));
+        rig.composite.push(buffer(pts, duration, &[90; 24])).unwrap();
+        rig.mask.push(buffer(pts, duration, &[if n < gone { 255 } else { 0 }; 8])).unwrap();
+    }
+    rig
+}
+
+#[test]
+fn a_foreground_that_leaves_keeps_no_frame_waiting() {
+    let mut rig = with_a_foreground_that_leaves(5, 40, |_| ());
+    until("all frames", || rig.stat("frames-out") == 40);
+    assert_eq!((rig.stat("harmonized"), rig.stat("passed-through")), (5, 35));
+    for n in 0..40 {
+        assert_eq!(rig.pull().nseconds(), at(25, n), "in their order");
+    }
+}
+
+#[test]
+fn passthrough_ends_the_wait_of_those_before_it() {
+    let rig = with_a_foreground_that_leaves(99, 40, |rig| {
+        until("frames 0 to 9", || rig.stat("frames-out") == 9);
+        rig.element.set_property("passthrough", true);
+    });
+    until("all frames", || rig.stat("frames-out") == 40);
+    assert_eq!((rig.stat("harmonized"), rig.stat("passed-through")), (20, 20));
+}
+
+#[test]
+fn another_mode_takes_nothing_of_the_one_before() {
+    let model = Arc::<Manual>::default();
+    let mut rig = live(&model);
+    rig.lifted(0);
+    model.answer(0, Ok(lift(20)));
+    assert_eq!(rig.lifted(1), 20);
+    rig.element.set_property_from_str("mode", "exact");
+    rig.push(2);
+    model.answer(2, Ok(lift(50)));
+    assert_eq!(rig.out_lift(2), 50);
+    rig.element.set_property_from_str("mode", "live");
+    assert_eq!(rig.lifted(3), 0, "what was found long ago is over");
+}
+
+#[test]
+fn a_scene_begins_with_the_next_frame_that_is_looked_at() {
+    let by_property = |rig: &mut Rig| {
+        rig.element.set_property("scene", 1u32);
+        false
+    };
+    assert_eq!(keyframes_with_mask(0, by_property), 2, "frame 3 has no foreground, frame 4 has");
 }

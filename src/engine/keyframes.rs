@@ -25,8 +25,8 @@ pub struct Temporal {
     pub detection: bool,
 }
 
-/// A frame waits for this many after it at most.
-const MOST_AHEAD: u64 = 512;
+/// A frame waits for this many after it at most, and no keyframe further off is interpolated to.
+pub const MOST_AHEAD: u64 = 512;
 
 /// Frame times are rounded, and a frame is seen before its time is over.
 const SLACK: Duration = Duration::from_millis(100);
@@ -41,9 +41,15 @@ impl Temporal {
         if self.smoothing > 0.0 { REACH.as_nanos() as u64 } else { 0 }
     }
 
-    /// How far a frame's transfer looks ahead in stream time, in nanoseconds; to be seen, the frame after that is needed.
+    /// How far a frame's transfer looks ahead in stream time, in nanoseconds, where frames follow each other; to be seen, the frame
+    /// after that is needed.
     pub fn ahead(&self) -> u64 {
         self.reach().saturating_add(self.interval)
+    }
+
+    /// Keyframes further apart than this, in nanoseconds, are not interpolated between: a hole in the stream lies there.
+    fn span(&self) -> u64 {
+        self.interval.saturating_mul(2).saturating_add(SLACK.as_nanos() as u64)
     }
 
     /// What has to be seen on either side of a part of a stream, in nanoseconds, for its transfers to be those of the whole: the
@@ -59,6 +65,7 @@ impl Temporal {
 /// A frame's place among those that have entered, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
+    /// Among all frames that the stream had.
     number: u64,
     scene: u64,
     pub time: i64,
@@ -83,13 +90,18 @@ struct Keyframe<J> {
 pub struct Keyframes<J> {
     scenes: Scenes,
     keyframes: VecDeque<Keyframe<J>>,
-    newest: Option<Place>,
+    /// The scene that the newest frame to enter belongs to.
+    scene: u64,
+    /// How many frames the stream had, and the stream time that it has come to.
+    frames: u64,
+    now: i64,
     transfers: [Arc<Transfer>; 4],
 }
 
 impl<J> Default for Keyframes<J> {
     fn default() -> Self {
-        Self { scenes: Scenes::default(), keyframes: VecDeque::new(), newest: None, transfers: Default::default() }
+        let (scenes, keyframes, transfers) = (Scenes::default(), VecDeque::new(), Default::default());
+        Self { scenes, keyframes, scene: 0, frames: 0, now: 0, transfers }
     }
 }
 
@@ -98,15 +110,21 @@ impl<J: Clone> Keyframes<J> {
     pub fn enter(&mut self, moment: &Moment, temporal: &Temporal) -> Place {
         let before = self.scenes.last();
         let begins = self.scenes.enter(moment, temporal.detection);
-        let place = Place {
-            number: self.newest.map_or(0, |newest| newest.number + 1),
-            scene: self.newest.map_or(0, |newest| newest.scene + u64::from(begins)),
+        self.pass(moment.time);
+        self.scene += u64::from(begins);
+        Place {
+            number: self.frames,
+            scene: self.scene,
             time: moment.time,
             is_keyframe: begins || is_first_of_cell(moment.time, before, temporal.interval),
             begins,
-        };
-        self.newest = Some(place);
-        place
+        }
+    }
+
+    /// The stream has come to `time` with a frame that nothing is to be found for.
+    pub fn pass(&mut self, time: i64) {
+        self.frames += 1;
+        self.now = time;
     }
 
     /// The inference of the keyframe that has just entered.
@@ -116,26 +134,37 @@ impl<J: Clone> Keyframes<J> {
 
     /// Whether nothing that is still to come can change the transfer of the frame at `place`.
     pub fn is_settled(&self, place: Place, temporal: &Temporal) -> bool {
-        let Some(newest) = self.newest else { return true };
-        if newest.scene != place.scene || newest.number - place.number >= MOST_AHEAD {
+        if self.scene != place.scene || self.frames - place.number >= MOST_AHEAD {
             return true;
         }
-        let [_, last] = self.between(place);
-        let last = if place.is_keyframe { Some(place) } else { last };
-        let reach = temporal.reach();
-        last.is_some_and(|last| reach == 0 || newest.time.abs_diff(last.time) > reach)
+        let is_past = |key: Place| {
+            let reach = temporal.reach();
+            reach == 0 || self.now.abs_diff(key.time) > reach
+        };
+        match self.between(place, temporal) {
+            _ if place.is_keyframe => is_past(place),
+            [_, Some(next)] => is_past(next),
+            [first, None] => {
+                first.is_none_or(|first| is_past(first) && self.now.abs_diff(first.time) > temporal.span())
+            }
+        }
     }
 
-    /// The keyframe at or before a frame and the one after it, in its scene.
-    fn between(&self, place: Place) -> [Option<Place>; 2] {
+    /// The keyframe at or before a frame and the one after it, in its scene, if they are not too far apart.
+    fn between(&self, place: Place, temporal: &Temporal) -> [Option<Place>; 2] {
         let of_scene = || self.keyframes.iter().map(|keyframe| keyframe.place).filter(|key| key.scene == place.scene);
-        [of_scene().rfind(|key| key.number <= place.number), of_scene().find(|key| key.number > place.number)]
+        let first = of_scene().rfind(|key| key.number <= place.number);
+        let is_near = |first: Place, next: &Place| {
+            next.time.abs_diff(first.time) <= temporal.span() && next.number - first.number < MOST_AHEAD
+        };
+        let next = of_scene().find(|key| key.number > place.number);
+        [first, next.filter(|next| first.is_some_and(|first| is_near(first, next)))]
     }
 
     /// An inference that the frame at `place` needs and that is still under way, the oldest first. Its end is to be told by
     /// `found`.
     pub fn wanted(&self, place: Place, temporal: &Temporal) -> Option<(Place, J)> {
-        let between = self.between(place);
+        let between = self.between(place, temporal);
         self.keyframes.iter().find_map(|key| {
             let of = |centre: &Place| key.place == *centre || in_reach(key.place, *centre, temporal);
             match &key.found {
@@ -155,7 +184,7 @@ impl<J: Clone> Keyframes<J> {
     /// The transfer of the frame at `place`, all whose inferences have ended, of a frame of `size`; `None` where the one at its
     /// own keyframe failed. Frames are asked for in their order: what lies behind is forgotten.
     pub fn transfer(&mut self, place: Place, temporal: &Temporal, size: [usize; 2]) -> Option<Arc<Transfer>> {
-        let [first, next] = self.between(place);
+        let [first, next] = self.between(place, temporal);
         let first = first?;
         self.forget_before(first);
         let own = self.smoothed(first, temporal, size)?;

@@ -10,7 +10,7 @@ mod pending;
 mod scenes;
 
 pub use follow::Follow;
-pub use keyframes::{Keyframes, Place, Temporal};
+pub use keyframes::{Keyframes, MOST_AHEAD, Place, Temporal};
 pub use pending::Pending;
 pub use scenes::Moment;
 

@@ -38,6 +38,9 @@ impl<'a> Film<'a> {
     pub fn push(&mut self, composite: RgbImage, mask: &GrayImage, time: i64) {
         let mask = still::foreground(mask, composite.width() as usize, composite.height() as usize);
         let place = (!mask.is_empty()).then(|| self.enter(&composite, &mask, time));
+        if place.is_none() {
+            self.keyframes.pass(time);
+        }
         self.waiting.push_back((composite, mask, place));
     }
 

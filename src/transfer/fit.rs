@@ -60,13 +60,16 @@ impl Evidence {
 
     /// Adds `part` of `other`'s, which is of as many cells.
     pub fn add(&mut self, part: f32, other: &Self) {
-        let sums = self.sums.as_flattened_mut().iter_mut().zip(other.sums.as_flattened());
-        sums.for_each(|(sum, more)| *sum += part * more);
+        // Most cells of most frames have nothing near them.
+        for (sums, more) in self.sums.iter_mut().zip(&other.sums).filter(|(_, more)| more[WEIGHT] != 0.0) {
+            sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += part * more);
+        }
         self.prior.iter_mut().zip(&other.prior).for_each(|(sum, more)| *sum += part * more);
     }
 
     pub fn scale(&mut self, by: f32) {
-        self.sums.as_flattened_mut().iter_mut().chain(&mut self.prior).for_each(|sum| *sum *= by);
+        let sums = self.sums.iter_mut().filter(|sums| sums[WEIGHT] != 0.0);
+        sums.flatten().chain(&mut self.prior).for_each(|sum| *sum *= by);
     }
 
     /// The maps of the fit to it.

@@ -150,7 +150,8 @@ fn copy(
     is_matroska: bool,
 ) -> impl FnMut(Packet) -> Result<()> + Send + 'static {
     let (target, first, rate) = (target.clone(), first.clone(), place.rate);
-    let shift = (BASE + gst::ClockTime::from_nseconds(place.zero - zero)).nseconds() as i64;
+    // One that claims to lie before the first is put where that is.
+    let shift = (BASE + gst::ClockTime::from_nseconds(place.zero.saturating_sub(zero))).nseconds() as i64;
     let mut is_begun = false;
     move |packet| {
         if !std::mem::replace(&mut is_begun, true) {

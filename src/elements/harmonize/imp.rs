@@ -95,7 +95,7 @@ pub struct Harmonize {
         blurb = "Take the mask's dark part for the foreground",
         type = bool, get, set, member = mask_invert, controllable, mutable_playing)]
     #[property(name = "mode", nick = "Mode",
-        blurb = "exact: every frame waits for its own transfer, and the same frames give the same bytes. live: no frame waits; each takes the newest transfer, while the model is at work on the newest frame",
+        blurb = "exact: every frame waits for the transfers around it that its own depends on, and the same frames give the same bytes. live: no frame waits; each takes what has been found by now, while the model is at work on the newest frame",
         type = Mode, get, set, member = mode, builder(Mode::default()).mutable_playing())]
     #[property(name = "passthrough", nick = "Pass through",
         blurb = "Frames pass untouched, and wait for neither masks nor the model",

@@ -4,6 +4,7 @@
 
 use super::Mode;
 use super::settings::{AUTOMATIC, Settings};
+use crate::engine::MOST_AHEAD;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +35,10 @@ impl Latency {
                 0 => gst::ClockTime::ZERO,
                 _ if mode == Mode::Live => gst::ClockTime::ZERO,
                 // And the frame that is the first beyond.
-                ahead => gst::ClockTime::try_from(ahead).unwrap_or_default().saturating_add(frame),
+                ahead => {
+                    let most = frame.nseconds().saturating_mul(MOST_AHEAD);
+                    gst::ClockTime::from_nseconds(ahead.min(most)).saturating_add(frame)
+                }
             },
         }
     }

@@ -122,6 +122,57 @@ fn a_part_of_a_stream_has_the_transfers_of_the_whole_bit_for_bit() {
 }
 
 #[test]
+fn frames_that_wait_are_free_once_the_stream_has_passed_what_they_could_depend_on() {
+    for (temporal, most) in [(every(0, 0.95), 11), (every(200, 0.0), 11), (every(200, 0.95), 11)] {
+        let mut keyframes = Keyframes::<i64>::default();
+        let places: Vec<_> = times(0..3)
+            .into_iter()
+            .map(|time| {
+                let moment = Moment { time, background: plain(0.4), begins: false };
+                let place = keyframes.enter(&moment, &temporal);
+                if place.is_keyframe {
+                    keyframes.ask(place, moment.background, time);
+                }
+                place
+            })
+            .collect();
+        // Then the foreground is gone.
+        let passed = (3..30).take_while(|n| {
+            keyframes.pass(n * FRAME);
+            !keyframes.is_settled(places[2], &temporal)
+        });
+        assert_eq!(passed.count(), most - 1, "{temporal:?}");
+    }
+}
+
+#[test]
+fn a_part_of_a_stream_with_holes_has_the_transfers_of_the_whole_bit_for_bit() {
+    let holes = |n: i64| (20..23).contains(&n) || (60..66).contains(&n) || (100..180).contains(&n);
+    let all: Vec<_> = (0..250).filter(|n| !holes(*n)).map(|n| n * FRAME).collect();
+    for temporal in [every(0, 0.95), every(200, 0.95), every(330, 0.0), every(1000, 1.0)] {
+        let (whole, _) = run(&all, &still, temporal);
+        let lead = temporal.lead() as i64;
+        for (from, to) in [(10, 30), (15, 25), (50, 95), (90, 100), (95, 190), (185, 200)] {
+            let is_in = |time: i64, lead: i64| (from * FRAME - lead..to * FRAME + lead).contains(&time);
+            let part: Vec<_> = all.iter().copied().filter(|&time| is_in(time, lead)).collect();
+            let wanted = |out: &[(i64, bool, f32)]| -> Vec<_> {
+                out.iter().filter(|frame| is_in(frame.0, 0)).map(|frame| (frame.0, frame.2)).collect()
+            };
+            assert_eq!(wanted(&run(&part, &still, temporal).0), wanted(&whole), "{temporal:?} {from}..{to}");
+        }
+    }
+}
+
+#[test]
+fn a_keyframe_too_far_away_to_wait_for_is_not_mixed_towards_at_last() {
+    let (out, most) = run(&times(0..2000), &still, every(30_000, 0.0));
+    assert_eq!(most as u64, MOST_AHEAD);
+    let held = &out[..750];
+    assert!(held.iter().all(|frame| frame.2 == held[0].2), "the whole cell is held");
+    assert_ne!(out[750].2, held[0].2);
+}
+
+#[test]
 fn without_its_lead_a_part_is_another() {
     let temporal = every(200, 0.95);
     let (whole, _) = run(&times(0..100), &still, temporal);

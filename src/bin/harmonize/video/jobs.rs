@@ -21,7 +21,10 @@ pub fn run(args: &Args, picture: &Clip) -> Result<()> {
     ensure!(!times.is_empty(), "{}: no frame in it{}", picture.path.display(), args.range.told());
     let ranges = split(args.range, &times, args.jobs as usize);
     let pieces = Pieces::of(args, ranges.len());
-    render(&pieces, &ranges, times.len() as u64)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = (cores / ranges.len().max(1)).max(1).to_string();
+    let workers = args.temporal.workers.is_none().then_some(&*workers);
+    render(&pieces, &ranges, times.len() as u64, workers)?;
     let sound = (!args.no_sound && picture.has_sound).then_some(picture.path.as_path());
     join::join(&pieces.0, &args.output, sound)
 }
@@ -76,13 +79,15 @@ enum News {
     Closed,
 }
 
-fn render(pieces: &Pieces, ranges: &[Range], expected: u64) -> Result<()> {
+/// `workers` for each process, where the user asked for none.
+fn render(pieces: &Pieces, ranges: &[Range], expected: u64, workers: Option<&str>) -> Result<()> {
     let (tell, news) = channel();
     let mut jobs = Vec::new();
     for (i, (piece, range)) in pieces.0.iter().zip(ranges).enumerate() {
         let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
         // The later one of two equal options holds.
         command.args(std::env::args_os().skip(1)).args(["--jobs", "1", "--no-sound", "--count", "--output"]).arg(piece);
+        command.args(workers.into_iter().flat_map(|workers| ["--workers", workers]));
         for (option, time) in [("--start", range.start), ("--stop", range.stop)] {
             command.args(time.map(|time| [option.to_owned(), seconds(time)]).into_iter().flatten());
         }

@@ -43,15 +43,19 @@ impl Harmonize {
         }
         self.ends(Episode::Waiting);
         if is_gap(&composite) {
+            let duration = composite.duration().unwrap_or_default().nseconds();
+            lock(&self.exact).keyframes.pass(place.time.saturating_add_unsigned(duration));
             return self.wait(Waiting::Gap(composite));
         }
         self.count_in(place);
         // Nothing but a bad control binding fails here, which it says itself.
         let _ = self.obj().sync_values(gst::ClockTime::from_nseconds(place.time.max(0) as u64));
         let mode = self.mode();
-        if mode == Mode::Live {
-            // The mode has changed.
+        if lock(&self.state).worked_in.replace(mode).is_some_and(|before| before != mode) {
+            // What the other mode has found and begun is over.
             self.let_go(true)?;
+            self.inference.forget();
+            self.forget_scene();
         }
         let place = Place { begins: self.is_told_to_begin(&composite, mode), ..place };
         let outcome = if place.is_lead && mode == Mode::Live {
@@ -63,6 +67,9 @@ impl Harmonize {
         } else {
             self.harmonize(&mut composite, place, mask, mode)
         };
+        if !matches!(outcome, Ok(Outcome::Waits(_) | Outcome::Harmonized)) {
+            lock(&self.exact).keyframes.pass(place.time);
+        }
         self.conclude(composite, place, outcome)
     }
 
@@ -82,8 +89,12 @@ impl Harmonize {
         outcome: Result<Outcome, Stop>,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let time = Clock(place.span.start);
-        if !matches!(outcome, Ok(Outcome::Dropped(_))) && std::mem::take(&mut lock(&self.state).discont) {
+        let is_dropped = place.is_lead || matches!(outcome, Ok(Outcome::Dropped(_)));
+        if !is_dropped && std::mem::take(&mut lock(&self.state).discont) {
             composite.make_mut().set_flags(gst::BufferFlags::DISCONT);
+        }
+        if place.is_lead && composite.flags().contains(gst::BufferFlags::DISCONT) {
+            lock(&self.exact).discont = true;
         }
         match outcome {
             Ok(Outcome::Harmonized) => {
@@ -127,8 +138,9 @@ impl Harmonize {
         let scene = lock(&self.settings).scene;
         let mut state = lock(&self.state);
         let is_another = state.scene.replace(scene).is_some_and(|before| before != scene);
-        let is_told = std::mem::take(&mut state.scene_begins);
         let is_hole = composite.flags().contains(gst::BufferFlags::DISCONT) && self.sink.segment().rate() > 0.0;
-        is_another || is_told || (is_hole && mode != Mode::Live)
+        // Until a frame is looked at: those before that pass untouched belong to no scene.
+        state.scene_begins |= is_another || (is_hole && mode != Mode::Live);
+        state.scene_begins
     }
 }

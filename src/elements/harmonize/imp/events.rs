@@ -1,7 +1,7 @@
 //! Events and queries: what is kept, what goes on, and which flushes end the work on a frame.
 
 use super::super::video::Video;
-use super::{CAT, Harmonize, NEED_DATA, lock};
+use super::{CAT, Harmonize, Mode, NEED_DATA, lock};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
@@ -98,6 +98,7 @@ impl Harmonize {
                 return self.parent_sink_event_pre_queue(pad, self.sought(*pad == self.sink, event));
             }
             gst::EventView::FlushStart(_) => {
+                self.is_flushed_for(*pad == self.sink, event.seqnum());
                 let number = Some(event.seqnum());
                 let mut flushes = lock(&self.flushes);
                 if *pad == self.sink {
@@ -131,8 +132,8 @@ impl Harmonize {
     pub(super) fn has_come(&self, pad: &gst_base::AggregatorPad, event: gst::Event) -> bool {
         use gst::EventView::*;
         let is_composite = *pad == self.sink;
-        if is_composite && matches!(event.view(), Caps(_) | Segment(_)) {
-            // What waits is of the caps and segment before.
+        if is_composite && matches!(event.view(), Caps(_) | Segment(_) | SegmentDone(_)) {
+            // What waits comes before that.
             if let Err(flow) = self.let_go(true) {
                 lock(&self.state).flow = Some(flow).filter(|flow| *flow != NEED_DATA);
             }
@@ -172,6 +173,7 @@ impl Harmonize {
                 let alone = flushes.seek == number && flushes.sink != number;
                 drop(flushes);
                 if alone {
+                    self.forget_scene();
                     self.inference.resume();
                 }
             }
@@ -190,7 +192,7 @@ impl Harmonize {
             gst::EventView::Qos(qos) => {
                 self.hear(qos);
                 // A mask stream that drops frames of its own choice would leave composites without a mask.
-                self.sink.push_event(self.shifted(event))
+                self.sink.push_event(event)
             }
             gst::EventView::Navigation(_) | gst::EventView::Reconfigure(_) => self.sink.push_event(event),
             _ => self.parent_src_event(event),
@@ -212,20 +214,29 @@ impl Harmonize {
             let mut query = gst::query::Seeking::new(gst::Format::Time);
             pad.peer_query(&mut query) && !query.result().0
         };
+        let lead = lock(&self.state).lead;
         let event = self.widened(event);
         let unseekable = self.mask_pad().filter(|mask| mask.is_linked() && denies(mask));
         let is_denied = denies(&self.sink);
-        // The base class stops its task at once, so the frame at work has to go.
-        self.inference.flush();
-        let sought = if is_denied { self.seek_where_denied(event) } else { self.parent_src_event(event) };
+        let sought = if is_denied {
+            self.seek_where_denied(event)
+        } else {
+            // The base class stops its task at once, so the frame at work has to go.
+            self.inference.flush();
+            self.parent_src_event(event)
+        };
         let took_part = lock(&self.flushes).mask_source == Some(number);
         if let Some(mask) = unseekable.filter(|_| !took_part && (sought || !is_denied)) {
             self.flush_mask(&mask, number);
         }
         lock(&self.state).is_seeking = false;
         if !sought {
-            lock(&self.state).lead = None;
-            self.inference.resume();
+            lock(&self.state).lead = lead;
+            if !is_denied {
+                // What waited has lost its inferences.
+                self.forget_scene();
+                self.inference.resume();
+            }
         }
         sought
     }
@@ -285,8 +296,24 @@ impl Harmonize {
                 true
             }
             // Buffers leave as they came, so downstream's wishes are ours.
-            Allocation(_) if is_composite => self.obj().src_pad().peer_query(query),
+            Allocation(_) if is_composite => {
+                let is_answered = self.obj().src_pad().peer_query(query);
+                self.keep_no_pool(query);
+                is_answered
+            }
             _ => self.parent_sink_query(pad, query),
+        }
+    }
+
+    /// Takes downstream's pools out of its answer where frames wait for others: it may have none to spare.
+    fn keep_no_pool(&self, query: &mut gst::QueryRef) {
+        if self.mode() == Mode::Live || lock(&self.settings).temporal().ahead() == 0 {
+            return;
+        }
+        if let gst::QueryViewMut::Allocation(allocation) = query.view_mut() {
+            while allocation.allocation_pools().len() > 0 {
+                allocation.remove_nth_allocation_pool(0);
+            }
         }
     }
 

@@ -29,12 +29,12 @@ pub(super) struct Work {
 
 #[derive(Default)]
 pub(super) struct Exact {
-    keyframes: Keyframes<Arc<dyn Job>>,
+    pub keyframes: Keyframes<Arc<dyn Job>>,
     /// Keyframes with their running time and what the model sees of them, up to those that the next frame to leave lies between.
     seen: VecDeque<(engine::Place, i64, Arc<Proxy>)>,
     waiting: VecDeque<Waiting>,
-    /// A frame that waited was dropped.
-    discont: bool,
+    /// A frame that waited was dropped, or one that began a stream was none of it.
+    pub discont: bool,
 }
 
 impl Exact {
@@ -73,6 +73,7 @@ impl Harmonize {
             let background = self.describe(picture, &frame);
             let moment = Moment { time: place.time, background, begins: place.begins };
             let at = lock(&self.exact).keyframes.enter(&moment, &temporal);
+            lock(&self.state).scene_begins = false;
             (at, moment.background, at.is_keyframe.then(|| self.see(picture, &frame, view)))
         });
         let (at, background, proxy) = read.context("Pad sink: can't read a composite")?;

@@ -1,5 +1,6 @@
 //! Seeks in exact mode: a frame's transfer depends on others around it, so more is asked for than the seek is for, and what comes
-//! of that is seen by the model and leaves no frame. Inside and behind the element the segment is the one that was sought.
+//! of that is seen by the model and leaves no frame. Inside and behind the element the segment is the one that was sought, at
+//! upstream's running times: what else comes from the same source, such as sound, goes on with the picture.
 
 use super::{CAT, Harmonize, Mode, lock};
 use gst::prelude::*;
@@ -13,13 +14,19 @@ const LONGEST: u64 = 1 << 60;
 /// What a seek was for, in stream time, and how it stands with the segments that follow it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Lead {
+    number: gst::Seqnum,
     start: gst::ClockTime,
     stop: Option<gst::ClockTime>,
-    /// Whether the composite's and the mask's segments are still to come.
-    awaits_composite: bool,
-    awaits_mask: bool,
-    /// By how much upstream's running time is ahead of the one here.
-    shift: gst::ClockTime,
+    composite: Stage,
+    mask: Stage,
+}
+
+/// What has come of a seek to a pad.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stage {
+    Nothing,
+    Flush,
+    Segment,
 }
 
 impl Lead {
@@ -27,33 +34,35 @@ impl Lead {
     /// was for.
     pub fn is_outside(&self, time: i64, duration: u64) -> bool {
         let nanoseconds = |time: gst::ClockTime| i64::try_from(time.nseconds()).unwrap_or(i64::MAX);
+        if self.composite != Stage::Segment {
+            return false;
+        }
         time.saturating_add_unsigned(duration.max(1)) <= nanoseconds(self.start)
             || self.stop.is_some_and(|stop| time >= nanoseconds(stop))
     }
 }
 
-/// The part of `segment` that was sought, and what that takes off its running time.
-fn narrowed(segment: &Segment, lead: &Lead) -> (Segment, gst::ClockTime) {
+/// The part of `segment` that was sought.
+fn narrowed(segment: &Segment, lead: &Lead) -> Segment {
     let mut sought = segment.clone();
     let (start, stop) = (segment.start().unwrap_or_default(), segment.stop());
     // Edit lists have timestamps begin elsewhere than stream time.
     let at = |time| segment.position_from_stream_time_full(time).and_then(|position| position.positive());
-    let (from, to) =
-        (at(lead.start).map_or(start, |at| at.max(start)), stop.into_iter().chain(lead.stop.and_then(at)).min());
+    let to = stop.into_iter().chain(lead.stop.and_then(at)).min();
+    let from = at(lead.start).map_or(start, |at| at.max(start));
+    let from = to.map_or(from, |to| from.min(to));
     sought.set_start(from);
     sought.set_stop(to);
-    // Stream time goes on as it was.
-    let applied = segment.applied_rate().abs();
-    let later = (from - start).nseconds() as f64 * applied;
-    sought.set_time(segment.time().map(|time| time + gst::ClockTime::from_nseconds(later.round() as u64)));
-    sought.set_position(if segment.rate() < 0.0 { to } else { Some(from) });
-    let cut = if segment.rate() < 0.0 {
-        stop.zip(to).map_or(gst::ClockTime::ZERO, |(stop, to)| stop - to)
-    } else {
-        from - start
-    };
-    let shift = cut.nseconds() as f64 / segment.rate().abs();
-    (sought, gst::ClockTime::from_nseconds(shift.round() as u64))
+    // Stream time and running time go on as they were.
+    let scaled =
+        |time: gst::ClockTime, by: f64| gst::ClockTime::from_nseconds((time.nseconds() as f64 * by).round() as u64);
+    sought.set_time(segment.time().map(|time| time + scaled(from - start, segment.applied_rate().abs())));
+    let is_backwards = segment.rate() < 0.0;
+    let cut =
+        if is_backwards { stop.zip(to).map_or(gst::ClockTime::ZERO, |(stop, to)| stop - to) } else { from - start };
+    sought.set_base(segment.base().map(|base| base + scaled(cut, 1.0 / segment.rate().abs())));
+    sought.set_position(if is_backwards { to } else { Some(from) });
+    sought
 }
 
 impl Harmonize {
@@ -67,8 +76,12 @@ impl Harmonize {
             return event;
         };
         let is_plain = flags.contains(gst::SeekFlags::FLUSH)
-            && !flags
-                .intersects(gst::SeekFlags::KEY_UNIT | gst::SeekFlags::TRICKMODE | gst::SeekFlags::INSTANT_RATE_CHANGE);
+            && !flags.intersects(
+                gst::SeekFlags::KEY_UNIT
+                    | gst::SeekFlags::TRICKMODE
+                    | gst::SeekFlags::TRICKMODE_KEY_UNITS
+                    | gst::SeekFlags::INSTANT_RATE_CHANGE,
+            );
         let to_end = stop_type == gst::SeekType::None || stop.is_none();
         let (Some(start), true) = (start, is_plain && start_type == gst::SeekType::Set) else { return event };
         let lead = self.lead_time();
@@ -77,13 +90,9 @@ impl Harmonize {
         }
         let wide = (start.saturating_sub(lead), stop.map(|stop| stop.saturating_add(lead)));
         gst::debug!(CAT, imp = self, "A seek to {start} asks for as much from {} on", wide.0);
-        lock(&self.state).lead = Some(Lead {
-            start,
-            stop: stop.filter(|_| !to_end),
-            awaits_composite: true,
-            awaits_mask: true,
-            shift: gst::ClockTime::ZERO,
-        });
+        let (number, stop_of_seek) = (event.seqnum(), stop.filter(|_| !to_end));
+        let lead = Lead { number, start, stop: stop_of_seek, composite: Stage::Nothing, mask: Stage::Nothing };
+        lock(&self.state).lead = Some(lead);
         gst::event::Seek::builder(rate, flags, start_type, Some(wide.0), stop_type, wide.1)
             .seqnum(event.seqnum())
             .build()
@@ -104,42 +113,33 @@ impl Harmonize {
         gst::ClockTime::from_nseconds(whole_frames.unwrap_or(lead).min(LONGEST))
     }
 
+    /// A flush has begun on a pad: the next segment is that of the seek with this number.
+    pub(super) fn is_flushed_for(&self, is_composite: bool, number: gst::Seqnum) {
+        if let Some(lead) = lock(&self.state).lead.as_mut().filter(|lead| lead.number == number) {
+            *(if is_composite { &mut lead.composite } else { &mut lead.mask }) = Stage::Flush;
+        }
+    }
+
     /// The segment event that is to come to the pad for `event`, which the source sent there.
     pub(super) fn sought(&self, is_composite: bool, event: gst::Event) -> gst::Event {
         let gst::EventView::Segment(segment) = event.view() else { return event };
         let Some(segment) = segment.segment().downcast_ref::<gst::ClockTime>() else { return event };
         let mut state = lock(&self.state);
         let Some(lead) = &mut state.lead else { return event };
-        let awaits = if is_composite { &mut lead.awaits_composite } else { &mut lead.awaits_mask };
-        if !std::mem::take(awaits) {
-            if is_composite {
+        let stage = if is_composite { &mut lead.composite } else { &mut lead.mask };
+        if *stage != Stage::Flush {
+            if is_composite && *stage == Stage::Segment {
                 // It has nothing to do with the seek any more.
                 state.lead = None;
             }
             return event;
         }
-        let (sought, shift) = narrowed(segment, lead);
-        if is_composite {
-            lead.shift = shift;
-        }
+        *stage = Stage::Segment;
+        let sought = narrowed(segment, lead);
         drop(state);
         gst::event::Segment::builder(&sought)
             .seqnum(event.seqnum())
             .running_time_offset(event.running_time_offset())
-            .build()
-    }
-
-    /// What upstream is to hear of downstream's time, in its own running time.
-    pub(super) fn shifted(&self, event: gst::Event) -> gst::Event {
-        let shift = lock(&self.state).lead.map_or(gst::ClockTime::ZERO, |lead| lead.shift);
-        let gst::EventView::Qos(qos) = event.view() else { return event };
-        if shift.is_zero() {
-            return event;
-        }
-        let (type_, proportion, diff, timestamp) = qos.get();
-        gst::event::Qos::builder(type_, proportion, diff)
-            .timestamp(timestamp.map(|timestamp| timestamp.saturating_add(shift)))
-            .seqnum(event.seqnum())
             .build()
     }
 }
@@ -154,7 +154,7 @@ mod tests {
 
     fn lead(start: u64, stop: Option<u64>) -> Lead {
         let (start, stop) = (ms(start), stop.map(ms));
-        Lead { start, stop, awaits_composite: true, awaits_mask: true, shift: gst::ClockTime::ZERO }
+        Lead { number: gst::Seqnum::next(), start, stop, composite: Stage::Segment, mask: Stage::Segment }
     }
 
     fn segment(rate: f64, start: u64, stop: Option<u64>) -> Segment {
@@ -168,22 +168,17 @@ mod tests {
     }
 
     #[test]
-    fn the_sought_part_begins_at_running_time_zero_and_keeps_stream_time() {
-        for (rate, at, shift) in [(1.0, 5000, 1000), (0.5, 5000, 2000), (-1.0, 7000, 1500), (-2.0, 7000, 750)] {
-            let (sought, cut) = narrowed(&segment(rate, 4000, Some(8500)), &lead(5000, Some(7000)));
+    fn the_sought_part_keeps_stream_time_and_running_time() {
+        for (rate, at, running) in [(1.0, 5000, 1000), (0.5, 5000, 2000), (-1.0, 7000, 1500), (-2.0, 7000, 750)] {
+            let wide = segment(rate, 4000, Some(8500));
+            let sought = narrowed(&wide, &lead(5000, Some(7000)));
             assert_eq!((sought.start(), sought.stop()), (Some(ms(5000)), Some(ms(7000))), "{rate}");
-            assert_eq!(sought.to_running_time(ms(at)), Some(gst::ClockTime::ZERO), "{rate}");
-            assert_eq!(sought.to_stream_time(ms(6000)), Some(ms(6000)), "{rate}");
-            assert_eq!(cut, ms(shift), "{rate}");
+            assert_eq!(sought.to_running_time(ms(at)), Some(ms(running)), "{rate}");
+            for time in [5000, 6000, 7000].map(ms) {
+                assert_eq!(sought.to_running_time(time), wide.to_running_time(time), "{rate}");
+                assert_eq!(sought.to_stream_time(time), Some(time), "{rate}");
+            }
         }
-    }
-
-    #[test]
-    fn a_source_that_begins_later_or_ends_earlier_keeps_its_ends() {
-        let (sought, cut) = narrowed(&segment(1.0, 6000, Some(6500)), &lead(5000, Some(7000)));
-        assert_eq!((sought.start(), sought.stop(), cut), (Some(ms(6000)), Some(ms(6500)), gst::ClockTime::ZERO));
-        let (sought, _) = narrowed(&segment(1.0, 0, None), &lead(5000, None));
-        assert_eq!((sought.start(), sought.stop()), (Some(ms(5000)), None));
     }
 
     #[test]
@@ -191,9 +186,20 @@ mod tests {
         // As behind an edit list: timestamps are 80 ms ahead.
         let mut shifted = segment(1.0, 4080, Some(8580));
         shifted.set_time(ms(4000));
-        let (sought, cut) = narrowed(&shifted, &lead(5000, Some(7000)));
-        assert_eq!((sought.start(), sought.stop(), cut), (Some(ms(5080)), Some(ms(7080)), ms(1000)));
+        let sought = narrowed(&shifted, &lead(5000, Some(7000)));
+        assert_eq!((sought.start(), sought.stop()), (Some(ms(5080)), Some(ms(7080))));
         assert_eq!(sought.to_stream_time(ms(6080)), Some(ms(6000)));
+    }
+
+    #[test]
+    fn a_source_that_begins_later_or_ends_earlier_keeps_its_ends() {
+        let ends = |start, stop, lead| {
+            let sought = narrowed(&segment(1.0, start, stop), &lead);
+            (sought.start().unwrap().mseconds(), sought.stop().map(gst::ClockTime::mseconds))
+        };
+        assert_eq!(ends(6000, Some(6500), lead(5000, Some(7000))), (6000, Some(6500)));
+        assert_eq!(ends(0, None, lead(5000, None)), (5000, None));
+        assert_eq!(ends(0, Some(3000), lead(5000, None)), (3000, Some(3000)), "a seek beyond the end");
     }
 
     #[test]

@@ -61,6 +61,7 @@ impl Harmonize {
         let background = read.context("Pad sink: can't read a composite")?;
         let moment = Moment { time: frame.place.time, background, begins: frame.place.begins };
         let begins = lock(&self.follow).enter(&moment, frame.settings.scene_detection);
+        lock(&self.state).scene_begins = false;
         if begins {
             gst::debug!(CAT, imp = self, "A scene begins with the composite at {}", Clock(frame.place.span.start));
         }

@@ -3,6 +3,7 @@
 use super::super::latency::Latency;
 use super::super::pairing::Span;
 use super::super::video::Video;
+use super::Mode;
 use super::lead::Lead;
 use std::time::Instant;
 
@@ -40,9 +41,11 @@ pub(super) struct State {
     /// Composites that have come to the sink pad, and that have been taken from it.
     pub arrived: u64,
     pub taken: u64,
-    /// The property `scene` at the last composite, and whether an event has begun a scene since.
+    /// The property `scene` at the last composite, and whether a scene begins with the next frame that is looked at.
     pub scene: Option<u32>,
     pub scene_begins: bool,
+    /// The mode of the last frame.
+    pub worked_in: Option<Mode>,
     /// A frame has been harmonized in live mode since the last flush.
     pub had_transfer: bool,
     /// What the last seek asked for beside what it was for.
