@@ -203,7 +203,9 @@ fn workers_are_busy_with_frames_that_wait_for_each_other() {
 
 /// An element in live mode with a model that answers when it is told to.
 fn live(model: &Arc<Manual>) -> Rig {
-    Rig::new(model.element("live"))
+    let rig = Rig::new(model.element("live"));
+    until("the model", || rig.element.property_value("model-state").serialize().unwrap() == "ready");
+    rig
 }
 
 #[test]

@@ -60,12 +60,15 @@
  * In exact mode the transfer of a frame is one fit to what the model found in the frames within 400 ms before and after it, near
  * ones and those of a like background before all (#GstHarmonize:smoothing). With #GstHarmonize:keyframe-interval the model sees
  * only the first frame of each cell of a lattice of stream time, and frames between two of these are interpolated. Frames wait
- * in the element for what they look ahead to, up to 512 of them. Frames that wait are sent at EOS and ahead of new caps or another
+ * in the element for what they look ahead to, up to 512 of them; keyframes further apart than two cells are not interpolated
+ * between, for a hole in the stream lies there. Frames that wait are sent at EOS and ahead of new caps or another
  * segment, whatever they still lack, and #GstHarmonize:workers of them are at work at once.
  *
  * A flushing seek in time to a place and not to a key unit is widened on its way upstream, by as much as transfers depend on
- * what lies around; what comes of that leaves no frame, and the segment downstream is the one that was sought. So frames after a
- * seek are those of a stream that was played from its beginning, byte for byte. In shards of a film too.
+ * what lies around; what comes of that leaves no frame, and the segment downstream is the one that was sought, at upstream's
+ * running times: sound that comes from the same source begins as much earlier and goes with its picture. So frames after a seek
+ * are those of a stream that was played from its beginning, byte for byte, and so are shards of a film; not where another sink's
+ * seek reaches the source first, nor with control bindings on #GstHarmonize:smoothing or #GstHarmonize:keyframe-interval.
  *
  * Scenes keep to themselves. One begins where the background is another than in the frame before
  * (#GstHarmonize:scene-detection), at a change of #GstHarmonize:scene, at a force-key-unit event from upstream, which
