@@ -15,7 +15,7 @@ use gstharmonize::harmonizers::{ModelSpec, Sampling};
 use gstharmonize::transfer::Transfer;
 use image::{GrayImage, RgbImage};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 const MS: i64 = 1_000_000;
 const SETTINGS: Settings = Settings {
@@ -30,17 +30,11 @@ fn clips() -> Option<PathBuf> {
     shared::folder("data/clips")
 }
 
-/// The first `frames` frames of a film, in the bytes of a format of 960 x 540 without padding.
-fn decode(path: &Path, format: &str, frames: usize) -> Vec<Vec<u8>> {
+/// The bytes of the buffers that come to the `fakesink` called out, to the end.
+fn play(line: &str) -> Vec<Vec<u8>> {
     common::init();
-    let line = format!(
-        "filesrc location={} ! decodebin ! videoconvertscale ! video/x-raw,format={format},width=960,height=540 ! \
-         identity eos-after={} ! fakesink name=out sync=false",
-        path.display(),
-        frames + 1
-    );
-    let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
-    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let pipeline = gst::parse::launch(line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
     let out = seen.clone();
     let pad = pipeline.by_name("out").unwrap().static_pad("sink").unwrap();
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
@@ -50,12 +44,22 @@ fn decode(path: &Path, format: &str, frames: usize) -> Vec<Vec<u8>> {
     pipeline.set_state(gst::State::Playing).unwrap();
     let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
     let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(60), &kinds).unwrap();
-    assert_eq!(message.type_(), gst::MessageType::Eos, "{}: {message:?}", path.display());
+    assert_eq!(message.type_(), gst::MessageType::Eos, "{line}: {message:?}");
     pipeline.set_state(gst::State::Null).unwrap();
-    let mut frames_seen = std::mem::take(&mut *seen.lock().unwrap());
-    frames_seen.truncate(frames);
-    assert_eq!(frames_seen.len(), frames, "{}", path.display());
-    frames_seen
+    std::mem::take(&mut *seen.lock().unwrap())
+}
+
+/// The first `frames` frames of a film, in the bytes of a format of 960 x 540 without padding.
+fn decode(path: &Path, format: &str, frames: usize) -> Vec<Vec<u8>> {
+    let mut decoded = play(&format!(
+        "filesrc location={} ! decodebin ! videoconvertscale ! video/x-raw,format={format},width=960,height=540 ! \
+         identity eos-after={} ! fakesink name=out sync=false",
+        path.display(),
+        frames + 1
+    ));
+    decoded.truncate(frames);
+    assert_eq!(decoded.len(), frames, "{}", path.display());
+    decoded
 }
 
 fn pictures(path: &Path, frames: usize) -> Vec<RgbImage> {
@@ -179,7 +183,7 @@ fn a_film_without_a_pipeline_is_the_element_s_byte_for_byte() {
     let ours = film(&engine(), &frames, temporal, NoiseMode::Object);
 
     let folder = clips.join("paired");
-    let line = format!(
+    let theirs = play(&format!(
         "filesrc location={} ! decodebin ! videoconvert ! video/x-raw,format=RGB ! h.sink \
          filesrc location={} ! decodebin ! videoconvert ! video/x-raw,format=GRAY8,colorimetry=1:0:0:0 ! h.mask \
          harmonize name=h device=cpu mask-range=full noise=object keyframe-interval=120000000 ! \
@@ -187,21 +191,7 @@ fn a_film_without_a_pipeline_is_the_element_s_byte_for_byte() {
         folder.join("composite.mp4").display(),
         folder.join("mask.mp4").display(),
         FRAMES - 16
-    );
-    let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
-    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let out = seen.clone();
-    let pad = pipeline.by_name("out").unwrap().static_pad("sink").unwrap();
-    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-        out.lock().unwrap().push(bytes(info.buffer().unwrap()));
-        gst::PadProbeReturn::Ok
-    });
-    pipeline.set_state(gst::State::Playing).unwrap();
-    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
-    let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(60), &kinds).unwrap();
-    assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
-    pipeline.set_state(gst::State::Null).unwrap();
-    let theirs = seen.lock().unwrap();
+    ));
     // As far as the film's end shows in none of them.
     assert!(theirs.len() >= FRAMES - 17);
     for (n, (theirs, (ours, _))) in theirs.iter().zip(&ours).enumerate() {
