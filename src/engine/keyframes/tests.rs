@@ -226,6 +226,31 @@ fn a_scene_may_be_begun_by_force_and_time_that_turns_begins_one() {
 }
 
 #[test]
+fn a_scene_that_is_begun_by_force_is_averaged_with_none_before_a_like_background() {
+    let temporal = every(0, 1.0);
+    let mut keyframes = Keyframes::<i64>::default();
+    let places: Vec<_> = times(0..12)
+        .into_iter()
+        .map(|time| {
+            let moment = Moment { time, background: plain(0.5), begins: time == 6 * FRAME };
+            let place = keyframes.enter(&moment, &temporal);
+            keyframes.ask(place, moment.background, time);
+            place
+        })
+        .collect();
+    for place in [places[5], places[6]] {
+        while let Some((key, time)) = keyframes.wanted(place, &temporal) {
+            keyframes.found(key, Some(inferred(time)));
+        }
+    }
+    for (place, scene) in [(places[5], 0..6), (places[6], 6..12)] {
+        let mean = keyframes.transfer(place, &temporal, SIZE).unwrap().maps[0][3];
+        let expected = scene.map(|n| inferred(n * FRAME).maps[0][3]).sum::<f32>() / 6.0;
+        assert!((mean - expected).abs() < 1e-6, "{mean} {expected}");
+    }
+}
+
+#[test]
 fn a_failed_inference_is_left_out_and_its_own_frame_has_none() {
     let temporal = every(0, 1.0);
     let mut keyframes = Keyframes::<i64>::default();
