@@ -115,6 +115,25 @@ fn a_seek_leads_to_the_bytes_of_the_whole() {
 }
 
 #[test]
+fn downstream_gets_the_segment_that_was_sought_at_upstream_s_running_times() {
+    let film = Film::new(&[]);
+    for (rate, running_ms) in [(1.0, 520), (0.5, 1040)] {
+        film.frames(rate, 30, 40);
+        let segment = |pad: gst::Pad| {
+            let event = pad.sticky_event::<gst::event::Segment>(0).unwrap();
+            event.segment().downcast_ref::<gst::ClockTime>().unwrap().clone()
+        };
+        let [start, stop] = [30, 40].map(|n| gst::ClockTime::from_mseconds(40 * n));
+        let out = segment(film.element.static_pad("src").unwrap());
+        assert_eq!((out.start(), out.stop(), out.to_stream_time(start)), (Some(start), Some(stop), Some(start)));
+        // 500 ms in whole frames come before it, as they do for other sinks of the source.
+        assert_eq!(out.to_running_time(start), Some(gst::ClockTime::from_mseconds(running_ms)));
+        let peer = film.element.static_pad("sink").unwrap().peer().unwrap();
+        assert_eq!(segment(peer).to_running_time(start), out.to_running_time(start));
+    }
+}
+
+#[test]
 fn frames_depend_on_those_around_them() {
     // Or the test above could not fail.
     let film = Film::new(&[]);
