@@ -97,8 +97,13 @@ fn same(a: &Segment, b: &Segment) -> bool {
 fn is_rest(out: &Segment, segment: &Segment, sought: Option<gst::ClockTime>) -> bool {
     let mut rest = segment.clone();
     rest.set_start(sought);
-    rest.set_time(sought.zip(segment.start()).zip(segment.time()).map(|((sought, start), time)| time + sought - start));
-    segment.start() <= sought && same(out, &rest)
+    let Some(cut) = sought.zip(segment.start()).and_then(|(sought, start)| sought.checked_sub(start)) else {
+        return false;
+    };
+    // Stream time and running time go on as they were, at a rate of 1.
+    rest.set_time(segment.time().map(|time| time + cut));
+    rest.set_base(segment.base().map(|base| base + cut));
+    same(out, &rest)
 }
 
 impl Ledger {
