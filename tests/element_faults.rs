@@ -143,6 +143,17 @@ fn a_precision_that_the_model_does_not_bear_is_an_error() {
 }
 
 #[test]
+fn steps_of_a_model_of_one_pass_are_an_error() {
+    for (name, value) in [("steps", "2"), ("sampler", "euler")] {
+        let element = real("gift", "cpu");
+        element.set_property_from_str(name, value);
+        let error = error(&element, composite(), mask());
+        let told = format!("{error} {:?}", error.message());
+        assert!(told.contains("gift answers in one pass"), "{told}");
+    }
+}
+
+#[test]
 fn steps_that_a_sampler_cannot_take_are_an_error_that_names_it() {
     let Some(folder) = shared::folder("golden/diffharmony-tiny") else { return };
     let element = real(folder.to_str().unwrap(), "cpu");

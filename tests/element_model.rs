@@ -39,6 +39,31 @@ fn the_built_in_model_is_the_default_and_runs() {
 }
 
 #[test]
+fn every_built_in_model_changes_the_foreground_and_nothing_else() {
+    let picture: Vec<u8> = (0..32 * 18 * 3).map(|i| (i * 7 % 256) as u8).collect();
+    let mask: Vec<u8> = (0..32 * 18).map(|i| if i % 32 < 16 { 255 } else { 0 }).collect();
+    let caps = "video/x-raw,format=RGB,width=32,height=18,framerate=25/1";
+    for (name, ..) in gstharmonize::harmonizers::BUILT_IN {
+        let harmonized = || {
+            let element = real(name, "cpu");
+            element.set_property_from_str("mask-range", "full");
+            let mask = Stream::new(&caps.replace("RGB", "GRAY8"), frames(25, 2, &mask));
+            let (out, _) = run(&element, Stream::new(caps, frames(25, 2, &picture)), Some(mask));
+            out.iter().map(bytes).collect::<Vec<_>>()
+        };
+        let out = harmonized();
+        assert!(out == harmonized(), "{name}: run again");
+        assert!(out[0] == out[1], "{name}: the same picture");
+        let change = |foreground: bool| {
+            let pixels = out[0].chunks(3).zip(picture.chunks(3)).enumerate();
+            pixels.filter(|(i, (a, b))| (i % 32 < 16) == foreground && a != b).count()
+        };
+        assert_eq!(change(false), 0, "{name}: the background");
+        assert!(change(true) > 0, "{name}: the foreground");
+    }
+}
+
+#[test]
 fn samplers_agree_on_one_step_and_differ_beyond() {
     let folder = model();
     let by = |sampler, steps| {

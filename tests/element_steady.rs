@@ -115,6 +115,19 @@ fn a_seek_leads_to_the_bytes_of_the_whole() {
 }
 
 #[test]
+fn every_built_in_model_gives_a_part_the_bytes_of_the_whole() {
+    for (name, ..) in gstharmonize::harmonizers::BUILT_IN {
+        let whole = Film::new(&[("model", name), ("workers", "1")]).whole();
+        let film = Film::new(&[("model", name), ("workers", "2")]);
+        for (from, to) in [(0, 5), (33, 38), (70, FRAMES)] {
+            for (time, bytes) in film.frames(1.0, from, to) {
+                assert!(bytes == whole[&time], "{name}: frame {} of a seek to {from}", time / 40_000_000);
+            }
+        }
+    }
+}
+
+#[test]
 fn downstream_gets_the_segment_that_was_sought_at_upstream_s_running_times() {
     let film = Film::new(&[]);
     for (rate, running_ms) in [(1.0, 520), (0.5, 1040)] {

@@ -53,6 +53,17 @@ impl Config {
         }
     }
 
+    /// A network of this project's: it predicts x0, and its sampler starts at the last timestep.
+    pub fn x0(schedule: Schedule, train_timesteps: usize) -> Self {
+        Self {
+            prediction: Prediction::Sample,
+            spacing: Some(Spacing::Trailing),
+            set_alpha_to_one: Some(true),
+            clip_sample: Some(false),
+            ..Self::new(schedule, train_timesteps)
+        }
+    }
+
     pub(super) fn alphas_cumprod(&self) -> Result<Vec<f64>> {
         self.schedule.alphas_cumprod(self.train_timesteps)
     }

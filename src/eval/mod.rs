@@ -6,6 +6,7 @@ pub mod baselines;
 pub mod dataset;
 pub mod diffharmony;
 pub mod film;
+pub mod grid;
 mod lab;
 pub mod metrics;
 pub mod reference;

@@ -5,8 +5,11 @@
 //! affine maps and a residual. Its features see the picture at half the proxy's size; statistics of foreground and
 //! background (moments, histograms, pooled features) reach every block through the embedding.
 
+use super::colour::{
+    POLYNOMIAL, average, map_globally, map_locally, polynomial, pooled, statistics, statistics_len, upsample,
+};
 use super::{Harmonizer, Precision, ProxyGrid, Run};
-use crate::diffusion::{self, Method, Prediction, Schedule, Spacing};
+use crate::diffusion::{self, Method, Schedule};
 use crate::nets::weights::channels_last;
 use crate::nets::{Conv2d, Init, Linear, Path, ResnetBlock, SelfAttention, embeddings};
 use anyhow::{Result, ensure};
@@ -55,8 +58,6 @@ impl Default for Config {
 /// Both sides of a proxy are multiples of this: three halvings.
 const MULTIPLE: u32 = 8;
 const TIME_CHANNELS: i64 = 64;
-/// Terms of the global map: r, g, b, rg, rb, gb, r2, g2, b2, rgb, 1, as in ccHarmony's illuminant changes.
-const POLYNOMIAL: i64 = 11;
 
 /// The network: (x, composite, mask, t) -> D.
 #[derive(Debug)]
@@ -100,11 +101,10 @@ impl Compact {
             |name: &str, channels, kernel, stride, init| Conv2d::new(&p.sub(name), channels, kernel, stride, init);
         let linear = |name: &str, channels, init| Linear::new(&p.sub(name), channels, init);
         let block = |name: &str, channels| ResnetBlock::new(&p.sub(name), channels, e, groups);
-        let colour_statistics = 2 * (POLYNOMIAL - 1 + 3 * bins) + 1;
         Ok(Self {
             device,
             time: linear("time", [TIME_CHANNELS, e], Init::FanIn(1.0))?,
-            colour: linear("colour", [colour_statistics, e], Init::FanIn(1.0))?,
+            colour: linear("colour", [statistics_len(bins), e], Init::FanIn(1.0))?,
             emb: linear("emb", [e, e], Init::FanIn(1.7))?,
             conv_in: conv("conv_in", [4 * 7, c0], 3, 1, Init::FanIn(1.7))?,
             down: [block("down.0", c0)?, block("down.1", c1)?],
@@ -138,9 +138,8 @@ impl Compact {
         timesteps: &[f64],
         kind: Kind,
     ) -> Result<Tensor> {
-        let background = mask.f_neg()?.f_add_scalar(1.0)?;
         let polynomial = polynomial(composite)?;
-        let statistics = self.colour_statistics(composite, &polynomial, mask, &background)?;
+        let statistics = statistics(composite, &polynomial, mask, self.config.bins)?;
         let time = embeddings::timestep(timesteps, TIME_CHANNELS, self.device)?;
         let emb = self.time.forward(&time)?.f_add(&self.colour.forward(&statistics)?)?.f_silu()?;
         let emb = self.emb.forward(&emb)?;
@@ -154,18 +153,10 @@ impl Compact {
         let h2 = self.mid[0].forward(&self.downsample[1].forward(&h1)?, &encoder_emb)?;
         let h2 = self.attention.forward(&h2)?;
 
-        let mut pooled = Vec::with_capacity(12);
-        for (level, features) in [&h0, &h1, &h2].into_iter().enumerate() {
-            let features = features.f_to_kind(Kind::Float)?;
-            let mask = average(mask, 2 << level)?;
-            for weight in [&mask, &mask.f_neg()?.f_add_scalar(1.0)?] {
-                let mean = weighted_mean(&features, weight)?;
-                let square = weighted_mean(&features.f_square()?, weight)?;
-                pooled.push(square.f_sub(&mean.f_square()?)?.f_clamp_min(0.0)?.f_add_scalar(1e-4)?.f_sqrt()?);
-                pooled.push(mean);
-            }
-        }
-        let pooled = self.pooled.forward(&Tensor::f_cat(&pooled, 1)?)?.f_silu()?;
+        let levels = [&h0, &h1, &h2].into_iter().enumerate();
+        let levels: Vec<_> =
+            levels.map(|(level, features)| pooled(features, &average(mask, 2 << level)?)).collect::<Result<_>>()?;
+        let pooled = self.pooled.forward(&Tensor::f_cat(&levels, 1)?)?.f_silu()?;
         let emb = emb.f_add(&self.pooled_out.forward(&pooled)?)?.f_silu()?;
         let decoder_emb = emb.f_to_kind(kind)?;
 
@@ -173,73 +164,11 @@ impl Compact {
         let h1 = self.up[1].forward(&upsample(&self.lateral[1].forward(&h2)?)?.f_add(&h1)?, &decoder_emb)?;
         let h0 = self.up[0].forward(&upsample(&self.lateral[0].forward(&h1)?)?.f_add(&h0)?, &decoder_emb)?;
 
-        let (b, _, h, w) = composite.size4()?;
-        let global = self.head_global.forward(&emb)?.f_view([b, 3, POLYNOMIAL])?;
-        let global = global.f_bmm(&polynomial.f_view([b, POLYNOMIAL, h * w])?)?.f_view([b, 3, h, w])?;
-        let maps = self.head_local.forward(&h1.f_silu()?)?.f_to_kind(Kind::Float)?;
-        let maps = maps.f_upsample_bilinear2d([h, w], false, None, None)?.f_contiguous()?.f_view([b, 3, 4, h, w])?;
-        let ones = Tensor::f_ones_like(mask)?;
-        let local = maps.f_mul(&Tensor::f_cat(&[&signed, &ones], 1)?.f_unsqueeze(1)?)?;
-        let local = local.f_sum_dim_intlist([2i64].as_slice(), false, None::<Kind>)?;
+        let global = map_globally(&self.head_global.forward(&emb)?, &polynomial)?;
+        let local = map_locally(&self.head_local.forward(&h1.f_silu()?)?, &signed)?;
         let residual = self.head_residual.forward(&h0.f_silu()?)?.f_to_kind(Kind::Float)?.f_pixel_shuffle(2)?;
         Ok(global.f_add(&local)?.f_add(&residual)?)
     }
-
-    /// Moments and histograms of the colours in foreground and background, and the foreground's share: B x statistics.
-    fn colour_statistics(
-        &self,
-        composite: &Tensor,
-        polynomial: &Tensor,
-        mask: &Tensor,
-        background: &Tensor,
-    ) -> Result<Tensor> {
-        let (b, _, h, w) = composite.size4()?;
-        let bins = self.config.bins;
-        let centres = Tensor::f_arange(bins, (Kind::Float, self.device))?.f_view([1, 1, bins, 1, 1])?;
-        let place = composite.f_mul_scalar((bins - 1) as f64)?.f_unsqueeze(2)?.f_sub(&centres)?;
-        let histogram = place.f_abs()?.f_neg()?.f_add_scalar(1.0)?.f_clamp_min(0.0)?.f_view([b, 3 * bins, h, w])?;
-        let moments = polynomial.f_narrow(1, 0, POLYNOMIAL - 1)?;
-        let colours = Tensor::f_cat(&[moments, histogram], 1)?;
-        let share = mask.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?;
-        Ok(Tensor::f_cat(&[weighted_mean(&colours, mask)?, weighted_mean(&colours, background)?, share], 1)?)
-    }
-}
-
-/// B x 3 x h x w to the terms of the global map, B x 11 x h x w.
-fn polynomial(c: &Tensor) -> Result<Tensor> {
-    let c = c.f_unbind(1)?;
-    let (r, g, b) = (&c[0], &c[1], &c[2]);
-    let rg = r.f_mul(g)?;
-    let terms = [
-        r.shallow_clone(),
-        g.shallow_clone(),
-        b.shallow_clone(),
-        rg.shallow_clone(),
-        r.f_mul(b)?,
-        g.f_mul(b)?,
-        r.f_square()?,
-        g.f_square()?,
-        b.f_square()?,
-        rg.f_mul(b)?,
-        r.f_ones_like()?,
-    ];
-    Ok(Tensor::f_stack(&terms, 1)?)
-}
-
-/// Mean over all places of B x C x h x w, weighted by B x 1 x h x w: B x C; 0 where the weights are.
-fn weighted_mean(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let places = [2i64, 3];
-    let total = weight.f_sum_dim_intlist(places.as_slice(), false, None::<Kind>)?.f_clamp_min(1e-3)?;
-    Ok(x.f_mul(weight)?.f_sum_dim_intlist(places.as_slice(), false, None::<Kind>)?.f_div(&total)?)
-}
-
-fn average(x: &Tensor, factor: i64) -> Result<Tensor> {
-    Ok(x.f_avg_pool2d([factor; 2], [factor; 2], [0; 2], false, true, None)?)
-}
-
-fn upsample(x: &Tensor) -> Result<Tensor> {
-    let (_, _, h, w) = x.size4()?;
-    Ok(x.f_upsample_nearest2d([2 * h, 2 * w], None, None)?)
 }
 
 impl Harmonizer for Compact {
@@ -255,13 +184,7 @@ impl Harmonizer for Compact {
         let Run { noise, sampling, .. } = *run;
         let Config { schedule, train_timesteps, residual_scale, .. } = self.config;
         let steps = if sampling.steps == 0 { self.config.steps } else { sampling.steps } as usize;
-        let trained = diffusion::Config {
-            prediction: Prediction::Sample,
-            spacing: Some(Spacing::Trailing),
-            set_alpha_to_one: Some(true),
-            clip_sample: Some(false),
-            ..diffusion::Config::new(schedule, train_timesteps)
-        };
+        let trained = diffusion::Config::x0(schedule, train_timesteps);
         let sampler = sampling.method.unwrap_or(Method::Ddim).sampler(&trained, steps)?;
         let shape = composite.size();
         let mut draws = noise.draws(self.device);

@@ -1,9 +1,11 @@
 //! What a model consists of and whether it would load: its configurations and the headers of its files, held against each
 //! other. The weights themselves stay unread: whether all are finite numbers shows when they are loaded.
 
-use super::compact::Compact;
+use super::class::{self, Config};
 use super::files::{self, CONFIG};
+use super::star::Latents;
 use super::{diffharmony, load};
+use crate::nets::vae::{Vae, VaeConfig};
 use crate::nets::{self, Weights, weights};
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,22 +50,31 @@ impl Info {
 pub fn info(model: &str) -> Result<Info> {
     if let Some((name, config, weights)) = load::BUILT_IN.iter().find(|(name, ..)| *name == model) {
         let stored = weights::stored_within(weights).map(|tensors| (tensors, weights.len() as u64));
-        return Ok(compact(name, config, stored));
+        return Ok(own(name, config, stored, Vec::new()));
     }
     let folder = load::folder(model)?;
     if diffharmony::Folder::is_one(folder) {
         return Ok(diffharmony::info(folder));
     }
     let config = files::read_text(&folder.join(CONFIG))?;
-    Ok(compact("compact", &config, files::weights(folder, &[load::WEIGHTS]).and_then(|file| stored(&file))))
+    let stored = files::weights(folder, &[load::WEIGHTS]).and_then(|file| stored(&file));
+    let autoencoder = || {
+        let names = ["diffusion_pytorch_model.safetensors"];
+        folder_part(folder, class::VAE, &names, |p, json| Vae::new(p, VaeConfig::parse(json)?).map(drop))
+    };
+    let on_stable_diffusion =
+        matches!(Config::parse(&config), Ok(Config::Star(star)) if star.latents == Latents::StableDiffusion);
+    let others = on_stable_diffusion.then(autoencoder).into_iter().collect();
+    let name = Config::parse(&config).map_or("model".into(), |config| config.class().to_owned());
+    Ok(own(&name, &config, stored, others))
 }
 
-fn compact(name: &str, json: &str, stored: Result<Stored>) -> Info {
-    let part =
-        network(name, json, stored, |p, json| Compact::new(p, load::compact_config(json)?, Device::Cpu).map(drop));
-    let setup = load::compact_config(json).map_err(|e| format!("{CONFIG}: {e:#}"));
-    let setup = setup.map(|config| format!("{}, {} px", steps(config.steps), config.proxy_size));
-    Info { parts: vec![part], setup }
+/// A model of this project, and the parts that its folder holds besides.
+fn own(name: &str, json: &str, stored: Result<Stored>, others: Vec<Part>) -> Info {
+    let vae = || Ok(Vae::new(&Weights::shapes().root(), VaeConfig::stable_diffusion())?);
+    let part = network(name, json, stored, |p, json| Config::parse(json)?.network(p, Device::Cpu, &vae).map(drop));
+    let setup = Config::parse(json).map(|config| config.setup()).map_err(|e| format!("{CONFIG}: {e:#}"));
+    Info { parts: std::iter::once(part).chain(others).collect(), setup }
 }
 
 /// The network in the folder `name`, its weights in the first of the files `weights`.

@@ -1,11 +1,12 @@
 //! From a model's name or folder and a device's name to a harmonizer, or to a sentence that says what doesn't fit.
 
-use super::compact::{Compact, Config};
+use super::class::{Config, vae};
 use super::diffharmony::{self, DiffHarmony};
 use super::files::{self, CONFIG};
 use super::{Harmonizer, Precision};
 use crate::nets::Weights;
-use anyhow::{Context, Result, ensure};
+use crate::nets::vae::Vae;
+use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Kind};
@@ -28,7 +29,10 @@ pub fn load(
     is_given_up: &dyn Fn() -> bool,
 ) -> Result<Arc<dyn Harmonizer>> {
     if let Some((_, config, weights)) = BUILT_IN.iter().find(|(name, ..)| *name == model) {
-        let load = || compact(config, Weights::from_safetensors(weights, device, Kind::Float)?, device, precision);
+        let load = || {
+            let none = || bail!("a built-in model has an autoencoder of its own");
+            network(config, Weights::from_safetensors(weights, device, Kind::Float)?, device, precision, &none)
+        };
         return load().with_context(|| format!("built-in model {model}"));
     }
     let folder = folder(model)?;
@@ -39,7 +43,7 @@ pub fn load(
         }
         let config = files::read_text(&folder.join(CONFIG))?;
         let weights = files::weights(folder, &[WEIGHTS])?;
-        compact(&config, Weights::open(&weights, device, Kind::Float)?, device, precision)
+        network(&config, Weights::open(&weights, device, Kind::Float)?, device, precision, &|| vae(folder, device))
     };
     load().with_context(|| format!("model folder {model}"))
 }
@@ -54,29 +58,22 @@ pub fn folder(model: &str) -> Result<&Path> {
     Ok(folder)
 }
 
-fn compact(config: &str, weights: Weights, device: Device, precision: Precision) -> Result<Arc<dyn Harmonizer>> {
-    let config = compact_config(config).context(CONFIG)?;
+fn network(
+    config: &str,
+    weights: Weights,
+    device: Device,
+    precision: Precision,
+    vae: &dyn Fn() -> Result<Vae>,
+) -> Result<Arc<dyn Harmonizer>> {
+    let config = Config::parse(config).context(CONFIG)?;
     ensure!(
         matches!(precision, Precision::Auto | Precision::F32),
-        "precision {precision} was asked for: compact is known to bear f32 alone"
+        "precision {precision} was asked for: {} is known to bear f32 alone",
+        config.class()
     );
-    let harmonizer = Compact::new(&weights.root(), config, device).context(WEIGHTS)?;
+    let harmonizer = config.network(&weights.root(), device, vae).context(WEIGHTS)?;
     weights.finish().context(WEIGHTS)?;
-    Ok(Arc::new(harmonizer))
-}
-
-/// The configuration of a folder that is none of diffharmony's.
-pub fn compact_config(json: &str) -> Result<Config> {
-    #[derive(serde::Deserialize)]
-    struct Class {
-        class: String,
-    }
-    let class = serde_json::from_str::<Class>(json)?.class;
-    ensure!(
-        class == "compact",
-        "it asks for class {class:?}: this plugin knows compact, and diffharmony by its folders unet and vae"
-    );
-    Ok(serde_json::from_str(json)?)
+    Ok(harmonizer)
 }
 
 #[cfg(test)]

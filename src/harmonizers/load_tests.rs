@@ -1,12 +1,17 @@
 use super::*;
+use crate::diffusion::Noise;
+use crate::harmonizers::compact::{self, Compact};
+use crate::harmonizers::star::{self, Latents};
+use crate::harmonizers::{Run, Sampling};
 use crate::nets::Weights;
+use crate::nets::vae::VaeConfig;
 use std::collections::BTreeMap;
 use std::fs;
 use tch::{Kind, Tensor};
 
 /// A folder with a small `compact` of fresh weights, changed by `change` before it is written.
 fn folder(change: impl FnOnce(&mut BTreeMap<String, Tensor>)) -> tempfile::TempDir {
-    let config = Config { channels: [8, 16, 16], emb_channels: 16, ..Config::default() };
+    let config = compact::Config { channels: [8, 16, 16], emb_channels: 16, ..Default::default() };
     let weights = Weights::new(Device::Cpu);
     Compact::new(&weights.root(), config.clone(), Device::Cpu).unwrap();
     let mut tensors = weights.finish().unwrap();
@@ -109,4 +114,61 @@ fn what_is_not_there_is_named() {
     assert!(error(Path::new("/no/such/model")).contains("there is no model /no/such/model"));
     let empty = tempfile::tempdir().unwrap();
     assert!(error(empty.path()).contains("config.json"));
+}
+
+/// `vae/` with a small autoencoder of Stable Diffusion's kind, and `star` on its latents.
+fn on_stable_diffusion() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |folder: &Path, name: &str, weights: Weights, config: String| {
+        fs::create_dir_all(folder).unwrap();
+        // A new network leaves its proxy alone, by weights of zero.
+        let awake =
+            |t: Tensor| if t.count_nonzero(None::<i64>).int64_value(&[]) == 0 { t.randn_like() * 0.1 } else { t };
+        let tensors = weights.finish().unwrap().into_iter();
+        let tensors: Vec<_> = tensors.map(|(name, t)| (name, awake(t.detach()).contiguous())).collect();
+        Tensor::write_safetensors(&tensors, folder.join(name)).unwrap();
+        fs::write(folder.join(CONFIG), config).unwrap();
+    };
+    let json = r#"{"_class_name": "AutoencoderKL", "block_out_channels": [32, 32, 32, 32],
+        "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"],
+        "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"]}"#;
+    let weights = Weights::new(Device::Cpu);
+    Vae::new(&weights.root(), VaeConfig::parse(json).unwrap()).unwrap();
+    write(&folder.path().join("vae"), "diffusion_pytorch_model.safetensors", weights, json.into());
+
+    let config = star::Config { latents: Latents::StableDiffusion, encoder_layers: 1, ..Default::default() };
+    let weights = Weights::new(Device::Cpu);
+    let vae = || Vae::new(&Weights::new(Device::Cpu).root(), VaeConfig::parse(json)?);
+    Config::Star(config.clone()).network(&weights.root(), Device::Cpu, &vae).unwrap();
+    write(folder.path(), WEIGHTS, weights, serde_json::to_string(&config).unwrap());
+    folder
+}
+
+#[test]
+fn star_also_works_on_stable_diffusion_s_latents() {
+    let folder = on_stable_diffusion();
+    let spec = folder.path().to_str().unwrap();
+    let model = load(spec, Device::Cpu, Precision::Auto, &|| false).unwrap();
+    assert_eq!(model.grid().multiple, 16);
+    let info = super::super::info(spec).unwrap();
+    assert_eq!(info.parts.iter().map(|part| part.class.as_str()).collect::<Vec<_>>(), ["star", "AutoencoderKL"]);
+    assert_eq!(info.problem(), None);
+
+    let _guard = tch::no_grad_guard();
+    let composite = Tensor::rand([1, 3, 32, 48], (Kind::Float, Device::Cpu));
+    let mask = Tensor::zeros([1, 1, 32, 48], (Kind::Float, Device::Cpu));
+    let _ = mask.narrow(3, 0, 16).fill_(1.0);
+    let noise = Noise::fixed(1);
+    let harmonized = model.harmonize(&composite, &mask, &Run::new(&noise, Sampling::default())).unwrap();
+    let change = |from, len| (&harmonized - &composite).narrow(3, from, len).abs().max().double_value(&[]);
+    assert!(change(0, 16) > 1e-3 && change(16, 32) == 0.0);
+
+    fs::remove_file(folder.path().join("vae/config.json")).unwrap();
+    assert!(error(folder.path()).contains("vae"));
+}
+
+#[test]
+fn a_class_that_is_not_known_is_named_beside_those_that_are() {
+    let error = format!("{:#}", Config::parse(r#"{"class": "huge"}"#).unwrap_err());
+    assert!(["huge", "compact", "gift", "star", "diffharmony"].iter().all(|name| error.contains(name)), "{error}");
 }

@@ -1,12 +1,16 @@
 //! The models, all behind one trait, and how they are loaded.
 
+pub mod class;
+mod colour;
 pub mod compact;
 mod device;
 pub mod diffharmony;
 pub mod files;
+pub mod gift;
 mod info;
 mod load;
 mod shared;
+pub mod star;
 
 pub use crate::nets::weights::Malformed;
 pub use device::device;

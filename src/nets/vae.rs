@@ -56,6 +56,20 @@ impl VaeConfig {
         Ok(config)
     }
 
+    /// That of Stable Diffusion 1 and 2.
+    pub fn stable_diffusion() -> Self {
+        Self {
+            in_channels: 3,
+            out_channels: 3,
+            latent_channels: 4,
+            block_out_channels: vec![128, 256, 512, 512],
+            layers_per_block: 2,
+            norm_num_groups: 32,
+            scaling_factor: 0.18215,
+            additional_in_channels: None,
+        }
+    }
+
     /// How much smaller than the picture the latents are, on each side.
     pub fn downscale(&self) -> i64 {
         1 << (self.block_out_channels.len() - 1)

@@ -3,6 +3,7 @@
 use crate::nets::weights;
 use anyhow::{Context, Result, ensure};
 use image::imageops::{FilterType, thumbnail};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Photographs are kept at this long side: three times what the network sees, room for crops.
@@ -35,7 +36,7 @@ pub struct Look {
     pub values: Vec<[f32; 3]>,
 }
 
-/// Everything in a data folder: photos/ (required), masks/, illuminants.safetensors, looks.safetensors.
+/// Everything in a folder: photographs, or photos/ with masks/, illuminants.safetensors and looks.safetensors beside it.
 #[derive(Default)]
 pub struct Data {
     pub photos: Vec<Photo>,
@@ -46,18 +47,28 @@ pub struct Data {
 }
 
 impl Data {
-    /// Reads a data folder; `progress` hears of every photograph.
+    /// Reads a folder; `progress` hears of every photograph.
     pub fn read(folder: &Path, progress: &indicatif::ProgressBar) -> Result<Self> {
         let mut data = Self::default();
-        let files = pictures(&folder.join("photos"), "jpg")?;
-        ensure!(!files.is_empty(), "there are no photographs (*.jpg) in {}", folder.join("photos").display());
+        let within = folder.join("photos");
+        let photos = if within.is_dir() { within.as_path() } else { folder };
+        let files = photographs(photos)?;
+        ensure!(!files.is_empty(), "there are no photographs (*.jpg, *.png) in {}", photos.display());
         progress.set_length(files.len() as u64);
-        for file in files {
-            data.photos.push(photo(&file).with_context(|| format!("photograph {}", file.display()))?);
-            progress.inc(1);
+        let read = &|files: &[PathBuf]| -> Result<Vec<Photo>> {
+            let one = |file: &PathBuf| photo(file).with_context(|| format!("photograph {}", file.display()));
+            files.iter().map(|file| one(file).inspect(|_| progress.inc(1))).collect()
+        };
+        let part = files.len().div_ceil(std::thread::available_parallelism()?.get());
+        let parts: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = files.chunks(part).map(|files| scope.spawn(move || read(files))).collect();
+            threads.into_iter().map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        });
+        for part in parts {
+            data.photos.extend(part?);
         }
         if folder.join("masks").is_dir() {
-            for file in pictures(&folder.join("masks"), "png")? {
+            for file in pictures(&folder.join("masks"), &["png"])? {
                 data.shapes.push(shape(&file).with_context(|| format!("mask {}", file.display()))?);
             }
         }
@@ -74,13 +85,31 @@ impl Data {
     }
 }
 
-/// Files with this extension, by name, so that a seed means the same everywhere.
-fn pictures(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+/// Files with one of these extensions, by name, so that a seed means the same everywhere.
+fn pictures(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>> {
     let entries = folder.read_dir().with_context(|| format!("can't read folder {}", folder.display()))?;
-    let mut files: Vec<_> =
-        entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == extension)).collect();
+    let is_one = |path: &PathBuf| {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        extensions.iter().any(|one| one.eq_ignore_ascii_case(extension))
+    };
+    let mut files: Vec<_> = entries.flatten().map(|e| e.path()).filter(is_one).collect();
     files.sort();
     Ok(files)
+}
+
+/// The pictures in `folder` that are no label maps of others.
+fn photographs(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = pictures(folder, &["jpg", "jpeg", "png"])?;
+    let maps: BTreeSet<PathBuf> = files.iter().filter_map(|file| labels(file)).collect();
+    files.retain(|file| !maps.contains(file));
+    Ok(files)
+}
+
+/// The label map or mask beside a photograph: NAME-mask.png, or NAME.png for a NAME of another extension.
+fn labels(photo: &Path) -> Option<PathBuf> {
+    let mut mask = photo.file_stem()?.to_owned();
+    mask.push("-mask.png");
+    [photo.with_file_name(mask), photo.with_extension("png")].into_iter().find(|file| file != photo && file.exists())
 }
 
 fn photo(file: &Path) -> Result<Photo> {
@@ -89,12 +118,12 @@ fn photo(file: &Path) -> Result<Photo> {
     let side = |length: u32| ((f64::from(length) * scale.min(1.0)).round() as u32).max(1);
     let (width, height) = (side(picture.width()), side(picture.height()));
     let rgb = thumbnail(&picture, width, height).into_raw();
-    let labels = file.with_extension("png");
-    let labels = match labels.exists() {
-        true => {
-            image::imageops::resize(&image::open(labels)?.into_luma8(), width, height, FilterType::Nearest).into_raw()
+    let labels = match labels(file) {
+        Some(map) => {
+            let map = image::open(&map).with_context(|| map.display().to_string())?.into_luma8();
+            image::imageops::resize(&map, width, height, FilterType::Nearest).into_raw()
         }
-        false => vec![0; (width * height) as usize],
+        None => vec![0; (width * height) as usize],
     };
     let mut counts = [0usize; 256];
     labels.iter().for_each(|&l| counts[usize::from(l)] += 1);

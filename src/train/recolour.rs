@@ -23,12 +23,12 @@ pub struct Smooth {
 }
 
 impl<'a> Recolour<'a> {
-    /// Draws from the families that `data` has material for.
-    pub fn draw(random: &mut Random, data: &'a Data) -> Self {
+    /// Draws from the families that `data` has material for; `unchanged` is the share of none.
+    pub fn draw(random: &mut Random, data: &'a Data, unchanged: f64) -> Self {
         let choice = random.uniform(0.0, 1.0);
-        if choice < 0.05 {
+        if random.chance(unchanged) {
             Self::Identity
-        } else if choice < 0.45 && !data.to_standard.is_empty() {
+        } else if choice < 0.42 && !data.to_standard.is_empty() {
             let from = &data.to_standard[random.index(data.to_standard.len())];
             Self::Illuminant(from, &data.from_standard[random.index(data.from_standard.len())])
         } else if choice < 0.82 && !data.looks.is_empty() {

@@ -19,6 +19,7 @@ pub struct Sample {
 pub struct Synthesis<'a> {
     data: &'a Data,
     photos: &'a [usize],
+    unchanged: f64,
 }
 
 /// A window of a photograph.
@@ -30,9 +31,9 @@ struct Crop {
 }
 
 impl<'a> Synthesis<'a> {
-    /// Draws from `photos`, numbers of photographs in `data`, each as likely.
-    pub fn new(data: &'a Data, photos: &'a [usize]) -> Self {
-        Self { data, photos }
+    /// Draws from `photos`, numbers of photographs in `data`, each as likely; a share of the composites is `unchanged`.
+    pub fn new(data: &'a Data, photos: &'a [usize], unchanged: f64) -> Self {
+        Self { data, photos, unchanged }
     }
 
     /// A composite of `width` x `height`, decided by `random` alone.
@@ -46,7 +47,7 @@ impl<'a> Synthesis<'a> {
             let smooth = Smooth::draw(random, 0.5);
             recolour(&mut real.rgb, width, height, |c, u, v| smooth.apply(c, u, v));
         }
-        let change = Recolour::draw(random, self.data);
+        let change = Recolour::draw(random, self.data, self.unchanged);
         let mut recoloured = real.rgb.clone();
         recolour(&mut recoloured, width, height, |c, u, v| change.apply(c, u, v));
         let area = width * height;

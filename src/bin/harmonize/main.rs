@@ -37,10 +37,14 @@ element itself: gst-inspect-1.0 harmonize";
 
 const TRAIN_EXAMPLES: &str = "\
 Examples:
-  harmonize train --data photographs --out out/train
+  harmonize train --photos photographs --out out/train
   harmonize eval iHarmony4 --model out/train
-You should see a bar that counts steps, and in the folder a plot of the loss that goes down. Run the same command again to
-go on after an interruption.";
+  harmonize train --photos photographs --from compact --learning-rate 2e-4 --steps 2000 --patience 5
+  harmonize train --class gift --photos photographs --device cuda --batch 128 --steps 30000
+The photographs need no masks: where they have none, ellipses and the silhouettes in masks/ are recoloured; with masks of
+people, say, a model learns people. You should see a bar that counts steps and, in page.png in the folder, a loss that goes
+down and eight composites of photographs that are kept out of training, mask, result and truth under each. Run the
+same command again to go on after an interruption.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -49,7 +53,7 @@ enum Command {
     Join(join::Args),
     Eval(eval::Args),
     Bench(bench::Args),
-    /// Train the model `compact` on a folder of photographs
+    /// Train a model on a folder of photographs: its own composites, made on the fly
     #[command(after_help = TRAIN_EXAMPLES)]
     Train(gstharmonize::train::Args),
     Model(model::Args),

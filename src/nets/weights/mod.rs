@@ -240,13 +240,18 @@ pub fn stored_within(bytes: &'static [u8]) -> Result<BTreeMap<String, Stored>> {
 
 /// Every tensor of a safetensors file in f32, on the CPU. Errors name the file and the tensor.
 pub fn read(path: &std::path::Path) -> Result<BTreeMap<String, Tensor>> {
-    let read = || {
-        let file = File::open(path)?;
-        let tensors = file.left.iter();
-        tensors.map(|(name, stored)| Ok((name.clone(), file.copy(name, stored, Kind::Float)?))).collect()
-    };
-    let tensors: Result<_> = read();
+    let tensors = File::open(path).and_then(|file| all(&file));
     tensors.with_context(|| format!("can't read {}", path.display()))
+}
+
+/// The same of the bytes of such a file inside the plugin.
+pub fn read_within(bytes: &'static [u8]) -> Result<BTreeMap<String, Tensor>> {
+    all(&File::within(bytes)?)
+}
+
+fn all(file: &File) -> Result<BTreeMap<String, Tensor>> {
+    let tensors = file.left.iter();
+    tensors.map(|(name, stored)| Ok((name.clone(), file.copy(name, stored, Kind::Float)?))).collect()
 }
 
 #[cfg(test)]

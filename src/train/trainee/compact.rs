@@ -1,0 +1,33 @@
+//! `compact` learns to answer noise, most of the time nothing but noise, with the change that the foreground needs.
+
+use super::{Forward, Recipe, Trainee, foreground_loss};
+use crate::harmonizers::compact::{Compact, Config};
+use crate::nets::Path;
+use crate::train::draw::Drawn;
+use anyhow::Result;
+use tch::Device;
+
+pub struct Trained {
+    net: Compact,
+    recipe: Recipe,
+}
+
+impl Trained {
+    pub fn new(config: Config, p: &Path, recipe: Recipe, device: Device) -> Result<Self> {
+        Ok(Self { net: Compact::new(p, config, device)?, recipe })
+    }
+}
+
+impl Trainee for Trained {
+    fn forward(&self, drawn: &mut Drawn, _stage: usize) -> Result<Forward> {
+        let Config { schedule, train_timesteps, residual_scale, .. } = self.net.config;
+        let alphas = schedule.alphas_cumprod(train_timesteps)?;
+        let timesteps = drawn.timesteps(train_timesteps);
+        let signal = drawn.change()?.f_mul(&drawn.mask)?.f_mul_scalar(residual_scale)?;
+        let x = drawn.noisy(&signal, &timesteps, &alphas)?;
+        let timesteps: Vec<f64> = timesteps.iter().map(|&t| t as f64).collect();
+        let change = self.net.forward(&x, &drawn.composite, &drawn.mask, &timesteps, self.recipe.kind)?;
+        let change = change.f_mul(&drawn.mask)?;
+        Ok(Forward { loss: foreground_loss(&change, drawn, self.recipe.power)?, change })
+    }
+}
