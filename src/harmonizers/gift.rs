@@ -37,7 +37,7 @@ impl Default for Config {
         Self {
             class: "gift".into(),
             channels: [48, 96, 160, 224],
-            code_channels: 256,
+            code_channels: 128,
             rank: 8,
             groups: 8,
             bins: 8,
