@@ -66,7 +66,7 @@ fn markdown_has_the_posters_tables() {
     let means = "| | PSNR | MSE | fMSE |\n|---|---|---|---|\n| untouched | 37.00 [34.00, 39.00] | 3.00 [1.00, 6.00] |";
     assert!(text.contains(means), "{text}");
     assert!(text.contains("no foreground at this size: 1\n") && text.contains("best-affine knows the real picture"));
-    assert!(text.ends_with("reach\n") && !text.contains("\n\n\n"), "{text}");
+    assert!(text.ends_with("reach.\n") && !text.contains("\n\n\n"), "{text}");
 }
 
 #[test]

@@ -166,6 +166,13 @@ fn text_and_json_hold_every_table() {
     assert_eq!(line("composite ", 2)[3], "33.66/42.33/173.17");
     assert!(text.contains(" s a picture at 64, ") && text.ends_with(" s a picture at 512"), "{text}");
 
+    let markdown = full.markdown();
+    assert!(markdown.starts_with("model plain, seed 7, at 256x256, real background pasted; a cell is"), "{markdown}");
+    assert!(
+        markdown.contains("| composite | 40.77/7.03/179.60 | 28.51/91.58/160.30 | 36.68/35.21/173.17 |"),
+        "{markdown}"
+    );
+
     let json = serde_json::to_value(&full).unwrap();
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     assert_eq!(keys(&json), "images model seconds_per_image seed size skipped tables");

@@ -29,7 +29,7 @@ pub struct Picture {
     pub subset: String,
     /// Of the composite's file.
     pub name: String,
-    /// Its share of the picture, 0..=1.
+    /// The foreground's share of the picture, 0..=1.
     pub foreground: f64,
     /// By background, then by row.
     pub metrics: BTreeMap<&'static str, BTreeMap<String, Metrics>>,
@@ -79,7 +79,7 @@ impl Report {
         };
         let mut text = self.tables.markdown(title);
         if let Some(note) = self.note() {
-            text += &format!("{note}\n\n");
+            text += &format!("{note}.\n\n");
         }
         text.trim_end().to_owned() + "\n"
     }

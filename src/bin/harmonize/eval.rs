@@ -91,13 +91,12 @@ const EXAMPLES: &str = "\
 Examples:
   harmonize eval iHarmony4
   harmonize eval iHarmony4/HCOCO --size native --json hcoco.json
-You should see a table with a row for the untouched composite and one for each method in every subset. fMSE ratio is the
-second's fMSE over the first's: 1 changes nothing, 0 is perfect. The rows 0-5%, 5-15% and 15-100% group all pictures by
-their foreground's share. In [] is where 95 % of the means lie when the same number of pictures is drawn anew from these, 2000
-times (bootstrap): the ratio's method and composite are drawn together. Published tables are at --size 256; whether they
-paste the real background differs.
+You should see a table with two rows a subset, the untouched composite's and the model's. fMSE ratio is the second's fMSE
+over the first's: 1 changes nothing, 0 is perfect. The rows 0-5%, 5-15% and 15-100% group all pictures by their foreground's
+share. In [] is where 95 % of the means lie when as many pictures are drawn anew from these, 2000 times (bootstrap); a model
+and the composite see the same draws. Published tables are at --size 256; whether they paste the real background differs.
 
-Models beside each other and beside what needs none, as tables and as a sheet to look at:
+Models beside each other and beside what needs none, as tables to paste and as a sheet to look at:
   harmonize eval iHarmony4 --model compact --model out/train --baselines --markdown tables.md --sheet sheet.png
 You should see, in tables.md, two tables like DiffHarmony's poster, a row a method, then one of what is left of the composites'
 fMSE and one of the means' intervals. Baselines: reinhard, mkl and histogram give the foreground the background's statistics,

@@ -33,9 +33,9 @@ fn eigen(mut a: Matrix) -> ([f64; 3], Matrix) {
         for row in a.iter_mut().chain(&mut vectors) {
             (row[p], row[q]) = rotate(row[p], row[q]);
         }
-        for k in 0..3 {
-            (a[p][k], a[q][k]) = rotate(a[p][k], a[q][k]);
-        }
+        let rows = [0, 1, 2].map(|k| rotate(a[p][k], a[q][k]));
+        a[p] = rows.map(|(first, _)| first);
+        a[q] = rows.map(|(_, second)| second);
     }
     ([0, 1, 2].map(|k| a[k][k]), vectors)
 }
