@@ -1,6 +1,7 @@
 //! Each fault ends in an ERROR message that names its cause, or leaves the frame untouched: never a panic or a hang.
 
 mod common;
+mod models;
 mod shared;
 
 use common::*;
@@ -144,8 +145,10 @@ fn a_precision_that_the_model_does_not_bear_is_an_error() {
 
 #[test]
 fn steps_of_a_model_of_one_pass_are_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    models::write_gift(&folder.path().join("gift"));
     for (name, value) in [("steps", "2"), ("sampler", "euler")] {
-        let element = real("gift", "cpu");
+        let element = real(folder.path().join("gift").to_str().unwrap(), "cpu");
         element.set_property_from_str(name, value);
         let error = error(&element, composite(), mask());
         let told = format!("{error} {:?}", error.message());

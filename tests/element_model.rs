@@ -1,6 +1,7 @@
 //! The element with the project's own engine and models.
 
 mod common;
+mod models;
 
 use common::*;
 use gst::prelude::*;
@@ -39,16 +40,22 @@ fn the_built_in_model_is_the_default_and_runs() {
 }
 
 #[test]
-fn every_built_in_model_changes_the_foreground_and_nothing_else() {
+fn every_class_changes_the_foreground_and_nothing_else() {
     let picture: Vec<u8> = (0..32 * 18 * 3).map(|i| (i * 7 % 256) as u8).collect();
     let mask: Vec<u8> = (0..32 * 18).map(|i| if i % 32 < 16 { 255 } else { 0 }).collect();
     let caps = "video/x-raw,format=RGB,width=32,height=18,framerate=25/1";
-    for (name, ..) in gstharmonize::harmonizers::BUILT_IN {
+    let folder = tempfile::tempdir().unwrap();
+    for name in models::one_of_each(folder.path()) {
         let harmonized = || {
-            let element = real(name, "cpu");
+            let element = real(&name, "cpu");
             element.set_property_from_str("mask-range", "full");
             let mask = Stream::new(&caps.replace("RGB", "GRAY8"), frames(25, 2, &mask));
-            let (out, _) = run(&element, Stream::new(caps, frames(25, 2, &picture)), Some(mask));
+            let (out, messages) = run(&element, Stream::new(caps, frames(25, 2, &picture)), Some(mask));
+            let error = messages.iter().find_map(|message| match message.view() {
+                gst::MessageView::Error(error) => Some(error.error().to_string()),
+                _ => None,
+            });
+            assert_eq!(error, None, "{name}");
             out.iter().map(bytes).collect::<Vec<_>>()
         };
         let out = harmonized();

@@ -2,6 +2,7 @@
 //! mode makes of cuts.
 
 mod common;
+mod models;
 
 use common::manual::{Manual, lift};
 use common::rig::Rig;
@@ -115,8 +116,9 @@ fn a_seek_leads_to_the_bytes_of_the_whole() {
 }
 
 #[test]
-fn every_built_in_model_gives_a_part_the_bytes_of_the_whole() {
-    for (name, ..) in gstharmonize::harmonizers::BUILT_IN {
+fn every_class_gives_a_part_the_bytes_of_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in &models::one_of_each(folder.path()) {
         let whole = Film::new(&[("model", name), ("workers", "1")]).whole();
         let film = Film::new(&[("model", name), ("workers", "2")]);
         for (from, to) in [(0, 5), (33, 38), (70, FRAMES)] {

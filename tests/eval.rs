@@ -4,7 +4,7 @@ mod shared;
 
 use gstharmonize::eval::dataset::{self, Subset};
 use gstharmonize::eval::metrics::{self, Metrics};
-use gstharmonize::eval::{self, Background, Measured, Report, Size};
+use gstharmonize::eval::{self, Background, Measured, Method, Report, Sample, Size};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use std::fs;
 use std::path::Path;
@@ -25,6 +25,23 @@ fn real(width: u32, height: u32) -> RgbImage {
 fn ellipse(width: i32, height: i32) -> Vec<bool> {
     let inside = |x: i32, y: i32| (x - width / 2).pow(2) * 4 + (y - height / 2).pow(2) * 9 < 36 * 36;
     (0..height).flat_map(|y| (0..width).map(move |x| inside(x, y))).collect()
+}
+
+/// One method with one background.
+fn evaluate(
+    subsets: &[Subset],
+    size: Size,
+    background: Background,
+    jobs: usize,
+    harmonize: impl Fn(&RgbImage, &GrayImage) -> anyhow::Result<RgbImage> + Sync,
+) -> anyhow::Result<Vec<Vec<Option<Measured>>>> {
+    let method = Method::new("some", |sample: &Sample| harmonize(&sample.composite, &sample.mask));
+    eval::evaluate(subsets, &[method], size, &[background], jobs, || {})
+}
+
+/// The composite's and the method's figures.
+fn figures(measured: &Measured) -> [Metrics; 2] {
+    [measured.rows[0][0], measured.rows[1][0]]
 }
 
 fn assert_close(measured: Metrics, [mse, fmse, psnr, fpsnr, ssim, fssim]: [f64; 6], tolerance: [f64; 6]) {
@@ -123,7 +140,7 @@ fn scaling_agrees_with_pil() {
             }
             Ok(picture.clone())
         };
-        eval::evaluate(&subsets, Size::Square256, Background::Real, 1, check, || {}).unwrap();
+        evaluate(&subsets, Size::Square256, Background::Real, 1, check).unwrap();
     }
 }
 
@@ -211,9 +228,9 @@ fn backgrounds_and_sizes() {
     let folder = tempfile::tempdir().unwrap();
     let subsets = two_subsets(folder.path());
     let measured = |size, background| {
-        let measured = eval::evaluate(&subsets, size, background, 2, halve, || {}).unwrap();
-        let Measured { composite, harmonized, foreground, .. } = measured[0][1].unwrap();
-        (composite, harmonized, foreground)
+        let measured = evaluate(&subsets, size, background, 2, halve).unwrap()[0][1].clone().unwrap();
+        let [composite, harmonized] = figures(&measured);
+        (composite, harmonized, measured.foreground)
     };
     // Half the picture is foreground, 10 off and then 5; the other half is 3 off unless the real one is pasted.
     let (composite, harmonized, foreground) = measured(Size::Native, Background::Real);
@@ -231,33 +248,48 @@ fn report_means_buckets_and_json() {
     let folder = tempfile::tempdir().unwrap();
     let subsets = two_subsets(folder.path());
     let report = |jobs| {
-        let measured = eval::evaluate(&subsets, Size::Native, Background::Composite, jobs, halve, || {}).unwrap();
-        let report = Report::new("compact", Size::Native, Background::Composite, &subsets, &measured).unwrap();
+        let measured = evaluate(&subsets, Size::Native, Background::Composite, jobs, halve).unwrap();
+        let report =
+            Report::new(&["compact".to_owned()], Size::Native, &[Background::Composite], &subsets, &measured).unwrap();
         serde_json::to_value(report).unwrap()
     };
     let mut json = report(1);
     // Shares 5 %, 50 % and 10 %: a share of 5 % is in the middle bucket.
     let mse = |share: f64| share * 100.0 + (1.0 - share) * 9.0;
     let close = |value: &serde_json::Value, expected: f64| (value.as_f64().unwrap() - expected).abs() < 1e-9;
-    assert!(close(&json["subsets"]["HOne"]["composite"]["mse"], (mse(0.05) + mse(0.5)) / 2.0), "{json}");
-    assert!(close(&json["all"]["composite"]["mse"], (mse(0.05) + mse(0.5) + mse(0.1)) / 3.0), "{json}");
-    assert!(close(&json["by_foreground"]["5-15%"]["harmonized"]["fmse"], 25.0), "{json}");
-    assert_eq!(json["by_foreground"]["5-15%"]["images"], 2);
-    assert_eq!(json["by_foreground"]["15-100%"]["images"], 1);
-    assert_eq!(json["by_foreground"]["0-5%"], serde_json::json!({"images": 0, "composite": null, "harmonized": null}));
+    let [composite, harmonized] = [0, 1].map(|row| json["tables"]["composite"][row].clone());
+    assert_eq!((&composite["name"], &harmonized["name"]), (&"untouched".into(), &"compact".into()));
+    assert!(close(&composite["subsets"]["HOne"]["mse"], (mse(0.05) + mse(0.5)) / 2.0), "{json}");
+    assert!(close(&composite["all"]["mse"], (mse(0.05) + mse(0.5) + mse(0.1)) / 3.0), "{json}");
+    assert!(close(&harmonized["by_foreground"]["5-15%"]["fmse"], 25.0), "{json}");
+    assert!(close(&harmonized["by_foreground"]["5-15%"]["fmse_ratio"], 0.25), "{json}");
+    assert_eq!(json["images"]["by_foreground"], serde_json::json!({"0-5%": 0, "5-15%": 2, "15-100%": 1}));
+    assert_eq!(harmonized["by_foreground"]["0-5%"], serde_json::Value::Null);
 
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-    assert_eq!(keys(&json), "all background by_foreground model seconds_per_image size skipped subsets");
-    assert_eq!(keys(&json["all"]["harmonized"]), "fmse fpsnr fssim mse psnr ssim");
+    assert_eq!(keys(&json), "images pictures seconds_per_image size skipped tables");
+    assert_eq!(keys(&json["tables"]), "composite");
+    assert_eq!(keys(&harmonized["all"]), "fmse fmse_ratio fpsnr fssim intervals mse psnr ssim");
+    assert_eq!(keys(&harmonized["all"]["intervals"]), "fmse fmse_ratio mse psnr");
+    assert_eq!(json["size"], "native");
+    assert!(json["seconds_per_image"]["compact"].as_f64().unwrap() > 0.0);
+
+    // Each picture's own.
+    let pictures = json["pictures"].as_array().unwrap();
+    let named = |key: &str| pictures.iter().map(|picture| picture[key].as_str().unwrap()).collect::<Vec<_>>();
     assert_eq!(
-        (&json["model"], &json["size"], &json["background"]),
-        (&"compact".into(), &"native".into(), &"composite".into())
+        (named("subset"), named("name")),
+        (vec!["HOne", "HOne", "HTwo"], vec!["a_b_1_1.jpg", "c_2_7.jpg", "d_1_1.jpg"])
     );
-    assert!(json["seconds_per_image"].as_f64().unwrap() > 0.0);
+    assert!(close(&pictures[2]["foreground"], 0.1), "{json}");
+    let metrics = &pictures[1]["metrics"]["composite"];
+    assert_eq!(keys(metrics), "compact untouched");
+    assert!(close(&metrics["untouched"]["mse"], mse(0.5)) && close(&metrics["compact"]["fmse"], 25.0), "{json}");
 
     let mut other = report(3);
-    json["seconds_per_image"] = 0.into();
-    other["seconds_per_image"] = 0.into();
+    for json in [&mut json, &mut other] {
+        json["seconds_per_image"] = 0.into();
+    }
     assert_eq!(json, other, "the number of jobs changes the figures");
 }
 
@@ -266,10 +298,10 @@ fn a_failure_names_its_picture() {
     let folder = tempfile::tempdir().unwrap();
     let subsets = two_subsets(folder.path());
     let run = |size, harmonize: fn(&RgbImage, &GrayImage) -> anyhow::Result<RgbImage>| {
-        format!("{:#}", eval::evaluate(&subsets, size, Background::Real, 2, harmonize, || {}).unwrap_err())
+        format!("{:#}", evaluate(&subsets, size, Background::Real, 2, harmonize).unwrap_err())
     };
     let sentence = run(Size::Native, |_, _| anyhow::bail!("no model"));
-    assert!(sentence.contains(".jpg: no model"), "{sentence}");
+    assert!(sentence.contains(".jpg: some: no model"), "{sentence}");
     let sentence = run(Size::Native, |_, _| Ok(RgbImage::new(1, 1)));
     assert!(sentence.contains("another size"), "{sentence}");
 
@@ -282,8 +314,8 @@ fn a_mask_without_foreground_is_left_out_and_named() {
     let folder = tempfile::tempdir().unwrap();
     let subsets = two_subsets(folder.path());
     let report = |size| {
-        let measured = eval::evaluate(&subsets, size, Background::Real, 2, halve, || {}).unwrap();
-        Report::new("compact", size, Background::Real, &subsets, &measured)
+        let measured = evaluate(&subsets, size, Background::Real, 2, halve).unwrap();
+        Report::new(&["compact".to_owned()], size, &[Background::Real], &subsets, &measured)
     };
     // Scaling 640 to 256 by nearest neighbour takes every second or third column, the first not among them.
     let triple = &subsets[0].triples[1];
@@ -293,14 +325,14 @@ fn a_mask_without_foreground_is_left_out_and_named() {
         RgbImage::from_pixel(640, 320, Rgb([105; 3])).save_with_format(path, image::ImageFormat::Png).unwrap();
     }
     let native = report(Size::Native).unwrap();
-    assert_eq!((native.groups.all.images, native.skipped.len()), (3, 0));
+    assert_eq!((native.tables.images.all, native.tables.skipped.len()), (3, 0));
     assert!(!native.to_string().contains("not measured"), "{native}");
     let small = report(Size::Square256).unwrap();
-    assert_eq!((small.groups.all.images, small.groups.subsets["HOne"].images), (2, 1));
-    assert_eq!(small.skipped, [triple.composite.display().to_string()]);
+    assert_eq!((small.tables.images.all, small.tables.images.subsets["HOne"]), (2, 1));
+    assert_eq!(small.tables.skipped, [triple.composite.display().to_string()]);
     // The one picture left in the subset is 10 off and then 5.
-    let [before, after] = [small.groups.subsets["HOne"].composite, small.groups.subsets["HOne"].harmonized];
-    assert!(before.unwrap().fmse > 3.0 * after.unwrap().fmse, "{before:?} {after:?}");
+    let [before, after] = [0, 1].map(|row| small.tables.rows["real"][row].groups.subsets["HOne"].unwrap().mean);
+    assert!(before.fmse > 3.0 * after.fmse, "{before:?} {after:?}");
     let text = small.to_string();
     assert!(text.contains("foreground at this size: 1\n") && text.contains("c_2_7.jpg"), "{text}");
 
@@ -382,8 +414,9 @@ fn reads_iharmony4_as_it_is_published() {
     let names: Vec<&str> = subsets.iter().map(|subset| subset.name.as_str()).collect();
     assert_eq!(names, ["HAdobe5k", "HCOCO", "HFlickr", "Hday2night"]);
     for size in [Size::Square256, Size::Native] {
-        for measured in eval::evaluate(&subsets, size, Background::Real, 2, halve, || {}).unwrap() {
-            let Measured { composite, harmonized, foreground, .. } = measured[0].unwrap();
+        for measured in evaluate(&subsets, size, Background::Real, 2, halve).unwrap() {
+            let measured = measured[0].as_ref().unwrap();
+            let ([composite, harmonized], foreground) = (figures(measured), measured.foreground);
             assert!((foreground - 0.5).abs() < 1e-3, "{foreground}");
             assert!((composite.fmse - 100.0).abs() < 2.0 && (harmonized.fmse - 25.0).abs() < 1.0, "{composite:?}");
         }
@@ -399,12 +432,11 @@ fn untouched_composites_of_the_validation_sets() {
         ("HPeople", 50, [264.3498, 1144.6603, 25.7869, 19.3957, 0.9581, 0.8344]),
         ("HVal", 100, [177.3399, 1291.0044, 29.2797, 18.4926, 0.9732, 0.8127]),
     ];
-    let untouched = |picture: &RgbImage, _: &GrayImage| Ok(picture.clone());
-    let measured = eval::evaluate(&subsets, Size::Square256, Background::Real, 2, untouched, || {}).unwrap();
+    let measured = eval::evaluate(&subsets, &[], Size::Square256, &[Background::Real], 2, || {}).unwrap();
     for ((subset, measured), (name, images, figures)) in subsets.iter().zip(measured).zip(pil) {
         assert_eq!((subset.name.as_str(), measured.len()), (name, images));
         let mean =
-            Metrics::mean(measured.iter().flatten().map(|m| m.composite).collect::<Vec<_>>().into_iter()).unwrap();
+            Metrics::mean(measured.iter().flatten().map(|m| m.rows[0][0]).collect::<Vec<_>>().into_iter()).unwrap();
         assert_close(mean, figures, [0.5, 2.0, 0.01, 0.01, 5e-4, 5e-4]);
     }
 }

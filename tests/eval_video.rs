@@ -3,12 +3,13 @@
 mod shared;
 mod tools;
 
+use gstharmonize::eval::baselines::Baseline;
 use gstharmonize::eval::temporal::correction::{self, Corrected};
 use gstharmonize::eval::temporal::cut::{self, Recovery};
 use gstharmonize::eval::temporal::flow::{Flow, visible};
 use gstharmonize::eval::temporal::opencv::Dis;
 use gstharmonize::eval::temporal::{Course, Frame, Made, Measuring, Motion, Row, mean, warp};
-use gstharmonize::eval::{self, Background, Size, baselines, dataset};
+use gstharmonize::eval::{self, Background, Size, dataset};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use std::path::Path;
 
@@ -328,9 +329,9 @@ fn a_python_that_can_not_measure_motion_is_named_with_what_to_do() {
 fn reinhard_is_as_far_from_the_truth_as_known() {
     let Some(folder) = shared::folder("data/val/HVal") else { return };
     let subsets = dataset::subsets(&folder).unwrap();
-    let reinhard = |composite: &RgbImage, mask: &GrayImage| Ok(baselines::reinhard(composite, mask));
-    let measured = eval::evaluate(&subsets, Size::Square256, Background::Real, 2, reinhard, || ()).unwrap();
-    let fmse: Vec<f64> = measured[0].iter().flatten().map(|m| m.harmonized.fmse).collect();
+    let reinhard = [Baseline::Reinhard.into()];
+    let measured = eval::evaluate(&subsets, &reinhard, Size::Square256, &[Background::Real], 2, || ()).unwrap();
+    let fmse: Vec<f64> = measured[0].iter().flatten().map(|m| m.rows[1][0].fmse).collect();
     // The data's own figure, of another program.
     assert_close(Some(fmse.iter().sum::<f64>() / fmse.len() as f64), 3108.46, 31.0);
 }

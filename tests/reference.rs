@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use gstharmonize::eval::dataset::{self, Subset};
-use gstharmonize::eval::reference::{self, Measured, Stages};
-use gstharmonize::eval::{Background, ReferenceReport};
+use gstharmonize::eval::reference::{self, Stages};
+use gstharmonize::eval::tables::Figures;
+use gstharmonize::eval::{Background, Measured, ReferenceReport};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use std::fs;
 use std::path::Path;
@@ -123,8 +124,8 @@ fn tables_agree_with_numpy_and_pil() {
     ];
     let folder = tempfile::tempdir().unwrap();
     let report = report(&pictures(folder.path()), &Plain { refinement: true }, 0, 2);
-    let check = |metrics: Option<gstharmonize::eval::metrics::Metrics>, [psnr, mse, fmse]: [f64; 3], what: &str| {
-        let found = metrics.unwrap();
+    let check = |figures: Option<Figures>, [psnr, mse, fmse]: [f64; 3], what: &str| {
+        let found = figures.unwrap().mean;
         for (found, expected) in [(found.mse, mse), (found.fmse, fmse)] {
             // The refinement's input is scaled in floating point: a value here and there is cut to the next code below.
             assert!((found - expected).abs() <= 1e-4 * expected, "{what}: {found} instead of {expected}");
@@ -132,17 +133,17 @@ fn tables_agree_with_numpy_and_pil() {
         assert!((found.psnr - psnr).abs() < 5e-4, "{what}: PSNR {} instead of {psnr}", found.psnr);
     };
     for (i, name) in ROWS.into_iter().enumerate() {
-        let [real, composite] = Background::ALL.map(|background| &report.tables[background.name()][i]);
+        let [real, composite] = Background::ALL.map(|background| &report.tables.rows[background.name()][i]);
         assert_eq!((real.name.as_str(), composite.name.as_str()), (name, name));
         check(real.groups.all, ALL[i], name);
         check(real.groups.subsets["HOne"], HONE[i], name);
         check(composite.groups.all, COMPOSITE[i], name);
     }
     // One picture in each bucket: a's, b's and c's figures; c is all of HTwo.
-    let composite = &report.tables["real"][0].groups;
+    let composite = &report.tables.rows["real"][0].groups;
     assert_eq!(composite.by_foreground.large, composite.subsets["HTwo"]);
     check(composite.by_foreground.small, [43.9998, 2.5888, 186.8506], "0-5%");
-    assert_eq!(report.images.by_foreground().map(|(_, &images)| images), [1, 1, 1]);
+    assert_eq!(report.tables.images.by_foreground().map(|(_, &images)| images), [1, 1, 1]);
 }
 
 #[test]
@@ -165,6 +166,13 @@ fn text_and_json_hold_every_table() {
     assert_eq!(line("composite ", 2)[3], "33.66/42.33/173.17");
     assert!(text.contains(" s a picture at 64, ") && text.ends_with(" s a picture at 512"), "{text}");
 
+    let markdown = full.markdown();
+    assert!(markdown.starts_with("model plain, seed 7, at 256x256, real background pasted; a cell is"), "{markdown}");
+    assert!(
+        markdown.contains("| composite | 40.77/7.03/179.60 | 28.51/91.58/160.30 | 36.68/35.21/173.17 |"),
+        "{markdown}"
+    );
+
     let json = serde_json::to_value(&full).unwrap();
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     assert_eq!(keys(&json), "images model seconds_per_image seed size skipped tables");
@@ -172,13 +180,13 @@ fn text_and_json_hold_every_table() {
     assert_eq!(json["tables"]["composite"].as_array().unwrap().len(), 9);
     let row = &json["tables"]["real"][2];
     assert_eq!((keys(row), &row["name"]), ("all by_foreground name subsets".into(), &"Plain-512 + refinement".into()));
-    assert_eq!(keys(&row["by_foreground"]["5-15%"]), "fmse fpsnr fssim mse psnr ssim");
+    assert_eq!(keys(&row["by_foreground"]["5-15%"]), "fmse fmse_ratio fpsnr fssim intervals mse psnr ssim");
 
     let rows = reference::rows(&Plain { refinement: false }, &SIZES);
     assert_eq!(rows, ["composite", "Plain-512", "Plain++-512", "Plain-64", "Plain++-64"]);
     let without = report(&subsets, &Plain { refinement: false }, 7, 1);
     for (short, long) in [(0, 0), (1, 1), (2, 3), (3, 5), (4, 7)] {
-        assert_eq!(without.tables["real"][short], full.tables["real"][long]);
+        assert_eq!(without.tables.rows["real"][short], full.tables.rows["real"][long]);
     }
 }
 
@@ -270,9 +278,9 @@ fn a_mask_without_foreground_at_256_is_left_out_and_named() {
     let thin = GrayImage::from_fn(700, 500, |x, _| Luma([if x == 0 { 255 } else { 0 }]));
     thin.save(&subsets[1].triples[0].mask).unwrap();
     let left = report(&subsets, &Plain { refinement: false }, 0, 2);
-    assert_eq!(left.skipped, [subsets[1].triples[0].composite.display().to_string()]);
-    assert_eq!((left.images.all, left.images.subsets["HTwo"]), (2, 0));
-    let row = &left.tables["real"][0].groups;
+    assert_eq!(left.tables.skipped, [subsets[1].triples[0].composite.display().to_string()]);
+    assert_eq!((left.tables.images.all, left.tables.images.subsets["HTwo"]), (2, 0));
+    let row = &left.tables.rows["real"][0].groups;
     assert_eq!((row.all, row.subsets["HTwo"]), (row.subsets["HOne"], None));
     let text = left.to_string();
     assert!(text.contains("foreground at this size: 1\n") && text.contains("c_1_1.jpg"), "{text}");

@@ -187,7 +187,8 @@ impl Worker {
         let (rgb, mask) = (vec![0.5; 3 * width * height], vec![1.0; width * height]);
         let grey = Proxy { width, height, region: None, rgb, mask };
         // The fewest steps that every sampler can take.
-        let request = Request { sampling: Sampling { steps: 2, ..Default::default() }, ..Default::default() };
+        let steps = self.model.most_steps().min(2);
+        let request = Request { sampling: Sampling { steps, ..Default::default() }, ..Default::default() };
         let result = self.infer(&grey, request, &|| given_up.load(Ordering::Relaxed)).map(|_| ());
         let failed = result.is_err();
         if warm.send(result).is_err() || failed {

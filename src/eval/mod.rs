@@ -1,23 +1,28 @@
 //! How well a harmonizer does on pictures whose truth is known: data sets, metrics, and the report of a run.
 //!
-//! [`evaluate`] measures whatever function it is given, [`reference`] whatever stages, [`temporal`] films.
+//! [`evaluate`] measures whatever methods it is given, all on the same pictures, [`reference`] whatever stages, [`temporal`] films.
 
 pub mod baselines;
 pub mod dataset;
 pub mod diffharmony;
 pub mod film;
 pub mod grid;
+pub mod groups;
+pub mod intervals;
 mod lab;
 pub mod metrics;
+pub mod order;
 pub mod reference;
 pub mod reference_report;
 pub mod report;
 mod scale;
 pub mod still;
+pub mod tables;
 pub mod temporal;
 
 use anyhow::{Context, Result, ensure};
 use image::{GrayImage, RgbImage};
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -38,6 +43,15 @@ pub enum Size {
     Native,
 }
 
+impl Size {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Square256 => "256",
+            Self::Native => "native",
+        }
+    }
+}
+
 /// Which background is measured: composites are JPEGs, so theirs differs from the real one by compression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Background {
@@ -56,31 +70,118 @@ impl Background {
             Self::Composite => "composite",
         }
     }
+
+    /// `picture` as it is measured.
+    fn under<'a>(self, picture: &'a RgbImage, sample: &Sample) -> Cow<'a, RgbImage> {
+        match self {
+            Self::Real => {
+                let mut pasted = picture.clone();
+                paste_background(&mut pasted, &sample.real, sample.mask.iter().map(|&m| m != 0));
+                Cow::Owned(pasted)
+            }
+            Self::Composite => Cow::Borrowed(picture),
+        }
+    }
+}
+
+/// The pictures of a triple, of one size.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    pub composite: RgbImage,
+    /// 255 on the foreground, else 0.
+    pub mask: GrayImage,
+    pub real: RgbImage,
+}
+
+impl Sample {
+    fn open(triple: &Triple, size: Size) -> Result<Self> {
+        let composite = rgb(&triple.composite, size)?;
+        let real = rgb(&triple.real, size)?;
+        let mask = binary_mask(&triple.mask, size)?;
+        ensure!(
+            composite.dimensions() == real.dimensions() && composite.dimensions() == mask.dimensions(),
+            "composite, mask and real picture differ in size ({:?}, {:?}, {:?})",
+            composite.dimensions(),
+            mask.dimensions(),
+            real.dimensions()
+        );
+        Ok(Self { composite, mask, real })
+    }
+}
+
+type Harmonize<'a> = dyn Fn(&Sample) -> Result<RgbImage> + Sync + 'a;
+
+/// A way of harmonizing, and the name that its figures go by.
+pub struct Method<'a> {
+    pub name: String,
+    harmonize: Box<Harmonize<'a>>,
+}
+
+impl<'a> Method<'a> {
+    /// `harmonize` answers with a picture of the composite's size; the real picture is for those that are measured as a limit.
+    pub fn new(name: impl Into<String>, harmonize: impl Fn(&Sample) -> Result<RgbImage> + Sync + 'a) -> Self {
+        Self { name: name.into(), harmonize: Box::new(harmonize) }
+    }
+
+    fn run(&self, sample: &Sample) -> Result<RgbImage> {
+        let harmonized = (self.harmonize)(sample).with_context(|| self.name.clone())?;
+        ensure!(
+            harmonized.dimensions() == sample.composite.dimensions(),
+            "{} returned a picture of another size ({:?})",
+            self.name,
+            harmonized.dimensions()
+        );
+        Ok(harmonized)
+    }
 }
 
 /// What became of one picture.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Measured {
     /// Foreground pixels over all pixels, 0..=1.
     pub foreground: f64,
-    pub composite: Metrics,
-    pub harmonized: Metrics,
-    /// Time spent in the harmonizing function.
-    pub took: Duration,
+    /// One entry for each row of the tables, the untouched composite first, with an entry for each background.
+    pub rows: Vec<Vec<Metrics>>,
+    /// Time spent harmonizing, for each method (here) or working size ([`reference`]).
+    pub took: Vec<Duration>,
 }
 
-/// Measures `harmonize` (composite and mask of the same size in, picture of that size out) on every picture of `subsets`, on
-/// `jobs` threads; `on_done` is called after each picture. The result does not depend on `jobs`. Ends at the first failure.
-/// A picture whose mask has no foreground at this size can't be measured and is `None`.
+impl Measured {
+    /// What is left of the untouched composite's fMSE in row `row`, with the first background.
+    pub fn fmse_ratio(&self, row: usize) -> f64 {
+        self.rows[row][0].fmse / self.rows[0][0].fmse
+    }
+}
+
+/// Measures `methods` on every picture of `subsets`, with each of `backgrounds`, on `jobs` threads; `on_done` is called after
+/// each picture. The result does not depend on `jobs`. Ends at the first failure. A picture whose mask has no foreground at this
+/// size can't be measured and is `None`.
 pub fn evaluate(
     subsets: &[Subset],
+    methods: &[Method],
     size: Size,
-    background: Background,
+    backgrounds: &[Background],
     jobs: usize,
-    harmonize: impl Fn(&RgbImage, &GrayImage) -> Result<RgbImage> + Sync,
     on_done: impl Fn() + Sync,
 ) -> Result<Vec<Vec<Option<Measured>>>> {
-    each(subsets, jobs, |triple| measure(triple, size, background, &harmonize), on_done)
+    each(subsets, jobs, |triple| measure(triple, methods, size, backgrounds), on_done)
+}
+
+/// The pictures that [`evaluate`] measures of one triple: the untouched composite, then what each of `methods` makes of it.
+pub fn pictures(
+    triple: &Triple,
+    methods: &[Method],
+    size: Size,
+    background: Background,
+) -> Result<(Sample, Vec<RgbImage>)> {
+    let open = || -> Result<_> {
+        let sample = Sample::open(triple, size)?;
+        let harmonized = methods.iter().map(|method| method.run(&sample)).collect::<Result<Vec<_>>>()?;
+        let all = [vec![sample.composite.clone()], harmonized].concat();
+        let pasted = all.iter().map(|picture| background.under(picture, &sample).into_owned()).collect();
+        Ok((sample, pasted))
+    };
+    open().with_context(|| triple.composite.display().to_string())
 }
 
 /// What `work` says of every picture of `subsets`, on `jobs` threads. A failure names its picture.
@@ -117,43 +218,23 @@ fn each<T: Clone + Send>(
     Ok(subsets.iter().map(|subset| results.by_ref().take(subset.triples.len()).collect()).collect())
 }
 
-fn measure(
-    triple: &Triple,
-    size: Size,
-    background: Background,
-    harmonize: impl Fn(&RgbImage, &GrayImage) -> Result<RgbImage>,
-) -> Result<Option<Measured>> {
-    let composite = rgb(&triple.composite, size)?;
-    let real = rgb(&triple.real, size)?;
-    let mask = binary_mask(&triple.mask, size)?;
-    ensure!(
-        composite.dimensions() == real.dimensions() && composite.dimensions() == mask.dimensions(),
-        "composite, mask and real picture differ in size ({:?}, {:?}, {:?})",
-        composite.dimensions(),
-        mask.dimensions(),
-        real.dimensions()
-    );
-    let Some((foreground, share)) = foreground(&mask) else { return Ok(None) };
-    let start = Instant::now();
-    let mut harmonized = harmonize(&composite, &mask)?;
-    let took = start.elapsed();
-    ensure!(
-        harmonized.dimensions() == composite.dimensions(),
-        "the harmonizer returned a picture of another size ({:?})",
-        harmonized.dimensions()
-    );
-
-    let mut composite = composite;
-    if background == Background::Real {
-        paste_background(&mut composite, &real, &foreground);
-        paste_background(&mut harmonized, &real, &foreground);
+fn measure(triple: &Triple, methods: &[Method], size: Size, backgrounds: &[Background]) -> Result<Option<Measured>> {
+    let sample = Sample::open(triple, size)?;
+    let Some((foreground, share)) = foreground(&sample.mask) else { return Ok(None) };
+    let figures = |picture: &RgbImage| {
+        let measured =
+            |background: &Background| metrics::measure(&background.under(picture, &sample), &sample.real, &foreground);
+        backgrounds.iter().map(measured).collect()
+    };
+    let mut rows: Vec<Vec<Metrics>> = vec![figures(&sample.composite)];
+    let mut took = Vec::with_capacity(methods.len());
+    for method in methods {
+        let start = Instant::now();
+        let harmonized = method.run(&sample)?;
+        took.push(start.elapsed());
+        rows.push(figures(&harmonized));
     }
-    Ok(Some(Measured {
-        foreground: share,
-        composite: metrics::measure(&composite, &real, &foreground),
-        harmonized: metrics::measure(&harmonized, &real, &foreground),
-        took,
-    }))
+    Ok(Some(Measured { foreground: share, rows, took }))
 }
 
 /// Where a binary mask has foreground, and the share of it; `None` where there is none at all.
@@ -164,8 +245,8 @@ fn foreground(mask: &GrayImage) -> Option<(Vec<bool>, f64)> {
     (count > 0).then_some((foreground, share))
 }
 
-fn paste_background(picture: &mut RgbImage, background: &RgbImage, foreground: &[bool]) {
-    for ((pixel, background), &inside) in picture.pixels_mut().zip(background.pixels()).zip(foreground) {
+fn paste_background(picture: &mut RgbImage, background: &RgbImage, foreground: impl Iterator<Item = bool>) {
+    for ((pixel, background), inside) in picture.pixels_mut().zip(background.pixels()).zip(foreground) {
         if !inside {
             *pixel = *background;
         }

@@ -6,13 +6,13 @@
 //! name alone.
 
 use super::dataset::{Subset, Triple};
-use super::metrics::{self, Metrics};
+use super::metrics;
 use super::scale::{square, square_mask};
-use super::{Background, binary, each, foreground, paste_background, still};
+use super::{Background, Measured, binary, each, foreground, paste_background, still};
 use crate::diffusion::Philox;
 use anyhow::{Context, Result, ensure};
 use image::{GrayImage, RgbImage};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tch::{Kind, Tensor};
 
 /// Side of the pictures that are refined and measured.
@@ -32,17 +32,6 @@ pub trait Stages: Sync {
     fn refine(&self, harmonized: &Tensor, mask: &Tensor, composite: &Tensor) -> Result<Tensor>;
 }
 
-/// What became of one picture.
-#[derive(Clone, Debug)]
-pub struct Measured {
-    /// Foreground pixels over all pixels at 256 x 256, 0..=1.
-    pub foreground: f64,
-    /// One entry for each of [`rows`], with the backgrounds of [`Background::ALL`].
-    pub rows: Vec<[Metrics; 2]>,
-    /// Time spent in the stages, for each size.
-    pub took: Vec<Duration>,
-}
-
 /// The names of what is measured: the untouched composite, then at each size every decoder's picture without and with
 /// refinement.
 pub fn rows(stages: &dyn Stages, sizes: &[u32]) -> Vec<String> {
@@ -58,9 +47,10 @@ pub fn rows(stages: &dyn Stages, sizes: &[u32]) -> Vec<String> {
     rows
 }
 
-/// Measures `stages` at working squares of `sizes` on every picture of `subsets`, on `jobs` threads, each with one
-/// of torch; `on_done` is called after each picture. The result depends on `seed` and not on `jobs`, the order or the other
-/// pictures. Ends at the first failure. A picture whose mask has no foreground at 256 x 256 is `None`.
+/// Measures `stages` at working squares of `sizes` on every picture of `subsets`, with the backgrounds of [`Background::ALL`],
+/// on `jobs` threads, each with one of torch; `on_done` is called after each picture. The result depends on `seed` and not on
+/// `jobs`, the order or the other pictures. Ends at the first failure. A picture whose mask has no foreground at 256 x 256 is
+/// `None`.
 pub fn evaluate(
     subsets: &[Subset],
     stages: &dyn Stages,
@@ -108,15 +98,16 @@ fn measure(triple: &Triple, stages: &dyn Stages, sizes: &[u32], seed: u64) -> Re
         took.push(start.elapsed());
     }
     let figures = |picture: RgbImage| {
-        Background::ALL.map(|background| {
+        let measured = |background: &Background| {
             let mut pasted = picture.clone();
             let background = match background {
                 Background::Real => &real,
                 Background::Composite => &small_composite,
             };
-            paste_background(&mut pasted, background, &foreground);
+            paste_background(&mut pasted, background, foreground.iter().copied());
             metrics::measure(&pasted, &real, &foreground)
-        })
+        };
+        Background::ALL.iter().map(measured).collect()
     };
     Ok(Some(Measured { foreground: share, rows: pictures.into_iter().map(figures).collect(), took }))
 }

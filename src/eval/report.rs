@@ -1,171 +1,131 @@
-//! What an evaluation says: mean figures a subset, over all pictures, and by the foreground's share of the picture.
+//! What an evaluation says: tables, and the figures of every picture.
 
+use super::baselines::Baseline;
 use super::dataset::Subset;
+use super::groups::by_picture;
 use super::metrics::Metrics;
+use super::tables::{Grid, Row, Tables, means};
 use super::{Background, Measured, Size};
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Something of each group of pictures that papers report.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Groups<T> {
-    pub subsets: BTreeMap<String, T>,
-    /// Every picture counts once, whatever its subset.
-    pub all: T,
-    pub by_foreground: ByForeground<T>,
-}
-
-/// Buckets of iHarmony4's papers, lower bound included.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ByForeground<T> {
-    #[serde(rename = "0-5%")]
-    pub small: T,
-    #[serde(rename = "5-15%")]
-    pub medium: T,
-    #[serde(rename = "15-100%")]
-    pub large: T,
-}
-
-impl<T> Groups<T> {
-    /// `summary` of each group of what was `measured` of the pictures of `subsets`; `foreground` is a picture's share of it,
-    /// 0..=1.
-    pub fn new<M>(
-        subsets: &[Subset],
-        measured: &[Vec<Option<M>>],
-        foreground: impl Fn(&M) -> f64,
-        summary: impl Fn(&[&M]) -> T,
-    ) -> Self {
-        let all: Vec<&M> = measured.iter().flatten().flatten().collect();
-        let share = |low: f64, high: f64| {
-            let within: Vec<&M> = all.iter().copied().filter(|m| (low..high).contains(&foreground(m))).collect();
-            summary(&within)
-        };
-        let subset = |(subset, measured): (&Subset, &Vec<Option<M>>)| {
-            (subset.name.clone(), summary(&measured.iter().flatten().collect::<Vec<_>>()))
-        };
-        Self {
-            subsets: subsets.iter().zip(measured).map(subset).collect(),
-            by_foreground: ByForeground {
-                small: share(0.0, 0.05),
-                medium: share(0.05, 0.15),
-                large: share(0.15, f64::INFINITY),
-            },
-            all: summary(&all),
-        }
-    }
-
-    /// The subsets by name, then all pictures.
-    pub fn by_subset(&self) -> impl Iterator<Item = (&str, &T)> {
-        self.subsets.iter().map(|(name, of)| (name.as_str(), of)).chain([("all", &self.all)])
-    }
-
-    pub fn by_foreground(&self) -> [(&str, &T); 3] {
-        let ByForeground { small, medium, large } = &self.by_foreground;
-        [("0-5%", small), ("5-15%", medium), ("15-100%", large)]
-    }
-}
-
-/// The composites that were not measured, their masks having no foreground; an error where that is all of them.
-pub fn skipped<M>(subsets: &[Subset], measured: &[Vec<Option<M>>]) -> Result<Vec<String>> {
-    let triples = subsets.iter().flat_map(|subset| &subset.triples).zip(measured.iter().flatten());
-    let skipped: Vec<String> =
-        triples.filter(|(_, m)| m.is_none()).map(|(triple, _)| triple.composite.display().to_string()).collect();
-    ensure!(
-        skipped.len() < measured.iter().map(Vec::len).sum::<usize>(),
-        "no mask has any foreground at this size, so there is nothing to measure"
-    );
-    Ok(skipped)
-}
-
-/// Says which pictures are missing from the figures above; nothing where none are.
-pub(super) fn write_skipped(f: &mut fmt::Formatter, skipped: &[String]) -> fmt::Result {
-    if !skipped.is_empty() {
-        write!(f, "\nnot measured, as their masks have no foreground at this size: {}", skipped.len())?;
-        skipped.iter().try_for_each(|picture| write!(f, "\n  {picture}"))?;
-    }
-    Ok(())
-}
-
-/// Means over `images` pictures; no figures where there are none.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Scores {
-    pub images: usize,
-    pub composite: Option<Metrics>,
-    pub harmonized: Option<Metrics>,
-}
-
 /// Serializes to the JSON of `harmonize eval --json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    pub model: String,
     /// `256` or `native`.
     pub size: &'static str,
-    /// `real` or `composite`.
-    pub background: &'static str,
     #[serde(flatten)]
-    pub groups: Groups<Scores>,
-    /// Composites whose mask has no foreground at this size: they are in no figure.
-    pub skipped: Vec<String>,
-    /// Mean time of harmonizing a picture: proxy, inference and apply, without reading files and measuring.
-    pub seconds_per_image: f64,
+    pub tables: Tables,
+    /// Those that were measured, in the order of the data set.
+    pub pictures: Vec<Picture>,
+    /// Mean time of each method for a picture (of a model: proxy, inference and apply), without reading files and measuring.
+    pub seconds_per_image: BTreeMap<String, f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Picture {
+    pub subset: String,
+    /// Of the composite's file.
+    pub name: String,
+    /// The foreground's share of the picture, 0..=1.
+    pub foreground: f64,
+    /// By background, then by row.
+    pub metrics: BTreeMap<&'static str, BTreeMap<String, Metrics>>,
 }
 
 impl Report {
-    /// `measured` as [`super::evaluate`] returned it for `subsets`. An error where no picture could be measured.
+    /// `measured` as [`super::evaluate`] returned it for `subsets`, `backgrounds` and the `methods` of these names, all
+    /// different. An error where no picture could be measured.
     pub fn new(
-        model: &str,
+        methods: &[String],
         size: Size,
-        background: Background,
+        backgrounds: &[Background],
         subsets: &[Subset],
         measured: &[Vec<Option<Measured>>],
     ) -> Result<Self> {
-        let took: Vec<f64> = measured.iter().flatten().flatten().map(|m| m.took.as_secs_f64()).collect();
+        let names = [&[Baseline::Untouched.name().to_owned()], methods].concat();
+        let tables = Tables::new(&names, backgrounds, subsets, measured)?;
+        let of = |measured: &Measured, background: usize| -> BTreeMap<String, Metrics> {
+            names.iter().cloned().zip(measured.rows.iter().map(|row| row[background])).collect()
+        };
+        let picture = |(subset, triple, measured): (&Subset, &super::dataset::Triple, Option<&Measured>)| {
+            let measured = measured?;
+            let by_background = backgrounds.iter().enumerate().map(|(i, b)| (b.name(), of(measured, i)));
+            Some(Picture {
+                subset: subset.name.clone(),
+                name: triple.composite.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                foreground: measured.foreground,
+                metrics: by_background.collect(),
+            })
+        };
+        let all: Vec<&Measured> = measured.iter().flatten().flatten().collect();
+        let seconds = |method: usize| all.iter().map(|m| m.took[method].as_secs_f64()).sum::<f64>() / all.len() as f64;
         Ok(Self {
-            model: model.to_owned(),
-            size: match size {
-                Size::Square256 => "256",
-                Size::Native => "native",
-            },
-            background: background.name(),
-            groups: Groups::new(subsets, measured, |m| m.foreground, scores),
-            skipped: skipped(subsets, measured)?,
-            seconds_per_image: took.iter().sum::<f64>() / took.len() as f64,
+            size: size.name(),
+            tables,
+            pictures: by_picture(subsets, measured).filter_map(picture).collect(),
+            seconds_per_image: methods.iter().enumerate().map(|(i, name)| (name.clone(), seconds(i))).collect(),
         })
     }
-}
 
-fn scores(measured: &[&Measured]) -> Scores {
-    Scores {
-        images: measured.len(),
-        composite: Metrics::mean(measured.iter().map(|m| m.composite)),
-        harmonized: Metrics::mean(measured.iter().map(|m| m.harmonized)),
+    /// The poster's tables, what is left of fMSE, and all intervals, to paste.
+    pub fn markdown(&self) -> String {
+        let side = if self.size == Size::Square256.name() { "256x256" } else { "the pictures' own size" };
+        let title = |background| match background {
+            Background::Real => format!("At {side}, the real background pasted"),
+            Background::Composite => format!("At {side}, with the composite's own background"),
+        };
+        let mut text = self.tables.markdown(title);
+        if let Some(note) = self.note() {
+            text += &format!("{note}.\n\n");
+        }
+        text.trim_end().to_owned() + "\n"
+    }
+
+    /// What has to be said of a row that isn't a harmonizer.
+    fn note(&self) -> Option<String> {
+        let best = Baseline::BestAffine.name();
+        let is_there = self.seconds_per_image.contains_key(best);
+        is_there.then(|| format!("{best} knows the real picture: it is what one affine colour map a picture can reach"))
+    }
+
+    /// Every figure of `rows` by group.
+    fn grid(&self, rows: &[Row]) -> Grid {
+        let heads = ["", "", "MSE", "fMSE", "PSNR", "fPSNR", "SSIM", "fSSIM", "fMSE ratio [95 %]"];
+        let mut grid = Grid::from_heads(&heads);
+        let images: Vec<(&str, &usize)> =
+            self.tables.images.by_subset().chain(self.tables.images.by_foreground()).collect();
+        for (group, (name, images)) in images.into_iter().enumerate() {
+            for (index, Row { name: method, groups }) in rows.iter().enumerate() {
+                let figures = groups.by_subset().chain(groups.by_foreground()).nth(group);
+                let Some(figures) = figures.and_then(|(_, figures)| *figures) else { continue };
+                let m = figures.mean;
+                let name = if index == 0 { format!("{name} ({images})") } else { String::new() };
+                let coarse = [m.mse, m.fmse, m.psnr, m.fpsnr].map(|v| format!("{v:.2}"));
+                let fine = [m.ssim, m.fssim].map(|v| format!("{v:.4}"));
+                let left = if index == 0 { String::new() } else { figures.left() };
+                grid.push(&name, [method.clone()].into_iter().chain(coarse).chain(fine).chain([left]));
+            }
+        }
+        grid
     }
 }
 
 impl fmt::Display for Report {
-    /// A table with two rows a group, composite and harmonized, and the ratio of their fMSE.
+    /// For each background a table with a row a method in each group, then the intervals of the means over all pictures.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        writeln!(f, "model {}, size {}, background {}", self.model, self.size, self.background)?;
-        writeln!(
-            f,
-            "{:<10} {:>6}  {:<10} {:>8} {:>8} {:>6} {:>6} {:>6} {:>6} {:>11}",
-            "", "images", "", "MSE", "fMSE", "PSNR", "fPSNR", "SSIM", "fSSIM", "fMSE ratio"
-        )?;
-        for (name, scores) in self.groups.by_subset().chain(self.groups.by_foreground()) {
-            let (Some(composite), Some(harmonized)) = (scores.composite, scores.harmonized) else { continue };
-            write!(f, "{name:<10} {:>6}  {:<10} ", scores.images, "composite")?;
-            row(f, &composite)?;
-            write!(f, "\n{:<10} {:>6}  {:<10} ", "", "", "harmonized")?;
-            row(f, &harmonized)?;
-            writeln!(f, " {:>11.3}", harmonized.fmse / composite.fmse)?;
+        for (background, rows) in self.tables.by_background() {
+            writeln!(f, "size {}, background {}", self.size, background.name())?;
+            writeln!(f, "{}", self.grid(rows).text(2))?;
+            writeln!(f, "means over all pictures [95 %]\n{}", means(rows).text(1))?;
         }
-        write!(f, "{:.1} ms a picture", 1000.0 * self.seconds_per_image)?;
-        write_skipped(f, &self.skipped)
+        if let Some(note) = self.note() {
+            writeln!(f, "{note}")?;
+        }
+        let times = self.seconds_per_image.iter().map(|(name, s)| format!("{name} {:.1} ms", 1000.0 * s));
+        write!(f, "{} a picture", times.collect::<Vec<_>>().join(", "))?;
+        self.tables.write_skipped(f)
     }
-}
-
-fn row(f: &mut fmt::Formatter, m: &Metrics) -> fmt::Result {
-    write!(f, "{:>8.2} {:>8.2} {:>6.2} {:>6.2} {:>6.4} {:>6.4}", m.mse, m.fmse, m.psnr, m.fpsnr, m.ssim, m.fssim)
 }

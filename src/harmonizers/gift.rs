@@ -7,7 +7,7 @@ use super::colour::{
     POLYNOMIAL, average, map_globally, map_locally, polynomial, pooled, statistics, statistics_len, upsample,
     weighted_mean,
 };
-use super::{Harmonizer, Precision, ProxyGrid, Run};
+use super::{Harmonizer, Precision, ProxyGrid, Run, Sampling};
 use crate::nets::weights::channels_last;
 use crate::nets::{Conv2d, GroupNorm, Init, Linear, Path};
 use anyhow::{Result, ensure};
@@ -222,13 +222,14 @@ impl Harmonizer for Gift {
         ProxyGrid { long_side: self.config.proxy_size, multiple: MULTIPLE, cell: 1, crop: false }
     }
 
+    fn most_steps(&self) -> u32 {
+        1
+    }
+
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, run: &Run) -> Result<Tensor> {
-        let sampling = run.sampling;
-        ensure!(
-            sampling.steps <= 1 && sampling.method.is_none(),
-            "{}a sampler or steps were asked for: gift answers in one pass",
-            if sampling.steps > 1 { format!("{} steps: ", sampling.steps) } else { String::new() }
-        );
+        let Sampling { steps, method } = run.sampling;
+        ensure!(steps <= 1, "{steps} steps were asked for: gift answers in one pass");
+        ensure!(method.is_none(), "a sampler was asked for: gift answers in one pass");
         run.check()?;
         let (change, _) = self.forward(composite, mask, Kind::Float)?;
         Ok(composite.f_add(&change.f_mul(mask)?)?.f_clamp(0.0, 1.0)?)

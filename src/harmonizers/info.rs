@@ -71,7 +71,7 @@ pub fn info(model: &str) -> Result<Info> {
 
 /// A model of this project, and the parts that its folder holds besides.
 fn own(name: &str, json: &str, stored: Result<Stored>, others: Vec<Part>) -> Info {
-    let vae = || Ok(Vae::new(&Weights::shapes().root(), VaeConfig::stable_diffusion())?);
+    let vae = || Vae::new(&Weights::shapes().root(), VaeConfig::stable_diffusion());
     let part = network(name, json, stored, |p, json| Config::parse(json)?.network(p, Device::Cpu, &vae).map(drop));
     let setup = Config::parse(json).map(|config| config.setup()).map_err(|e| format!("{CONFIG}: {e:#}"));
     Info { parts: std::iter::once(part).chain(others).collect(), setup }

@@ -55,6 +55,11 @@ impl ProxyGrid {
 pub trait Harmonizer: Send + Sync {
     fn grid(&self) -> ProxyGrid;
 
+    /// The most sampler steps that it takes.
+    fn most_steps(&self) -> u32 {
+        u32::MAX
+    }
+
     /// The kind of its weights, never `Auto`.
     fn precision(&self) -> Precision;
 

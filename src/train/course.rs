@@ -70,12 +70,13 @@ impl Course<'_, '_> {
         self.log.push(Row { step: self.optimizer.step, stage, loss, validation: share });
         let name = self.args.class.stages()[stage].name;
         let message = format!("{name}: loss {loss:.4}, validation {share:.3} of the composites' fMSE {composite:.0}");
+        self.save(best || !last)?;
+        page::draw(&self.log, self.args.class.stages(), pictures.as_ref(), &self.args.out.join("page.png"))?;
         if bar.is_hidden() {
             println!("step {}: {message}", self.optimizer.step);
         }
         bar.set_message(message);
-        self.save(best || !last)?;
-        page::draw(&self.log, self.args.class.stages(), pictures.as_ref(), &self.args.out.join("page.png"))
+        Ok(())
     }
 
     /// Whether the last stage has gone on for `patience` validations without a better one.

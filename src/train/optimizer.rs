@@ -39,8 +39,9 @@ impl Optimizer {
         let mut lists = gradients.into_iter().map(Vec::into_iter).collect::<Vec<_>>();
         let mut slots = Vec::with_capacity(self.params.len());
         for (param, state) in self.params.values_mut().zip(self.state.values_mut()) {
-            let own: Option<Vec<Tensor>> = lists.iter_mut().map(|list| list.next().flatten()).collect();
-            if let Some(gradients) = own {
+            // All lists move on, whatever the first says.
+            let own: Vec<Option<Tensor>> = lists.iter_mut().map(|list| list.next().flatten()).collect();
+            if let Some(gradients) = own.into_iter().collect() {
                 slots.push(Slot { param, state, gradients });
             }
         }

@@ -1,23 +1,26 @@
-//! `harmonize eval`: how close a model comes to the truth on a data set, or on a film, and how steady that is.
+//! `harmonize eval`: how close models come to the truth on a data set, or one on a film, and how steady that is.
 
 mod frames;
 mod plot;
+mod sheet;
 mod strip;
 mod video;
 mod ways;
 
-use crate::options::{self, ModelArgs, TemporalArgs};
+use crate::options::{self, ModelsArgs, TemporalArgs};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use gstharmonize::engine::Engine;
+use gstharmonize::eval::baselines::Baseline;
 use gstharmonize::eval::dataset::{self, Subset};
 use gstharmonize::eval::diffharmony::Published;
-use gstharmonize::eval::{self, Background, ReferenceReport, Report, Size, reference, still};
+use gstharmonize::eval::{self, Background, Method, ReferenceReport, Report, Size, reference, still};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Measure a model on pictures whose truth is known, or on a film
+/// Measure models on pictures whose truth is known, or one on a film
 ///
 /// DATASET is a folder in iHarmony4's layout (composite_images/ID_LABEL_N.jpg, masks/ID_LABEL.png, real_images/ID.jpg and
 /// the list NAME_test.txt), or the parent of several; there, a list test.jsonl as DiffHarmony's scripts read it (an object a
@@ -35,19 +38,39 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "256")]
     size: SizeArg,
 
-    /// real: the real background is pasted first, as DiffHarmony does. composite: the composite's, a JPEG's, is measured
+    /// real: the real background is pasted first, as DiffHarmony does. composite: the composite's, a JPEG's, is measured.
+    /// both: a table for each
     #[arg(long, value_enum, default_value = "real")]
     background: BackgroundArg,
+
+    /// Also measure every baseline: corrections without a model, from the background's statistics, and best-affine
+    #[arg(long)]
+    baselines: bool,
+
+    /// Also measure this baseline; give it again for another
+    #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',', conflicts_with = "baselines")]
+    baseline: Vec<Baseline>,
 
     /// DiffHarmony's published evaluation at this working size, 512 or 1024 (or another multiple of 64): the square original
     /// pipeline, scaled to 256x256, refined, measured with either background. Give it again for another size
     #[arg(long, value_name = "PIXELS", value_parser = working_size)]
     #[arg(conflicts_with_all = ["size", "background", "sampler", "strength", "proxy_size"])]
+    #[arg(conflicts_with_all = ["baselines", "baseline", "sheet"])]
     reference: Vec<u32>,
 
-    /// Also write the figures as JSON
+    /// Also write the figures as JSON, those of every picture among them
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    /// Also write tables to paste, in the layout of DiffHarmony's poster: by subset and by the foreground's share, a cell
+    /// PSNR/MSE/fMSE; how much fMSE each method leaves; the means' intervals
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+
+    /// Also draw the pictures that the first model does best, as usual and worst on by their fMSE ratio, three each:
+    /// composite, mask, each method's result and the real picture
+    #[arg(long, value_name = "FILE.png", value_parser = options::png)]
+    sheet: Option<PathBuf>,
 
     /// Pictures in work at the same time [default: one a core; with --reference 1, for the
     /// memory that each takes]. On a CPU each keeps one core busy
@@ -58,7 +81,7 @@ pub struct Args {
     film: video::FilmArgs,
 
     #[command(flatten)]
-    model: ModelArgs,
+    models: ModelsArgs,
 
     #[command(flatten)]
     temporal: TemporalArgs,
@@ -68,9 +91,17 @@ const EXAMPLES: &str = "\
 Examples:
   harmonize eval iHarmony4
   harmonize eval iHarmony4/HCOCO --size native --json hcoco.json
-You should see a table with two rows a subset, the untouched composite's and the harmonized picture's. fMSE ratio is the
-second's fMSE over the first's: 1 changes nothing, 0 is perfect. The rows 0-5%, 5-15% and 15-100% group all pictures by
-their foreground's share. Published tables are at --size 256; whether they paste the real background differs.
+You should see a table with two rows a subset, the untouched composite's and the model's. fMSE ratio is the second's fMSE
+over the first's: 1 changes nothing, 0 is perfect. The rows 0-5%, 5-15% and 15-100% group all pictures by their foreground's
+share. In [] is where 95 % of the means lie when as many pictures are drawn anew from these, 2000 times (bootstrap); a model
+and the composite see the same draws. Published tables are at --size 256; whether they paste the real background differs.
+
+Models beside each other and beside what needs none, as tables to paste and as a sheet to look at:
+  harmonize eval iHarmony4 --model compact --model out/train --baselines --markdown tables.md --sheet sheet.png
+You should see, in tables.md, two tables like DiffHarmony's poster, a row a method, then one of what is left of the composites'
+fMSE and one of the means' intervals. Baselines: reinhard, mkl and histogram give the foreground the background's statistics,
+and most often do worse than untouched; best-affine knows the real picture, and is what one colour map a picture can reach.
+In sheet.png, the model's three best, median and worst pictures from top to bottom, fMSE under each picture.
 
 A film, or frames in folders, beside what is simpler, and beside the truth where it is known:
   harmonize eval --video --composite composite.mp4 --mask mask.mp4 --real real.mp4 --plot plot.png --strip strip.png
@@ -123,56 +154,93 @@ enum SizeArg {
 enum BackgroundArg {
     Real,
     Composite,
+    Both,
+}
+
+impl BackgroundArg {
+    fn backgrounds(self) -> &'static [Background] {
+        match self {
+            Self::Real => &[Background::Real],
+            Self::Composite => &[Background::Composite],
+            Self::Both => &Background::ALL,
+        }
+    }
 }
 
 pub fn run(args: &Args) -> Result<()> {
     if args.film.video {
-        return print(&video::run(&args.film, &args.model, &args.temporal)?, args);
+        return print(&video::run(&args.film, &args.models.one("--video")?, &args.temporal)?, args);
     }
+    let subsets = dataset::subsets(args.dataset.as_deref().context("give a DATASET, or --video")?)?;
+    if args.reference.is_empty() { data_set(args, &subsets) } else { reference(args, &subsets) }
+}
+
+fn data_set(args: &Args, subsets: &[Subset]) -> Result<()> {
     let size = match args.size {
         SizeArg::Square256 => Size::Square256,
         SizeArg::Native => Size::Native,
     };
-    let background = match args.background {
-        BackgroundArg::Real => Background::Real,
-        BackgroundArg::Composite => Background::Composite,
-    };
-    let subsets = dataset::subsets(args.dataset.as_deref().context("give a DATASET, or --video")?)?;
-    if !args.reference.is_empty() {
-        return reference(args, &subsets);
-    }
+    let backgrounds = args.background.backgrounds();
     let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    let engine = args.model.load(jobs)?;
-    let settings = args.model.settings();
+    let models = args.models.each();
+    let baselines = baselines(args);
+    let names: Vec<String> = baselines
+        .iter()
+        .map(|baseline| baseline.name().to_owned())
+        .chain(models.iter().map(|model| model.model.clone()))
+        .collect();
+    let untouched = Baseline::Untouched.name();
+    for (index, name) in names.iter().enumerate() {
+        let is_twice = name == untouched || names[..index].contains(name);
+        ensure!(!is_twice, "two rows would be called {name}: give each model once, and no folder a baseline's name");
+    }
+    let settings = models[0].settings();
+    let engines: Vec<Engine> = models.iter().map(|model| model.load(jobs)).collect::<Result<_>>()?;
+    let by_model = models.iter().zip(&engines).map(|(model, engine)| {
+        Method::new(&model.model, move |sample: &eval::Sample| {
+            Ok(still::harmonize(engine, &sample.composite, &sample.mask, settings)?.picture)
+        })
+    });
+    let methods: Vec<Method> = baselines.iter().map(|&baseline| baseline.into()).chain(by_model).collect();
 
-    let bar = progress(&subsets);
-    let measured = eval::evaluate(
-        &subsets,
-        size,
-        background,
-        jobs,
-        |composite, mask| Ok(still::harmonize(&engine, composite, mask, settings)?.picture),
-        || bar.inc(1),
-    );
+    let bar = progress(subsets);
+    let measured = eval::evaluate(subsets, &methods, size, backgrounds, jobs, || bar.inc(1));
     bar.finish_and_clear();
+    let measured = measured?;
 
-    let report = Report::new(&args.model.model, size, background, &subsets, &measured?)?;
-    print(&report, args)
+    let report = Report::new(&names, size, backgrounds, subsets, &measured)?;
+    print(&report, args)?;
+    write(args.markdown.as_deref(), &report.markdown())?;
+    if let Some(file) = &args.sheet {
+        let background = backgrounds[0];
+        let measurement = sheet::Measurement { subsets, methods: &methods, size, background, measured: &measured };
+        sheet::draw(&measurement, baselines.len(), file)?;
+    }
+    Ok(())
+}
+
+/// Those asked for, in their own order. The untouched composite is measured anyway.
+fn baselines(args: &Args) -> Vec<Baseline> {
+    let is_asked = |baseline: &Baseline| args.baselines || args.baseline.contains(baseline);
+    Baseline::ALL.into_iter().filter(|baseline| is_asked(baseline) && *baseline != Baseline::Untouched).collect()
 }
 
 fn reference(args: &Args, subsets: &[Subset]) -> Result<()> {
     let mut sizes = args.reference.clone();
     sizes.sort_unstable();
     sizes.dedup();
-    let stages = args.model.loading(|spec| Published::load(spec, args.model.steps))?;
-    let (seed, jobs) = (args.model.seed, args.jobs.map_or(1, usize::from));
+    let model = args.models.one("--reference")?;
+    let stages = model.loading(|spec| Published::load(spec, model.options.steps))?;
+    let (seed, jobs) = (model.options.seed, args.jobs.map_or(1, usize::from));
 
     let bar = progress(subsets);
     let measured = reference::evaluate(subsets, &stages, &sizes, seed, jobs, || bar.inc(1));
     bar.finish_and_clear();
 
     let rows = reference::rows(&stages, &sizes);
-    print(&ReferenceReport::new(&args.model.model, seed, &sizes, &rows, subsets, &measured?)?, args)
+    let report = ReferenceReport::new(&model.model, seed, &sizes, &rows, subsets, &measured?)?;
+    print(&report, args)?;
+    write(args.markdown.as_deref(), &report.markdown())
 }
 
 fn progress(subsets: &[Subset]) -> ProgressBar {
@@ -181,9 +249,11 @@ fn progress(subsets: &[Subset]) -> ProgressBar {
 
 fn print(report: &(impl Display + Serialize), args: &Args) -> Result<()> {
     println!("{report}");
-    if let Some(path) = &args.json {
-        let json = serde_json::to_string_pretty(report)?;
-        std::fs::write(path, json + "\n").with_context(|| path.display().to_string())?;
-    }
-    Ok(())
+    write(args.json.as_deref(), &(serde_json::to_string_pretty(report)? + "\n"))
+}
+
+/// Nothing where no file was asked for.
+fn write(file: Option<&Path>, text: &str) -> Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    std::fs::write(file, text).with_context(|| file.display().to_string())
 }

@@ -1,5 +1,6 @@
 //! `harmonize image`: one photograph.
 
+use crate::canvas;
 use crate::options::{self, ModelArgs};
 use ::image::{GrayImage, RgbImage, imageops};
 use anyhow::{Context, Result, ensure};
@@ -90,8 +91,7 @@ fn save(picture: &RgbImage, path: &Path) -> Result<()> {
 fn sheet(composite: &RgbImage, mask: &GrayImage, harmonized: &RgbImage) -> RgbImage {
     let (width, height) = composite.dimensions();
     let mut sheet = RgbImage::new(3 * width, height);
-    let mask = RgbImage::from_fn(width, height, |x, y| ::image::Rgb([mask.get_pixel(x, y).0[0]; 3]));
-    for (column, picture) in [composite, &mask, harmonized].into_iter().enumerate() {
+    for (column, picture) in [composite, &canvas::grey(mask), harmonized].into_iter().enumerate() {
         imageops::replace(&mut sheet, picture, i64::from(width) * column as i64, 0);
     }
     sheet

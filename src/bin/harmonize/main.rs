@@ -3,6 +3,7 @@
 //! Every command ends in one sentence on stderr and exit code 1 when something fails.
 
 mod bench;
+mod canvas;
 mod clip;
 mod eval;
 mod film;

@@ -1,7 +1,7 @@
 //! The options that choose a model and how it samples, named and bounded as the element's properties, and waiting for it to
 //! load.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use gst::prelude::*;
 use gstharmonize::diffusion::{Method, NoiseMode};
 use gstharmonize::elements::harmonize::SMOOTHING;
@@ -19,6 +19,40 @@ pub struct ModelArgs {
     #[arg(long, value_name = "NAME|FOLDER", default_value = "compact")]
     pub model: String,
 
+    #[command(flatten)]
+    pub options: ModelOptions,
+}
+
+/// Several models with the same options.
+#[derive(clap::Args, Clone)]
+#[command(next_help_heading = "Model")]
+pub struct ModelsArgs {
+    /// A built-in model, or a folder with config.json and its *.safetensors. Give it again for another, or several with commas
+    #[arg(long = "model", value_name = "NAME|FOLDER", default_value = "compact", value_delimiter = ',')]
+    models: Vec<String>,
+
+    #[command(flatten)]
+    options: ModelOptions,
+}
+
+impl ModelsArgs {
+    pub fn each(&self) -> Vec<ModelArgs> {
+        let with = |model: &String| ModelArgs { model: model.clone(), options: self.options.clone() };
+        self.models.iter().map(with).collect()
+    }
+
+    /// The only one; an error where there are several. `option` is what they don't go with.
+    pub fn one(&self, option: &str) -> Result<ModelArgs> {
+        match &self.each()[..] {
+            [model] => Ok(model.clone()),
+            models => bail!("{option} measures one model, but {} were asked for: give --model once", models.len()),
+        }
+    }
+}
+
+/// How a model runs.
+#[derive(clap::Args, Clone)]
+pub struct ModelOptions {
     /// auto, cpu, cuda or cuda:N; cuda on a machine without it is an error
     #[arg(long, default_value = "auto")]
     pub device: String,
@@ -140,10 +174,19 @@ fn strength(text: &str) -> Result<f64> {
     Ok(strength)
 }
 
-/// A look's file: its name tells the format to who reads it, and a film is not rendered for a folder that is not there.
+/// A look's file.
 pub fn cube(text: &str) -> Result<PathBuf> {
+    named(text, "cube")
+}
+
+pub fn png(text: &str) -> Result<PathBuf> {
+    named(text, "png")
+}
+
+/// Its name tells the format to who reads it, and nothing is rendered or measured for a folder that is not there.
+fn named(text: &str, extension: &str) -> Result<PathBuf> {
     let path = PathBuf::from(text);
-    ensure!(path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("cube")), "name it .cube");
+    ensure!(path.extension().is_some_and(|own| own.eq_ignore_ascii_case(extension)), "name it .{extension}");
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     ensure!(folder.is_none_or(|folder| folder.is_dir()), "there is no such folder");
     Ok(path)
@@ -151,30 +194,29 @@ pub fn cube(text: &str) -> Result<PathBuf> {
 
 impl ModelArgs {
     pub fn settings(&self) -> Settings {
-        let sampling = Sampling { method: self.sampler, steps: self.steps };
-        Settings {
-            request: Request { sampling, seed: self.seed, ..Default::default() },
-            proxy_size: self.proxy_size,
-            strength: self.strength as f32,
-        }
+        let ModelOptions { sampler, steps, seed, strength, proxy_size, .. } = self.options;
+        let sampling = Sampling { method: sampler, steps };
+        Settings { request: Request { sampling, seed, ..Default::default() }, proxy_size, strength: strength as f32 }
     }
 
     /// Sets the properties of the same names on the element `harmonize`.
     pub fn configure(&self, harmonize: &gst::Element) {
-        harmonize.set_property_from_str("precision", self.precision.name());
-        harmonize.set_property_from_str("sampler", self.sampler.map_or("auto", Method::name));
+        let ModelOptions { device, precision, sampler, steps, seed, strength, proxy_size } = &self.options;
+        harmonize.set_property_from_str("precision", precision.name());
+        harmonize.set_property_from_str("sampler", sampler.map_or("auto", Method::name));
         harmonize.set_properties(&[
             ("model", &self.model),
-            ("device", &self.device),
-            ("steps", &self.steps),
-            ("seed", &self.seed),
-            ("strength", &self.strength),
-            ("proxy-size", &self.proxy_size),
+            ("device", device),
+            ("steps", steps),
+            ("seed", seed),
+            ("strength", strength),
+            ("proxy-size", proxy_size),
         ]);
     }
 
     fn spec(&self) -> ModelSpec {
-        ModelSpec { model: self.model.clone(), device: self.device.clone(), precision: self.precision }
+        let ModelOptions { device, precision, .. } = &self.options;
+        ModelSpec { model: self.model.clone(), device: device.clone(), precision: *precision }
     }
 
     /// Loads the model on `workers` threads.

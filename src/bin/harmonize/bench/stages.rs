@@ -122,7 +122,8 @@ impl<'a> Stages<'a> {
             }
             let Some(engine) = &self.engine else { continue };
             let [look, full] = looks.get_or_insert_with(|| {
-                [&painting.mask, &painting.full].map(|m| Rc::new(Look::new(engine, args.model.proxy_size, &scene, m)))
+                [&painting.mask, &painting.full]
+                    .map(|m| Rc::new(Look::new(engine, args.model.options.proxy_size, &scene, m)))
             });
             if args.wants(Stage::Proxy) {
                 let (look, mut small) = (look.clone(), Proxy::default());
@@ -131,7 +132,7 @@ impl<'a> Stages<'a> {
                 };
                 stage("proxy", Box::new(work));
             }
-            let strength = args.model.strength as f32;
+            let strength = args.model.options.strength as f32;
             for (what, look) in [("apply", look), ("apply full", full)] {
                 if args.wants(Stage::Apply) {
                     let (look, mut plan) = (look.clone(), Plan::default());

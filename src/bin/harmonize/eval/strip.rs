@@ -1,8 +1,8 @@
 //! One column of pixels over time: what flickers shows as stripes.
 
-use anyhow::{Result, anyhow};
+use crate::canvas::{self, Label};
+use anyhow::Result;
 use image::{Rgb, RgbImage};
-use plotters::prelude::*;
 use std::path::Path;
 
 /// Grows by a column each frame; panels side by side, time to the right.
@@ -39,7 +39,6 @@ impl Strip {
     }
 
     pub fn save(&self, file: &Path) -> Result<()> {
-        let failed = |e: &dyn std::fmt::Display| anyhow!("can't draw {}: {e}", file.display());
         let shown: Vec<&Panel> =
             SHOWN.iter().filter_map(|name| self.panels.iter().find(|panel| panel.name == *name)).collect();
         let shown: Vec<&Panel> = shown.into_iter().filter(|panel| !panel.columns.is_empty()).collect();
@@ -59,16 +58,12 @@ impl Strip {
                 }
             }
         }
-        let mut pixels = canvas.into_raw();
-        {
-            let root = BitMapBackend::with_buffer(&mut pixels, size.into()).into_drawing_area();
-            for (index, panel) in shown.iter().enumerate() {
-                let place = ((GAP + index * step) as i32, 9);
-                let text = Text::new(panel.name, place, ("sans-serif", 18.0).into_font().color(&BLACK));
-                root.draw(&text).map_err(|e| failed(&e))?;
-            }
-            root.present().map_err(|e| failed(&e))?;
-        }
-        image::save_buffer(file, &pixels, size[0], size[1], image::ColorType::Rgb8).map_err(|e| failed(&e))
+        let label = |(index, panel): (usize, &&Panel)| Label {
+            text: panel.name.to_owned(),
+            place: [(GAP + index * step) as i32, 9],
+            size: 18.0,
+        };
+        let labels: Vec<Label> = shown.iter().enumerate().map(label).collect();
+        canvas::save(canvas, &labels, file)
     }
 }

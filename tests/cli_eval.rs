@@ -1,0 +1,161 @@
+//! `harmonize eval` with several methods: what it writes, and what it refuses.
+
+mod models;
+
+use image::{GrayImage, Luma, Rgb, RgbImage};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const SIDE: u32 = 256;
+
+fn real(shift: u32) -> RgbImage {
+    RgbImage::from_fn(SIDE, SIDE, |x, y| Rgb([x / 2 + 40, y / 2 + 60, (x + y) / 3 + shift].map(|v| v as u8)))
+}
+
+fn inside(x: u32, y: u32) -> bool {
+    (70..150).contains(&x) && (40..200).contains(&y)
+}
+
+fn composite(shift: u32) -> RgbImage {
+    let add = |x, y| if inside(x, y) { 10 + shift as u8 } else { 2 };
+    RgbImage::from_fn(SIDE, SIDE, |x, y| Rgb(real(shift).get_pixel(x, y).0.map(|v| v + add(x, y))))
+}
+
+/// Three pictures of 256 x 256, the models `model` and `other`, and the folder `mkl`.
+fn data_set() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join("HOne").join(name);
+    for part in ["composite_images", "masks", "real_images"] {
+        fs::create_dir_all(path(part)).unwrap();
+    }
+    for (shift, id) in ["a", "b", "c"].into_iter().enumerate() {
+        // PNG under iHarmony4's names: the decoder goes by content.
+        let save = |picture: RgbImage, to: &str| picture.save_with_format(path(to), image::ImageFormat::Png).unwrap();
+        save(composite(10 * shift as u32), &format!("composite_images/{id}_1_1.jpg"));
+        save(real(10 * shift as u32), &format!("real_images/{id}.jpg"));
+        let mask = GrayImage::from_fn(SIDE, SIDE, |x, y| Luma([if inside(x, y) { 255 } else { 0 }]));
+        mask.save(path(&format!("masks/{id}_1.png"))).unwrap();
+    }
+    fs::write(path("HOne_test.txt"), "a_1_1.jpg\nb_1_1.jpg\nc_1_1.jpg\n").unwrap();
+    for model in ["model", "other", "mkl"] {
+        models::write(&folder.path().join(model));
+    }
+    folder
+}
+
+fn eval(folder: &Path, args: &[&str]) -> Output {
+    let mut eval = Command::new(env!("CARGO_BIN_EXE_harmonize"));
+    eval.args(["eval", "HOne", "--device", "cpu"]).args(args).current_dir(folder).output().unwrap()
+}
+
+fn json(folder: &Path, args: &[&str]) -> Value {
+    let output = eval(folder, &[&["--json", "out.json"], args].concat());
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&fs::read(folder.join("out.json")).unwrap()).unwrap()
+}
+
+fn names(rows: &Value) -> Vec<&str> {
+    rows.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn several_models_have_the_figures_that_each_has_alone() {
+    let folder = data_set();
+    let alone = |model: &str| json(folder.path(), &["--model", model, "--seed", "3"])["tables"]["real"].clone();
+    let (model, other) = (alone("model"), alone("other"));
+    assert_eq!((names(&model), names(&other)), (vec!["untouched", "model"], vec!["untouched", "other"]));
+    for args in [&["--model", "model", "--model", "other"][..], &["--model", "model,other"]] {
+        let both = json(folder.path(), &[args, &["--seed", "3", "--jobs", "2"]].concat());
+        let rows = both["tables"]["real"].as_array().unwrap();
+        assert_eq!(rows[..], [model[0].clone(), model[1].clone(), other[1].clone()]);
+    }
+}
+
+#[test]
+fn baselines_are_those_asked_for() {
+    let folder = data_set();
+    let rows = |args: &[&str]| {
+        let json = json(folder.path(), &[&["--model", "model"], args].concat());
+        names(&json["tables"]["real"]).join(" ")
+    };
+    assert_eq!(rows(&["--baselines"]), "untouched reinhard mkl histogram best-affine model");
+    assert_eq!(rows(&["--baseline", "best-affine", "--baseline", "reinhard"]), "untouched reinhard best-affine model");
+    assert_eq!(rows(&["--baseline", "untouched,mkl"]), "untouched mkl model");
+    let both = json(folder.path(), &["--model", "model", "--background", "both"]);
+    let mse = |background: &str| both["tables"][background][0]["all"]["mse"].as_f64().unwrap();
+    assert!(mse("composite") > mse("real") + 1.0, "{both}");
+}
+
+#[test]
+fn a_sheet_shows_every_stage_of_a_picture() {
+    let folder = data_set();
+    let args = ["--model", "model", "--baseline", "best-affine", "--sheet", "sheet.png", "--markdown", "tables.md"];
+    let json = json(folder.path(), &args);
+    let markdown = fs::read_to_string(folder.path().join("tables.md")).unwrap();
+    assert!(markdown.contains("| | HOne (3) | all (3) |") && markdown.contains("\n| best-affine | "), "{markdown}");
+
+    // Of three pictures one is the best, one the median and one the worst.
+    let ratio = |picture: &Value| {
+        let fmse = |row: &str| picture["metrics"]["real"][row]["fmse"].as_f64().unwrap();
+        fmse("model") / fmse("untouched")
+    };
+    let mut pictures: Vec<(f64, usize)> =
+        json["pictures"].as_array().unwrap().iter().map(ratio).enumerate().map(|(i, ratio)| (ratio, i)).collect();
+    pictures.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let sheet = image::open(folder.path().join("sheet.png")).unwrap().into_rgb8();
+    // Columns composite, mask, best-affine, model and real beside the names; rows under the heads.
+    let (cell, column, row, left, top) = (SIDE, SIDE + 8, SIDE + 30, 190, 30);
+    assert_eq!(sheet.dimensions(), (left + 5 * column, top + 3 * row));
+    for (place, (_, picture)) in pictures.into_iter().enumerate() {
+        let shift = 10 * picture as u32;
+        let at =
+            |index: u32, x: u32, y: u32| sheet.get_pixel(left + index * column + x, top + place as u32 * row + y).0;
+        let (composite, real) = (composite(shift), real(shift));
+        let mut moved = 0;
+        for (x, y) in (0..cell).flat_map(|y| (0..cell).map(move |x| (x, y))) {
+            let truth = real.get_pixel(x, y).0;
+            let foreground = inside(x, y);
+            assert_eq!(
+                at(0, x, y),
+                if foreground { composite.get_pixel(x, y).0 } else { truth },
+                "row {place} {x},{y}"
+            );
+            assert_eq!(at(1, x, y), [if foreground { 255 } else { 0 }; 3]);
+            assert_eq!(at(4, x, y), truth);
+            // The change was one of all colours alike, which an affine map undoes.
+            assert!(at(2, x, y).iter().zip(truth).all(|(a, b)| a.abs_diff(b) <= 1));
+            moved += u32::from(at(3, x, y) != at(0, x, y));
+        }
+        assert!(moved > 1000, "the model's own picture is the composite");
+    }
+}
+
+#[test]
+fn what_can_not_be_measured_together_is_refused() {
+    let folder = data_set();
+    let refused = |args: &[&str], code: i32, words: &str| {
+        let output = eval(folder.path(), args);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(code) && stderr.contains(words), "{args:?}: {stderr}");
+    };
+    refused(&["--model", "model,model"], 1, "two rows would be called model");
+    refused(&["--model", "mkl", "--baselines"], 1, "two rows would be called mkl");
+    refused(&["--model", "model,absent"], 1, "absent");
+    refused(
+        &["--model", "model,other", "--reference", "256"],
+        1,
+        "--reference measures one model, but 2 were asked for",
+    );
+    refused(&["--baseline", "magic"], 2, "best-affine");
+    refused(&["--baseline", "mkl", "--baselines"], 2, "cannot be used with");
+    refused(&["--reference", "256", "--baselines"], 2, "cannot be used with");
+    refused(&["--reference", "256", "--sheet", "s.png"], 2, "cannot be used with");
+    refused(&["--sheet", "sheet.jpg"], 2, "name it .png");
+    refused(&["--sheet", "absent/sheet.png"], 2, "no such folder");
+    let film = ["eval", "--video", "--composite", "a", "--mask", "b", "--model", "model,other"];
+    let output = Command::new(env!("CARGO_BIN_EXE_harmonize")).args(film).current_dir(&folder).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("--video measures one model, but 2 were asked for: give --model once"), "{stderr}");
+}
