@@ -22,7 +22,7 @@ const WIDTH: u32 = 1120;
 const CURVES: u32 = 420;
 /// Columns of the sheet, and pixels to a side of each.
 const COLUMNS: u32 = 8;
-const CELL: u32 = 132;
+const CELL: u32 = 126;
 const ROWS: [&str; 4] = ["composite", "mask", "harmonized", "real"];
 
 /// Draws the page as a PNG; `pictures` as [`super::workers::Answer`] has them.
