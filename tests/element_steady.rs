@@ -49,7 +49,8 @@ impl Film {
         let seen = out.clone();
         element.static_pad("src").unwrap().add_probe(gst::PadProbeType::BUFFER, move |_, info| {
             let buffer = info.buffer().unwrap();
-            seen.lock().unwrap().push((buffer.pts().unwrap().nseconds(), bytes(buffer)));
+            let time = buffer.pts().map_or(buffer.offset() * 40_000_000, gst::ClockTime::nseconds);
+            seen.lock().unwrap().push((time, bytes(buffer)));
             gst::PadProbeReturn::Ok
         });
         Self { pipeline, element, out, _model: folder }
@@ -145,6 +146,27 @@ fn downstream_gets_the_segment_that_was_sought_at_upstream_s_running_times() {
         assert_eq!(out.to_running_time(start), Some(gst::ClockTime::from_mseconds(running_ms)));
         let peer = film.element.static_pad("sink").unwrap().peer().unwrap();
         assert_eq!(segment(peer).to_running_time(start), out.to_running_time(start));
+    }
+}
+
+#[test]
+fn a_frame_without_timestamp_is_that_of_its_place() {
+    let film = Film::new(SETTINGS[2]);
+    let whole = film.whole();
+    let source = film.element.static_pad("sink").unwrap().peer().unwrap();
+    source.add_probe(gst::PadProbeType::BUFFER, |_, info| {
+        let buffer = info.buffer_mut().unwrap().make_mut();
+        if buffer.offset() % 4 == 3 {
+            buffer.set_pts(gst::ClockTime::NONE);
+        }
+        gst::PadProbeReturn::Ok
+    });
+    for (rate, from, to) in [(1.0, 0, FRAMES), (1.0, 33, 45), (-1.0, 33, 45)] {
+        let frames = film.frames(rate, from, to);
+        assert_eq!(frames.len() as u64, to - from, "from {from} at {rate}");
+        for (time, bytes) in frames {
+            assert!(bytes == whole[&time], "frame {} of {from} to {to} at {rate}", time / 40_000_000);
+        }
     }
 }
 

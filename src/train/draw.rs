@@ -23,7 +23,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The shape is drawn by the batch's first sample; the long side is `side`, a multiple of 64.
+    /// The shape is drawn by the batch's first sample; the long side is `side`, a multiple of 32.
     pub fn new(seed: u64, samples: Range<u64>, side: usize) -> Self {
         let (width, height) = SHAPES[Random::new(!seed, samples.start).index(SHAPES.len())];
         let quarter = side * QUARTER / 64;

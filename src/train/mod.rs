@@ -140,7 +140,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn check(args: &Args) -> Result<()> {
     let counts = [args.steps, args.batch, args.every, args.validation];
     ensure!(!counts.contains(&0), "steps, batch, every and validation must be at least 1");
-    ensure!(args.side.is_multiple_of(64), "side {} is no multiple of 64", args.side);
+    ensure!(args.side.is_multiple_of(32), "side {} is no multiple of 32", args.side);
     for (name, share) in [("unchanged", args.unchanged), ("at-end", args.at_end), ("decay", args.decay)] {
         ensure!((0.0..=1.0).contains(&share), "{name} {share} is not within 0 to 1");
     }

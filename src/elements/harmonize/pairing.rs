@@ -40,6 +40,14 @@ impl Span {
             None => Self { start: a, end: None },
         })
     }
+
+    /// The timestamp in `segment` of a buffer that has this span; `None` before the segment's running times.
+    pub fn position(&self, segment: &gst::FormattedSegment<gst::ClockTime>) -> Option<gst::ClockTime> {
+        let is_backwards = segment.rate() < 0.0;
+        let time = if is_backwards { self.end.unwrap_or(self.start) } else { self.start };
+        let time = gst::ClockTime::from_nseconds(u64::try_from(time).ok()?);
+        segment.position_from_running_time_full(time)?.positive()
+    }
 }
 
 fn running_time(segment: &gst::FormattedSegment<gst::ClockTime>, time: gst::ClockTime) -> Option<i64> {
@@ -220,6 +228,7 @@ mod tests {
         let first = Span::new(&segment, &buffer, frame, None).unwrap();
         assert_eq!(first, span(500 * MS, 540 * MS));
         assert_eq!(Span::new(&segment, &buffer, frame, Some(first)), Some(span(540 * MS, 580 * MS)));
+        assert_eq!(first.position(&segment), Some(gst::ClockTime::SECOND));
         assert_eq!(Span::new(&segment, &buffer, None, Some(Span { start: 0, end: None })), None);
     }
 

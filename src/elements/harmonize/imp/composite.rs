@@ -95,7 +95,9 @@ impl Harmonize {
             "Pad sink: a composite has no timestamp, and neither the duration of the one before nor a frame rate tells its time",
         )?;
         let stream_time = composite.pts().and_then(|pts| segment.to_stream_time(pts));
-        let time = composite.pts().and_then(|pts| segment.to_stream_time_full(pts)).and_then(nanoseconds);
+        // Without a timestamp it is where its running time says.
+        let pts = composite.pts().or_else(|| span.position(&segment));
+        let time = pts.and_then(|pts| segment.to_stream_time_full(pts)).and_then(nanoseconds);
         let time = time.unwrap_or(span.start);
         let duration = composite.duration().or(frame).unwrap_or_default();
         let is_lead = lead.is_some_and(|lead| lead.is_outside(time, duration.nseconds()));
