@@ -93,6 +93,17 @@ fn baselines_are_those_asked_for() {
 }
 
 #[test]
+fn foregrounds_that_fit_have_no_error_but_what_is_changed() {
+    let folder = data_set();
+    let changed = json(folder.path(), &["--model", "model", "--fitting", "--markdown", "tables.md"]);
+    let row = |row: usize| &changed["tables"]["real"][row]["all"];
+    assert_eq!(row(0)["fmse"], 0.0);
+    assert!(row(1)["fmse"].as_f64().unwrap() > 0.0 && row(1)["fmse_ratio"].is_null(), "{changed}");
+    let markdown = fs::read_to_string(folder.path().join("tables.md")).unwrap();
+    assert!(markdown.contains("| model | - | - |"), "{markdown}");
+}
+
+#[test]
 fn a_sheet_shows_every_stage_of_a_picture() {
     let folder = data_set();
     let args = ["--model", "model", "--baseline", "best-affine", "--sheet", "sheet.png", "--markdown", "tables.md"];

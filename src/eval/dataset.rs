@@ -23,6 +23,14 @@ pub struct Subset {
     pub triples: Vec<Triple>,
 }
 
+impl Subset {
+    /// The real pictures in the composites' place: foregrounds that fit already.
+    pub fn of_real(mut self) -> Self {
+        self.triples.iter_mut().for_each(|triple| triple.composite.clone_from(&triple.real));
+        self
+    }
+}
+
 /// The subsets under `root`, which is one itself or the parent of several; in the order of their names, triples in the
 /// order of their list. Fails when there are none, when a list is missing or empty, or when it names a picture that isn't there.
 pub fn subsets(root: &Path) -> Result<Vec<Subset>> {

@@ -152,8 +152,11 @@ pub(super) fn means(rows: &[Row]) -> Grid {
 }
 
 impl Figures {
-    /// The ratio of fMSE and its interval.
+    /// The ratio of fMSE and its interval; nothing can be said of composites without error.
     pub(super) fn left(&self) -> String {
+        if !self.fmse_ratio.is_finite() {
+            return "-".to_owned();
+        }
         let [low, high] = self.intervals.fmse_ratio;
         format!("{:.3} [{low:.3}, {high:.3}]", self.fmse_ratio)
     }

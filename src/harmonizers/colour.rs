@@ -46,6 +46,11 @@ pub fn statistics(composite: &Tensor, polynomial: &Tensor, mask: &Tensor, bins: 
     Ok(Tensor::f_cat(&[weighted_mean(&colours, mask)?, weighted_mean(&colours, &background)?, share], 1)?)
 }
 
+/// 0..1 to -1..1.
+pub fn signed(picture: &Tensor) -> Result<Tensor> {
+    Ok(picture.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?)
+}
+
 /// 1 - x.
 pub fn complement(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_neg()?.f_add_scalar(1.0)?)

@@ -6,10 +6,10 @@
 //! background (moments, histograms, pooled features) reach every block through the embedding.
 
 use super::colour::{
-    POLYNOMIAL, average, map_globally, map_locally, polynomial, pooled, statistics, statistics_len, upsample,
+    POLYNOMIAL, average, map_globally, map_locally, polynomial, pooled, signed, statistics, statistics_len, upsample,
 };
 use super::{Harmonizer, Precision, ProxyGrid, Run};
-use crate::diffusion::{self, Method, Schedule};
+use crate::diffusion::{self, Schedule};
 use crate::nets::weights::channels_last;
 use crate::nets::{Conv2d, Init, Linear, Path, ResnetBlock, SelfAttention, embeddings};
 use anyhow::{Result, ensure};
@@ -145,8 +145,8 @@ impl Compact {
         let emb = self.emb.forward(&emb)?;
         let encoder_emb = emb.f_silu()?.f_to_kind(kind)?;
 
-        let signed = composite.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
-        let input = Tensor::f_cat(&[x.f_mul(mask)?, signed.shallow_clone(), mask.shallow_clone()], 1)?;
+        let colours = signed(composite)?;
+        let input = Tensor::f_cat(&[x.f_mul(mask)?, colours.shallow_clone(), mask.shallow_clone()], 1)?;
         let input = channels_last(&input.f_pixel_unshuffle(2)?.f_to_kind(kind)?)?;
         let h0 = self.down[0].forward(&self.conv_in.forward(&input)?, &encoder_emb)?;
         let h1 = self.down[1].forward(&self.downsample[0].forward(&h0)?, &encoder_emb)?;
@@ -165,7 +165,7 @@ impl Compact {
         let h0 = self.up[0].forward(&upsample(&self.lateral[0].forward(&h1)?)?.f_add(&h0)?, &decoder_emb)?;
 
         let global = map_globally(&self.head_global.forward(&emb)?, &polynomial)?;
-        let local = map_locally(&self.head_local.forward(&h1.f_silu()?)?, &signed)?;
+        let local = map_locally(&self.head_local.forward(&h1.f_silu()?)?, &colours)?;
         let residual = self.head_residual.forward(&h0.f_silu()?)?.f_to_kind(Kind::Float)?.f_pixel_shuffle(2)?;
         Ok(global.f_add(&local)?.f_add(&residual)?)
     }
@@ -181,22 +181,13 @@ impl Harmonizer for Compact {
     }
 
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, run: &Run) -> Result<Tensor> {
-        let Run { noise, sampling, .. } = *run;
-        let Config { schedule, train_timesteps, residual_scale, .. } = self.config;
-        let steps = if sampling.steps == 0 { self.config.steps } else { sampling.steps } as usize;
+        let Config { schedule, train_timesteps, residual_scale, steps, .. } = self.config;
         let trained = diffusion::Config::x0(schedule, train_timesteps);
-        let sampler = sampling.method.unwrap_or(Method::Ddim).sampler(&trained, steps)?;
-        let shape = composite.size();
-        let mut draws = noise.draws(self.device);
-        let mut x = draws(&shape)?.f_mul_scalar(sampler.init_noise_sigma())?;
-        let mut change = x.f_zeros_like()?;
-        for (i, &t) in sampler.timesteps().iter().enumerate() {
-            run.check()?;
-            let scaled = x.f_mul_scalar(sampler.input_scale(i))?;
-            change = self.forward(&scaled, composite, mask, &vec![t; shape[0] as usize], Kind::Float)?.f_mul(mask)?;
-            let fresh = sampler.takes_draw(i).then(|| draws(&shape)).transpose()?;
-            x = sampler.step(i, &change.f_mul_scalar(residual_scale)?, &x, fresh.as_ref())?;
-        }
+        let change = run.sample(&trained, steps, &composite.size(), self.device, |x, timesteps| {
+            let change = self.forward(x, composite, mask, timesteps, Kind::Float)?;
+            Ok(change.f_mul(mask)?.f_mul_scalar(residual_scale)?)
+        })?;
+        let change = change.f_div_scalar(residual_scale)?;
         Ok(composite.f_add(&change)?.f_clamp(0.0, 1.0)?)
     }
 }

@@ -4,7 +4,7 @@
 //! Published is the idea; layers and sizes are our reading (models/gift/README.md). One pass, no noise.
 
 use super::colour::{
-    POLYNOMIAL, average, map_globally, map_locally, polynomial, pooled, statistics, statistics_len, upsample,
+    POLYNOMIAL, average, map_globally, map_locally, polynomial, pooled, signed, statistics, statistics_len, upsample,
     weighted_mean,
 };
 use super::{Harmonizer, Precision, ProxyGrid, Run, Sampling};
@@ -207,10 +207,6 @@ impl Gift {
         let local = map_locally(&self.head_local.forward(&x)?, &signed(composite)?)?;
         Ok((global.f_add(&local)?, transformed))
     }
-}
-
-fn signed(composite: &Tensor) -> Result<Tensor> {
-    Ok(composite.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?)
 }
 
 impl Harmonizer for Gift {

@@ -1,7 +1,7 @@
 //! The models, all behind one trait, and how they are loaded.
 
 pub mod class;
-mod colour;
+pub(crate) mod colour;
 pub mod compact;
 mod device;
 pub mod diffharmony;
@@ -18,11 +18,11 @@ pub use info::{Info, Part, info};
 pub use load::{BUILT_IN, folder, load};
 pub use shared::shared;
 
-use crate::diffusion::{Method, Noise};
+use crate::diffusion::{self, Method, Noise};
 use anyhow::{Result, bail, ensure};
 use std::fmt::{self, Display};
 use std::str::FromStr;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The sizes of proxy that a model takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,30 @@ impl<'a> Run<'a> {
     pub fn check(&self) -> Result<()> {
         ensure!(!(self.is_cancelled)(), "cancelled");
         Ok(())
+    }
+
+    /// Samples x of `shape` from the run's noise, by DDIM unless another method is asked for, in `steps` unless another number is.
+    /// `predict` answers a noisy x and its timesteps, one a picture, with x0; the last of its answers is returned.
+    fn sample(
+        &self,
+        trained: &diffusion::Config,
+        steps: u32,
+        shape: &[i64],
+        device: Device,
+        predict: impl Fn(&Tensor, &[f64]) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let steps = if self.sampling.steps == 0 { steps } else { self.sampling.steps } as usize;
+        let sampler = self.sampling.method.unwrap_or(Method::Ddim).sampler(trained, steps)?;
+        let mut draws = self.noise.draws(device);
+        let mut x = draws(shape)?.f_mul_scalar(sampler.init_noise_sigma())?;
+        let mut x0 = x.f_zeros_like()?;
+        for (i, &t) in sampler.timesteps().iter().enumerate() {
+            self.check()?;
+            x0 = predict(&x.f_mul_scalar(sampler.input_scale(i))?, &vec![t; shape[0] as usize])?;
+            let fresh = sampler.takes_draw(i).then(|| draws(shape)).transpose()?;
+            x = sampler.step(i, &x0, &x, fresh.as_ref())?;
+        }
+        Ok(x0)
     }
 }
 

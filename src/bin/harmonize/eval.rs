@@ -43,6 +43,10 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "real")]
     background: BackgroundArg,
 
+    /// Give the models the real pictures in the composites' place: foregrounds that fit already, so whatever changes is an error
+    #[arg(long, conflicts_with_all = ["reference", "sheet"])]
+    fitting: bool,
+
     /// Also measure every baseline: corrections without a model, from the background's statistics, and best-affine
     #[arg(long)]
     baselines: bool,
@@ -102,6 +106,10 @@ You should see, in tables.md, two tables like DiffHarmony's poster, a row a meth
 fMSE and one of the means' intervals. Baselines: reinhard, mkl and histogram give the foreground the background's statistics,
 and most often do worse than untouched; best-affine knows the real picture, and is what one colour map a picture can reach.
 In sheet.png, the model's three best, median and worst pictures from top to bottom, fMSE under each picture.
+
+How far a model changes foregrounds that fit already:
+  harmonize eval iHarmony4 --fitting
+You should see the untouched pictures without error and the model's fMSE: lower is better, 0 leaves all as it is.
 
 A film, or frames in folders, beside what is simpler, and beside the truth where it is known:
   harmonize eval --video --composite composite.mp4 --mask mask.mp4 --real real.mp4 --plot plot.png --strip strip.png
@@ -171,7 +179,10 @@ pub fn run(args: &Args) -> Result<()> {
     if args.film.video {
         return print(&video::run(&args.film, &args.models.one("--video")?, &args.temporal)?, args);
     }
-    let subsets = dataset::subsets(args.dataset.as_deref().context("give a DATASET, or --video")?)?;
+    let mut subsets = dataset::subsets(args.dataset.as_deref().context("give a DATASET, or --video")?)?;
+    if args.fitting {
+        subsets = subsets.into_iter().map(Subset::of_real).collect();
+    }
     if args.reference.is_empty() { data_set(args, &subsets) } else { reference(args, &subsets) }
 }
 

@@ -1,5 +1,6 @@
 //! A proxy's way through DiffHarmony: padded to the network's multiple with its aspect kept, one deterministic pass, cropped.
 
+use super::super::colour::signed;
 use super::super::{Harmonizer, Precision, ProxyGrid, Run};
 use super::{Condition, Config, Decoder, DiffHarmony};
 use anyhow::Result;
@@ -22,7 +23,7 @@ impl DiffHarmony {
 
     /// `composite` in 0..1 and a mask in {0, 1}, both padded, to the picture in 0..1.
     fn pass(&self, composite: &Tensor, mask: &Tensor, run: &Run) -> Result<Tensor> {
-        let composite = composite.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
+        let composite = signed(composite)?;
         let vae = self.autoencoder(self.folder.decoder)?;
         let downscale = vae.config.downscale();
         let posterior = vae.encode(&composite.f_to_kind(self.kind)?)?;

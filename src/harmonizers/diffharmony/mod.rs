@@ -15,6 +15,7 @@ pub(super) use info::info;
 
 pub use folder::{Config, Decoder, Folder, Part};
 
+use super::colour::signed;
 use super::{Precision, Sampling};
 use crate::diffusion::{self, Method, Sampler, Spacing};
 use crate::nets::taesd::{Taesd, TaesdConfig};
@@ -266,7 +267,6 @@ impl DiffHarmony {
     /// picture in 0..1.
     pub fn refine(&self, harmonized: &Tensor, mask: &Tensor, composite: &Tensor) -> Result<Tensor> {
         let refinement = self.refinement.as_ref().context("the folder has no refinement, or it is not loaded")?;
-        let signed = |x: &Tensor| x.f_mul_scalar(2.0)?.f_sub_scalar(1.0);
         let input = Tensor::f_cat(&[&signed(harmonized)?, mask, &signed(composite)?], 1)?;
         let input = input.f_narrow(1, 0, refinement.config.in_channels)?.f_to_kind(self.kind)?;
         let picture = refinement.forward(&input)?.f_to_kind(Kind::Float)?;

@@ -10,9 +10,9 @@ mod transformer;
 
 pub use autoencoder::{Autoencoder, Latents};
 
-use super::colour::{average, polynomial, statistics, statistics_len, weighted_mean};
+use super::colour::{average, polynomial, signed, statistics, statistics_len, weighted_mean};
 use super::{Harmonizer, Precision, ProxyGrid, Run};
-use crate::diffusion::{self, Method, Schedule};
+use crate::diffusion::{self, Schedule};
 use crate::nets::{Init, LayerNorm, Linear, Path, embeddings};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -259,26 +259,13 @@ impl Harmonizer for Star {
     }
 
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, run: &Run) -> Result<Tensor> {
-        let Run { noise, sampling, .. } = *run;
-        let Config { schedule, train_timesteps, .. } = self.config;
-        let steps = if sampling.steps == 0 { self.config.steps } else { sampling.steps } as usize;
-        let sampler = sampling
-            .method
-            .unwrap_or(Method::Ddim)
-            .sampler(&diffusion::Config::x0(schedule, train_timesteps), steps)?;
-        let latents = self.autoencoder.encode(&composite.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?)?;
+        let Config { schedule, train_timesteps, steps, .. } = self.config;
+        let trained = diffusion::Config::x0(schedule, train_timesteps);
+        let latents = self.autoencoder.encode(&signed(composite)?)?;
         let encoded = self.encode(&latents, composite, mask, None)?;
-        let shape = latents.size();
-        let mut draws = noise.draws(self.device);
-        let mut x = draws(&shape)?.f_mul_scalar(sampler.init_noise_sigma())?;
-        let mut harmonized = latents.shallow_clone();
-        for (i, &t) in sampler.timesteps().iter().enumerate() {
-            run.check()?;
-            let scaled = x.f_mul_scalar(sampler.input_scale(i))?;
-            harmonized = self.denoise(&scaled, &vec![t; shape[0] as usize], &encoded, &latents, mask)?;
-            let fresh = sampler.takes_draw(i).then(|| draws(&shape)).transpose()?;
-            x = sampler.step(i, &harmonized, &x, fresh.as_ref())?;
-        }
+        let harmonized = run.sample(&trained, steps, &latents.size(), self.device, |noisy, timesteps| {
+            self.denoise(noisy, timesteps, &encoded, &latents, mask)
+        })?;
         let change = self.change(&latents, &harmonized)?.f_mul(mask)?;
         Ok(composite.f_add(&change)?.f_clamp(0.0, 1.0)?)
     }

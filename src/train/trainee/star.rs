@@ -3,6 +3,7 @@
 //! is to guess what the teacher, the average of its weights, sees in the whole real picture.
 
 use super::{Forward, Masking, Recipe, Stage, Trainee, foreground_loss};
+use crate::harmonizers::colour::signed;
 use crate::harmonizers::star::{Autoencoder, Config, Latents, Star};
 use crate::nets::Path;
 use crate::train::draw::Drawn;
@@ -148,10 +149,6 @@ fn ring_likeness(patches: &Tensor, foreground: &Tensor, grid: [i64; 2]) -> Resul
     let ring = grown.f_sub(&map)?.f_view([b, n, 1])?;
     let mean = patches.f_mul(&ring)?.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float)?;
     Ok(Tensor::f_cosine_similarity(patches, &mean.f_expand_as(patches)?, -1, 1e-6)?)
-}
-
-fn signed(picture: &Tensor) -> Result<Tensor> {
-    Ok(picture.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?)
 }
 
 impl Trainee for Trained {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub struct FilmArgs {
     /// Measure a film instead of a data set
     #[arg(long, requires = "composite", requires = "mask")]
-    #[arg(conflicts_with_all = ["dataset", "size", "background", "baselines", "baseline", "reference", "jobs"])]
+    #[arg(conflicts_with_all = ["dataset", "size", "background", "baselines", "baseline", "reference", "fitting", "jobs"])]
     #[arg(conflicts_with_all = ["markdown", "sheet"])]
     pub video: bool,
 
