@@ -100,7 +100,11 @@ fn foregrounds_that_fit_have_no_error_but_what_is_changed() {
     assert_eq!(row(0)["fmse"], 0.0);
     assert!(row(1)["fmse"].as_f64().unwrap() > 0.0 && row(1)["fmse_ratio"].is_null(), "{changed}");
     let markdown = fs::read_to_string(folder.path().join("tables.md")).unwrap();
-    assert!(markdown.contains("| model | - | - |"), "{markdown}");
+    assert!(
+        markdown.starts_with("Foregrounds that fit already, at 256x256, the real background pasted;"),
+        "{markdown}"
+    );
+    assert!(markdown.contains("| model | - | - |") && changed["fitting"] == true, "{markdown}");
 }
 
 #[test]

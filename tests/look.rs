@@ -93,7 +93,7 @@ fn ffmpeg_makes_of_the_foreground_what_apply_does_within_the_printed_error() {
     }
 }
 
-/// Mean residual of the looks that the built-in model's transfers make.
+/// Mean residual of the looks that the default model's transfers make.
 fn mean(found: &[(Arc<Proxy>, Arc<Transfer>)]) -> Result<Residual> {
     let mut mean = Residual { rms: 0.0, maximum: 0.0, untouched: 0.0 };
     for (proxy, transfer) in found {

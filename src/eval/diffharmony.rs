@@ -2,6 +2,7 @@
 
 use super::reference::Stages;
 use crate::diffusion::Noise;
+use crate::harmonizers::colour::signed;
 use crate::harmonizers::diffharmony::{Decoder, DiffHarmony, Folder, Parts};
 use crate::harmonizers::{self, BUILT_IN, ModelSpec, Precision};
 use anyhow::{Context, Result, ensure};
@@ -55,7 +56,7 @@ impl Stages for Published {
     }
 
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, seed: u64) -> Result<Vec<Tensor>> {
-        let composite = self.on_device(&composite.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?)?;
+        let composite = self.on_device(&signed(composite)?)?;
         let mask = self.on_device(mask)?;
         // What is decoded of the plain autoencoder's latents is decoded of the same ones.
         let mut plain: Option<Tensor> = None;

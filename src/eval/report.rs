@@ -16,6 +16,8 @@ use std::fmt;
 pub struct Report {
     /// `256` or `native`.
     pub size: &'static str,
+    /// Whether the real pictures went in, in the composites' place.
+    pub fitting: bool,
     #[serde(flatten)]
     pub tables: Tables,
     /// Those that were measured, in the order of the data set.
@@ -27,7 +29,7 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Picture {
     pub subset: String,
-    /// Of the composite's file.
+    /// Of the composite's file, or of the real picture's in its place.
     pub name: String,
     /// The foreground's share of the picture, 0..=1.
     pub foreground: f64,
@@ -64,6 +66,7 @@ impl Report {
         let seconds = |method: usize| all.iter().map(|m| m.took[method].as_secs_f64()).sum::<f64>() / all.len() as f64;
         Ok(Self {
             size: size.name(),
+            fitting: false,
             tables,
             pictures: by_picture(subsets, measured).filter_map(picture).collect(),
             seconds_per_image: methods.iter().enumerate().map(|(i, name)| (name.clone(), seconds(i))).collect(),
@@ -73,9 +76,10 @@ impl Report {
     /// The poster's tables, what is left of fMSE, and all intervals, to paste.
     pub fn markdown(&self) -> String {
         let side = if self.size == Size::Square256.name() { "256x256" } else { "the pictures' own size" };
+        let what = if self.fitting { "Foregrounds that fit already, at" } else { "At" };
         let title = |background| match background {
-            Background::Real => format!("At {side}, the real background pasted"),
-            Background::Composite => format!("At {side}, with the composite's own background"),
+            Background::Real => format!("{what} {side}, the real background pasted"),
+            Background::Composite => format!("{what} {side}, with the composite's own background"),
         };
         let mut text = self.tables.markdown(title);
         if let Some(note) = self.note() {
@@ -117,7 +121,8 @@ impl fmt::Display for Report {
     /// For each background a table with a row a method in each group, then the intervals of the means over all pictures.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         for (background, rows) in self.tables.by_background() {
-            writeln!(f, "size {}, background {}", self.size, background.name())?;
+            let what = if self.fitting { ", foregrounds that fit already" } else { "" };
+            writeln!(f, "size {}, background {}{what}", self.size, background.name())?;
             writeln!(f, "{}", self.grid(rows).text(2))?;
             writeln!(f, "means over all pictures [95 %]\n{}", means(rows).text(1))?;
         }

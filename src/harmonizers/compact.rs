@@ -96,6 +96,8 @@ impl Compact {
         ensure!((8..=4096).contains(&proxy_size), "proxy_size {proxy_size} is not within 8 to 4096");
         ensure!((2..=100_000).contains(&timesteps), "train_timesteps {timesteps} is not within 2 to 100000");
         ensure!((1..=timesteps).contains(&(steps as usize)), "steps {steps} is not within 1 to {timesteps}");
+        let scale = config.residual_scale;
+        ensure!(scale.is_finite() && scale > 0.0, "residual_scale {scale} is not above 0");
         let zero = Init::Const(0.0);
         let conv =
             |name: &str, channels, kernel, stride, init| Conv2d::new(&p.sub(name), channels, kernel, stride, init);

@@ -11,12 +11,16 @@ use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Kind};
 
-/// Models inside the plugin file: name, configuration, weights.
-pub const BUILT_IN: [(&str, &str, &[u8]); 1] = [(
-    "compact",
-    include_str!("../../models/compact/config.json"),
-    include_bytes!("../../models/compact/model.safetensors"),
-)];
+/// Models inside the plugin file: name, configuration, weights. A static, as a constant would be there once for each use.
+pub static BUILT_IN: [(&str, &str, &[u8]); 3] = [
+    (
+        "compact",
+        include_str!("../../models/compact/config.json"),
+        include_bytes!("../../models/compact/model.safetensors"),
+    ),
+    ("gift", include_str!("../../models/gift/config.json"), include_bytes!("../../models/gift/model.safetensors")),
+    ("star", include_str!("../../models/star/config.json"), include_bytes!("../../models/star/model.safetensors")),
+];
 
 pub const WEIGHTS: &str = "model.safetensors";
 

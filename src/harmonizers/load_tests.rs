@@ -90,7 +90,9 @@ fn a_hyper_parameter_that_nothing_can_be_built_with_is_named() {
     let file = folder.path().join("config.json");
     let config: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     let values = [("groups", 0), ("heads", 0), ("bins", -5), ("steps", 0), ("train_timesteps", 100_000_000_000_000)];
-    for (name, value) in values.into_iter().chain([("proxy_size", 0), ("proxy_size", i64::from(u32::MAX))]) {
+    for (name, value) in
+        values.into_iter().chain([("proxy_size", 0), ("proxy_size", i64::from(u32::MAX)), ("residual_scale", 0)])
+    {
         let mut config = config.clone();
         config[name] = value.into();
         fs::write(&file, config.to_string()).unwrap();

@@ -23,7 +23,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The shape is drawn by the batch's first sample; the long side is `side`, a multiple of 32.
+    /// The shape is drawn by the batch's first sample; the long side is `side`, a multiple of the class's.
     pub fn new(seed: u64, samples: Range<u64>, side: usize) -> Self {
         let (width, height) = SHAPES[Random::new(!seed, samples.start).index(SHAPES.len())];
         let quarter = side * QUARTER / 64;
@@ -39,6 +39,8 @@ pub struct Source<'a> {
     pub photos: &'a [usize],
     /// Share of the composites that fit already.
     pub unchanged: f64,
+    /// Share of the photographs whose colours are changed as a whole first.
+    pub graded: f64,
     /// Share of the samples at the last timestep, where a single step starts.
     pub at_end: f64,
 }
@@ -57,9 +59,9 @@ pub struct Drawn {
 impl Drawn {
     /// From `source`, for a network on `device`.
     pub fn new(batch: &Batch, source: &Source, device: Device) -> Result<Self> {
-        let Source { data, photos, unchanged, at_end } = *source;
+        let Source { data, photos, unchanged, graded, at_end } = *source;
         let Batch { seed, width, height, .. } = *batch;
-        let synthesis = Synthesis::new(data, photos, unchanged);
+        let synthesis = Synthesis::new(data, photos, unchanged, graded);
         let [mut composite, mut real, mut mask] = [const { Vec::<f32>::new() }; 3];
         let (mut randoms, mut seeds) = (Vec::new(), Vec::new());
         for number in batch.samples.clone() {

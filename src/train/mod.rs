@@ -66,6 +66,10 @@ pub struct Args {
     /// Share of composites that fit already and are to stay as they are: more makes a model more careful
     #[arg(long, value_name = "0..1", default_value_t = 0.2)]
     pub unchanged: f64,
+    /// Share of photographs whose colours are changed as a whole first: more makes a model rely less on how photographs look,
+    /// and more on the background
+    #[arg(long, value_name = "0..1", default_value_t = 0.1)]
+    pub graded: f64,
     /// Exponent of a composite's mean squared error in the loss: 1 minds the worst most, 0.5 minds all
     #[arg(long, default_value_t = 0.5)]
     pub power: f64,
@@ -119,8 +123,10 @@ pub fn run(args: &Args) -> Result<()> {
     let mut optimizer = Optimizer::new(parameters(args, device)?)?;
     let count: usize = optimizer.params.values().map(Tensor::numel).sum();
     let log = course::resume(&args.out, &mut optimizer)?;
-    let training = Source { data: &data, photos: &training, unchanged: args.unchanged, at_end: args.at_end };
-    let validation = Source { data: &data, photos: &validation, unchanged: VALIDATION_UNCHANGED, at_end: 1.0 };
+    let training =
+        Source { data: &data, photos: &training, unchanged: args.unchanged, graded: args.graded, at_end: args.at_end };
+    let validation =
+        Source { data: &data, photos: &validation, unchanged: VALIDATION_UNCHANGED, graded: 0.0, at_end: 1.0 };
     let job = Job { training, validation, config, recipe: recipe(args, device)?, device };
     // The network takes no empty batch.
     let workers = workers(args, device)?.min(usize::try_from(args.batch)?);
@@ -140,8 +146,11 @@ pub fn run(args: &Args) -> Result<()> {
 fn check(args: &Args) -> Result<()> {
     let counts = [args.steps, args.batch, args.every, args.validation];
     ensure!(!counts.contains(&0), "steps, batch, every and validation must be at least 1");
-    ensure!(args.side.is_multiple_of(32), "side {} is no multiple of 32", args.side);
-    for (name, share) in [("unchanged", args.unchanged), ("at-end", args.at_end), ("decay", args.decay)] {
+    let multiple = args.class.side_multiple();
+    ensure!(args.side.is_multiple_of(multiple), "side {} is no multiple of {multiple}", args.side);
+    for (name, share) in
+        [("unchanged", args.unchanged), ("graded", args.graded), ("at-end", args.at_end), ("decay", args.decay)]
+    {
         ensure!((0.0..=1.0).contains(&share), "{name} {share} is not within 0 to 1");
     }
     ensure!(args.power > 0.0 && args.relation >= 0.0, "power must be above 0, relation at least 0");

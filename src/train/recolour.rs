@@ -5,7 +5,6 @@ use super::random::Random;
 
 /// A change of colour, sRGB in 0..1 to sRGB in 0..1; `u`, `v` are the place in the picture in 0..1.
 pub enum Recolour<'a> {
-    Identity,
     /// From one measured illuminant to standard light and from there to another, as ccHarmony builds its composites.
     Illuminant(&'a Polynomial, &'a Polynomial),
     /// A look as HYouTube applies them, at part of its strength.
@@ -23,12 +22,10 @@ pub struct Smooth {
 }
 
 impl<'a> Recolour<'a> {
-    /// Draws from the families that `data` has material for; `unchanged` is the share of none.
-    pub fn draw(random: &mut Random, data: &'a Data, unchanged: f64) -> Self {
+    /// Draws from the families that `data` has material for.
+    pub fn draw(random: &mut Random, data: &'a Data) -> Self {
         let choice = random.uniform(0.0, 1.0);
-        if random.chance(unchanged) {
-            Self::Identity
-        } else if choice < 0.42 && !data.to_standard.is_empty() {
+        if choice < 0.42 && !data.to_standard.is_empty() {
             let from = &data.to_standard[random.index(data.to_standard.len())];
             Self::Illuminant(from, &data.from_standard[random.index(data.from_standard.len())])
         } else if choice < 0.82 && !data.looks.is_empty() {
@@ -41,7 +38,6 @@ impl<'a> Recolour<'a> {
 
     pub fn apply(&self, c: [f32; 3], u: f32, v: f32) -> [f32; 3] {
         match self {
-            Self::Identity => c,
             Self::Illuminant(to_standard, from_standard) => {
                 let standard = polynomial(to_standard, c.map(|x| x * 255.0));
                 polynomial(from_standard, standard).map(|x| x / 255.0)

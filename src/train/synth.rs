@@ -8,6 +8,11 @@ use crate::frame::{Colour, Format, Mask, Matrix, Picture, Plane, Proxy, View, pr
 /// Shares of the picture that a foreground may cover.
 const FOREGROUND: std::ops::Range<f64> = 0.012..0.7;
 
+/// Mean squared errors, in 8-bit values, of recoloured foregrounds: less is hardly seen, more is nothing that anybody would put there.
+const CHANGE: std::ops::Range<f64> = 100.0..5000.0;
+/// Recolourings tried for one foreground, of which the last stays: some foregrounds are hardly changed by any.
+const TRIES: usize = 10;
+
 /// Planar RGB in 0..1 at proxy size; `real` is what `composite` should look like.
 pub struct Sample {
     pub composite: Vec<f32>,
@@ -20,6 +25,7 @@ pub struct Synthesis<'a> {
     data: &'a Data,
     photos: &'a [usize],
     unchanged: f64,
+    graded: f64,
 }
 
 /// A window of a photograph.
@@ -31,9 +37,10 @@ struct Crop {
 }
 
 impl<'a> Synthesis<'a> {
-    /// Draws from `photos`, numbers of photographs in `data`, each as likely; a share of the composites is `unchanged`.
-    pub fn new(data: &'a Data, photos: &'a [usize], unchanged: f64) -> Self {
-        Self { data, photos, unchanged }
+    /// Draws from `photos`, numbers of photographs in `data`, each as likely. A share of the composites is `unchanged`, and a share of the
+    /// photographs `graded` as a whole before.
+    pub fn new(data: &'a Data, photos: &'a [usize], unchanged: f64, graded: f64) -> Self {
+        Self { data, photos, unchanged, graded }
     }
 
     /// A composite of `width` x `height`, decided by `random` alone.
@@ -43,17 +50,32 @@ impl<'a> Synthesis<'a> {
         if random.chance(0.5) {
             flip(&mut real);
         }
-        if random.chance(0.4) {
+        if random.chance(self.graded) {
             let smooth = Smooth::draw(random, 0.5);
             recolour(&mut real.rgb, width, height, |c, u, v| smooth.apply(c, u, v));
         }
-        let change = Recolour::draw(random, self.data, self.unchanged);
-        let mut recoloured = real.rgb.clone();
-        recolour(&mut recoloured, width, height, |c, u, v| change.apply(c, u, v));
+        let recoloured = self.recoloured(random, &real, [width, height]);
         let area = width * height;
         let blend = |(i, (&r, &f)): (usize, (&f32, &f32))| r + real.mask[i % area] * (f - r);
         let composite = real.rgb.iter().zip(&recoloured).enumerate().map(blend).collect();
         Sample { composite, real: real.rgb, mask: real.mask }
+    }
+
+    /// `real` in other colours, or as it is.
+    fn recoloured(&self, random: &mut Random, real: &Proxy, [width, height]: [usize; 2]) -> Vec<f32> {
+        let mut recoloured = real.rgb.clone();
+        if random.chance(self.unchanged) {
+            return recoloured;
+        }
+        for _ in 0..TRIES {
+            let change = Recolour::draw(random, self.data);
+            recoloured.copy_from_slice(&real.rgb);
+            recolour(&mut recoloured, width, height, |c, u, v| change.apply(c, u, v));
+            if CHANGE.contains(&fmse(real, &recoloured)) {
+                break;
+            }
+        }
+        recoloured
     }
 
     /// A photograph, a window of it and a foreground in that window.
@@ -143,6 +165,15 @@ fn small(photo: &Photo, crop: &Crop, mask: &Mask, width: usize, height: usize) -
     proxy(&picture, mask, View::whole(width, height))
 }
 
+/// Of `picture` against `real`, weighted by the mask, in 8-bit values.
+fn fmse(real: &Proxy, picture: &[f32]) -> f64 {
+    let total: f64 = real.mask.iter().map(|&m| f64::from(m)).sum();
+    let weights = real.mask.iter().cycle();
+    let squares =
+        real.rgb.iter().zip(picture).zip(weights).map(|((&a, &b), &m)| f64::from(m) * f64::from(a - b).powi(2));
+    255.0 * 255.0 * squares.sum::<f64>() / (3.0 * total)
+}
+
 fn flip(proxy: &mut Proxy) {
     for row in proxy.rgb.chunks_exact_mut(proxy.width).chain(proxy.mask.chunks_exact_mut(proxy.width)) {
         row.reverse();
@@ -155,5 +186,39 @@ fn recolour(rgb: &mut [f32], width: usize, height: usize, change: impl Fn([f32; 
         let (u, v) = ((i % width) as f32 / width as f32, (i / width) as f32 / height as f32);
         let c = change([rgb[i], rgb[area + i], rgb[2 * area + i]], u, v);
         (0..3).for_each(|k| rgb[k * area + i] = c[k]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One photograph, its left half a region.
+    fn data() -> Data {
+        let (width, height) = (96, 64);
+        let colour = |i: usize| [i % width * 2, i / width * 3, 60 + i % 96].map(|v| v as u8);
+        let labels = (0..width * height).map(|i| u8::from(i % width < width / 2)).collect();
+        let rgb = (0..width * height).flat_map(colour).collect();
+        let photo = Photo { width, height, rgb, labels, regions: vec![1] };
+        Data { photos: vec![photo], ..Default::default() }
+    }
+
+    #[test]
+    fn composites_fit_or_differ_as_much_as_somebody_might_let_them() {
+        let data = data();
+        let differ = |unchanged: f64| {
+            let synthesis = Synthesis::new(&data, &[0], unchanged, 0.5);
+            let samples = (0..300).map(|number| synthesis.sample(&mut Random::new(1, number), 32, 32));
+            let differs = |Sample { composite, real, mask }: Sample| {
+                let real = Proxy { width: 32, height: 32, region: None, rgb: real, mask };
+                fmse(&real, &composite)
+            };
+            samples.map(differs).collect::<Vec<f64>>()
+        };
+        assert!(differ(1.0).iter().all(|&fmse| fmse == 0.0));
+        let all = differ(0.0);
+        // The mask's soft edge makes a composite's error less than that of its colours.
+        let within = all.iter().filter(|&&fmse| (0.8 * CHANGE.start..CHANGE.end).contains(&fmse)).count();
+        assert!(within > 285, "{within} of {}", all.len());
     }
 }

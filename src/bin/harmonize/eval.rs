@@ -219,7 +219,7 @@ fn data_set(args: &Args, subsets: &[Subset]) -> Result<()> {
     bar.finish_and_clear();
     let measured = measured?;
 
-    let report = Report::new(&names, size, backgrounds, subsets, &measured)?;
+    let report = Report { fitting: args.fitting, ..Report::new(&names, size, backgrounds, subsets, &measured)? };
     print(&report, args)?;
     write(args.markdown.as_deref(), &report.markdown())?;
     if let Some(file) = &args.sheet {

@@ -15,7 +15,7 @@ use std::time::Duration;
 #[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// A built-in model, or a folder with config.json and its *.safetensors
+    /// A built-in model (compact, gift, star), or a folder with config.json and its *.safetensors
     #[arg(long, value_name = "NAME|FOLDER", default_value = "compact")]
     pub model: String,
 
@@ -27,7 +27,7 @@ pub struct ModelArgs {
 #[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Model")]
 pub struct ModelsArgs {
-    /// A built-in model, or a folder with config.json and its *.safetensors. Give it again for another, or several with commas
+    /// A built-in model (compact, gift, star), or a folder with config.json and its *.safetensors. Give it again for another, or several with commas
     #[arg(long = "model", value_name = "NAME|FOLDER", default_value = "compact", value_delimiter = ',')]
     models: Vec<String>,
 

@@ -44,7 +44,7 @@ const FLUSH_RETRY: Duration = Duration::from_millis(1);
 #[properties(wrapper_type = super::Harmonize)]
 pub struct Harmonize {
     #[property(name = "model", nick = "Model",
-        blurb = "A built-in model's name, or the folder of a model (config.json and its safetensors). While playing, another one is loaded beside and taken up between two frames; one that can't be loaded is warned of, and the one before stays",
+        blurb = "A built-in model's name (compact; gift, which has no noise; star, on latents), or the folder of a model (config.json and its safetensors). While playing, another one is loaded beside and taken up between two frames; one that can't be loaded is warned of, and the one before stays",
         type = String, get, set, member = model, default = Some("compact"), mutable_playing)]
     #[property(name = "device", nick = "Device",
         blurb = "Where the model runs: auto (CUDA if there is any, else the CPU), cpu, cuda or cuda:N. A device that is not there is an error",
@@ -53,10 +53,10 @@ pub struct Harmonize {
         blurb = "The kind that the model's weights are kept in, and its features computed in where the device is fast at that. One that the model is not known to bear is an error",
         type = Precision, get, set, member = precision, builder(Precision::default()).mutable_playing())]
     #[property(name = "sampler", nick = "Sampler",
-        blurb = "How the model gets from noise to a picture; ddim and euler add no noise on the way",
+        blurb = "How the model gets from noise to a picture; ddim and euler add no noise on the way, and gift takes none but auto",
         type = Sampler, get, set, member = sampler, builder(Sampler::default()).controllable().mutable_playing())]
     #[property(name = "steps", nick = "Sampler steps",
-        blurb = "Steps of the sampler, each one run of the model (0 = the model's own number)",
+        blurb = "Steps of the sampler, each one run of the model (0 = the model's own number; gift takes 1 alone)",
         type = u32, get, set, member = steps, maximum = 1000, controllable, mutable_playing)]
     #[property(name = "proxy-size", nick = "Proxy size",
         blurb = "Long side in pixels of the small picture that the model sees; the cost of inference grows with its square, and the output's size does not depend on it (0 = the model's own size)",

@@ -26,11 +26,13 @@ impl Span {
     ) -> Option<Self> {
         let duration = buffer.duration().filter(|d| !d.is_zero()).or(frame);
         let Some(pts) = buffer.pts() else {
+            let is_backwards = segment.rate() < 0.0;
             let start = match previous {
                 Some(span) => span.end?,
-                None => running_time(segment, segment.start()?)?,
+                None => running_time(segment, if is_backwards { segment.stop() } else { segment.start() }?)?,
             };
-            return Some(Self { start, end: duration.map(|d| start.saturating_add(d.nseconds() as i64)) });
+            let lasts = |d: gst::ClockTime| (d.nseconds() as f64 / segment.rate().abs()).round() as i64;
+            return Some(Self { start, end: duration.map(|d| start.saturating_add(lasts(d))) });
         };
         let a = running_time(segment, pts)?;
         let b = duration.and_then(|d| running_time(segment, pts.checked_add(d)?));
@@ -41,7 +43,7 @@ impl Span {
         })
     }
 
-    /// The timestamp in `segment` of a buffer that has this span; `None` before the segment's running times.
+    /// The timestamp in `segment` of a buffer that has this span; `None` at negative running times and timestamps.
     pub fn position(&self, segment: &gst::FormattedSegment<gst::ClockTime>) -> Option<gst::ClockTime> {
         let is_backwards = segment.rate() < 0.0;
         let time = if is_backwards { self.end.unwrap_or(self.start) } else { self.start };
@@ -229,6 +231,17 @@ mod tests {
         assert_eq!(first, span(500 * MS, 540 * MS));
         assert_eq!(Span::new(&segment, &buffer, frame, Some(first)), Some(span(540 * MS, 580 * MS)));
         assert_eq!(first.position(&segment), Some(gst::ClockTime::SECOND));
+        assert_eq!(span(-MS, 39 * MS).position(&segment), None);
+        segment.set_stop(gst::ClockTime::from_seconds(2));
+        for (rate, [position, next]) in
+            [(2.0, [1000, 1040]), (0.5, [1000, 1040]), (-1.0, [1960, 1920]), (-2.0, [1960, 1920])]
+        {
+            segment.set_rate(rate);
+            let first = Span::new(&segment, &buffer, frame, None).unwrap();
+            let second = Span::new(&segment, &buffer, frame, Some(first)).unwrap();
+            let positions = [first, second].map(|span| span.position(&segment).unwrap().mseconds());
+            assert_eq!(positions, [position, next], "at {rate}");
+        }
         assert_eq!(Span::new(&segment, &buffer, None, Some(Span { start: 0, end: None })), None);
     }
 

@@ -53,6 +53,15 @@ pub struct Stage {
 }
 
 impl Class {
+    /// What the long side of composites is a multiple of: three quarters of it, the short side, has to divide into patches or by the
+    /// network's halvings.
+    pub fn side_multiple(self) -> u32 {
+        match self {
+            Self::Compact | Self::Star => 32,
+            Self::Gift => 64,
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Compact => "compact",

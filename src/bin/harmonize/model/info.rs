@@ -19,7 +19,7 @@ You should see a line for each part that ends in ok, or what is missing, surplus
 folder's decoder does without is not used, whatever is wrong with it. The exit code is 1 when the model won't play, with the
 first reason on stderr.")]
 pub struct Args {
-    /// A built-in model, or a model folder
+    /// A built-in model (compact, gift, star), or a model folder
     #[arg(value_name = "NAME|FOLDER")]
     model: String,
 }

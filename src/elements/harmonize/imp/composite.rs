@@ -94,9 +94,9 @@ impl Harmonize {
         let span = Span::new(&segment, composite, frame, last).context(
             "Pad sink: a composite has no timestamp, and neither the duration of the one before nor a frame rate tells its time",
         )?;
-        let stream_time = composite.pts().and_then(|pts| segment.to_stream_time(pts));
         // Without a timestamp it is where its running time says.
         let pts = composite.pts().or_else(|| span.position(&segment));
+        let stream_time = pts.and_then(|pts| segment.to_stream_time(pts));
         let time = pts.and_then(|pts| segment.to_stream_time_full(pts)).and_then(nanoseconds);
         let time = time.unwrap_or(span.start);
         let duration = composite.duration().or(frame).unwrap_or_default();
