@@ -31,7 +31,7 @@ pub struct Config {
     pub schedule: Schedule,
     pub train_timesteps: usize,
     pub residual_scale: f64,
-    /// Long side of the proxy in pixels; training sees 64, and half as much again is better by measurement.
+    /// Long side of the proxy in pixels.
     pub proxy_size: u32,
     /// Sampler steps by default.
     pub steps: u32,
