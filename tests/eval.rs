@@ -267,11 +267,11 @@ fn report_means_buckets_and_json() {
     assert_eq!(harmonized["by_foreground"]["0-5%"], serde_json::Value::Null);
 
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-    assert_eq!(keys(&json), "images pictures seconds_per_image size skipped tables");
+    assert_eq!(keys(&json), "fitting images pictures seconds_per_image size skipped tables");
     assert_eq!(keys(&json["tables"]), "composite");
     assert_eq!(keys(&harmonized["all"]), "fmse fmse_ratio fpsnr fssim intervals mse psnr ssim");
     assert_eq!(keys(&harmonized["all"]["intervals"]), "fmse fmse_ratio mse psnr");
-    assert_eq!(json["size"], "native");
+    assert_eq!((&json["size"], &json["fitting"]), (&"native".into(), &false.into()));
     assert!(json["seconds_per_image"]["compact"].as_f64().unwrap() > 0.0);
 
     // Each picture's own.
