@@ -8,10 +8,9 @@ use anyhow::Result;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// Shapes of proxies that training meets: square (as evaluation squeezes pictures) and those of landscape and portrait.
+/// Shapes of proxies that training meets, in quarters of the long side: square (as evaluation squeezes pictures) and those of
+/// landscape and portrait.
 const SHAPES: [(usize, usize); 5] = [(4, 4), (4, 4), (4, 4), (4, 3), (3, 4)];
-/// Side in pixels of a quarter of those, at training size 64.
-const QUARTER: usize = 16;
 
 /// Samples with these numbers, all of one shape.
 #[derive(Clone, Debug)]
@@ -26,7 +25,7 @@ impl Batch {
     /// The shape is drawn by the batch's first sample; the long side is `side`, a multiple of the class's.
     pub fn new(seed: u64, samples: Range<u64>, side: usize) -> Self {
         let (width, height) = SHAPES[Random::new(!seed, samples.start).index(SHAPES.len())];
-        let quarter = side * QUARTER / 64;
+        let quarter = side / 4;
         Self { seed, samples, width: width * quarter, height: height * quarter }
     }
 }
