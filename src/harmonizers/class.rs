@@ -2,6 +2,7 @@
 
 use super::compact::{self, Compact};
 use super::gift::{self, Gift};
+use super::lite0::{self, Lite0};
 use super::star::{self, Autoencoder, Latents, Star};
 use super::{Harmonizer, files, info};
 use crate::nets::vae::{Vae, VaeConfig};
@@ -14,6 +15,7 @@ use tch::{Device, Kind};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Config {
     Compact(compact::Config),
+    Lite0(lite0::Config),
     Gift(gift::Config),
     Star(star::Config),
 }
@@ -22,7 +24,7 @@ pub enum Config {
 pub const VAE: &str = "vae";
 
 impl Config {
-    pub const CLASSES: [&str; 3] = ["compact", "gift", "star"];
+    pub const CLASSES: [&str; 4] = ["compact", "lite0", "gift", "star"];
 
     /// From a `config.json` that is none of diffharmony's.
     pub fn parse(json: &str) -> Result<Self> {
@@ -33,6 +35,7 @@ impl Config {
         let class = serde_json::from_str::<Class>(json)?.class;
         Ok(match &*class {
             "compact" => Self::Compact(serde_json::from_str(json)?),
+            "lite0" => Self::Lite0(serde_json::from_str(json)?),
             "gift" => Self::Gift(serde_json::from_str(json)?),
             "star" => Self::Star(serde_json::from_str(json)?),
             _ => bail!(
@@ -46,6 +49,7 @@ impl Config {
     pub fn to_json(&self) -> Result<String> {
         Ok(match self {
             Self::Compact(config) => serde_json::to_string_pretty(config)?,
+            Self::Lite0(config) => serde_json::to_string_pretty(config)?,
             Self::Gift(config) => serde_json::to_string_pretty(config)?,
             Self::Star(config) => serde_json::to_string_pretty(config)?,
         })
@@ -54,6 +58,7 @@ impl Config {
     pub fn class(&self) -> &str {
         match self {
             Self::Compact(config) => &config.class,
+            Self::Lite0(config) => &config.class,
             Self::Gift(config) => &config.class,
             Self::Star(config) => &config.class,
         }
@@ -63,6 +68,7 @@ impl Config {
     pub fn setup(&self) -> String {
         let (steps, size) = match self {
             Self::Compact(config) => (config.steps, config.proxy_size),
+            Self::Lite0(config) => (config.steps, config.proxy_size),
             Self::Gift(config) => (1, config.proxy_size),
             Self::Star(config) => (config.steps, config.proxy_size),
         };
@@ -73,6 +79,7 @@ impl Config {
     pub fn network(self, p: &Path, device: Device, vae: &dyn Fn() -> Result<Vae>) -> Result<Arc<dyn Harmonizer>> {
         Ok(match self {
             Self::Compact(config) => Arc::new(Compact::new(p, config, device)?),
+            Self::Lite0(config) => Arc::new(Lite0::new(p, config, device)?),
             Self::Gift(config) => Arc::new(Gift::new(p, config)?),
             Self::Star(config) => {
                 let autoencoder = match config.latents {

@@ -63,28 +63,40 @@ pub fn weighted_mean(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     Ok(x.f_mul(weight)?.f_sum_dim_intlist(places.as_slice(), false, None::<Kind>)?.f_div(&total)?)
 }
 
+/// Mean and deviation of B x C x h x w, weighted by B x 1 x h x w: B x C each.
+pub fn moments(x: &Tensor, weight: &Tensor) -> Result<[Tensor; 2]> {
+    let mean = weighted_mean(x, weight)?;
+    let square = weighted_mean(&x.f_square()?, weight)?;
+    let variance = square.f_sub(&mean.f_square()?)?.f_clamp_min(0.0)?;
+    Ok([mean, variance.f_add_scalar(1e-4)?.f_sqrt()?])
+}
+
 /// Deviation and mean in the foreground, then in the background, of B x C x h x w: B x 4 C.
 pub fn pooled(features: &Tensor, mask: &Tensor) -> Result<Tensor> {
     let features = features.f_to_kind(Kind::Float)?;
     let mut pooled = Vec::with_capacity(4);
     for weight in [mask, &complement(mask)?] {
-        let mean = weighted_mean(&features, weight)?;
-        let square = weighted_mean(&features.f_square()?, weight)?;
-        pooled.push(square.f_sub(&mean.f_square()?)?.f_clamp_min(0.0)?.f_add_scalar(1e-4)?.f_sqrt()?);
-        pooled.push(mean);
+        let [mean, deviation] = moments(&features, weight)?;
+        pooled.extend([deviation, mean]);
     }
     Ok(Tensor::f_cat(&pooled, 1)?)
 }
 
-/// Means of `factor` x `factor` places.
+/// Means of `factor` x `factor` places, of fewer at the right and below where the size is no multiple.
 pub fn average(x: &Tensor, factor: i64) -> Result<Tensor> {
-    Ok(x.f_avg_pool2d([factor; 2], [factor; 2], [0; 2], false, true, None)?)
+    Ok(x.f_avg_pool2d([factor; 2], [factor; 2], [0; 2], true, false, None)?)
 }
 
 /// Twice the size, by the nearest.
 pub fn upsample(x: &Tensor) -> Result<Tensor> {
     let (_, _, h, w) = x.size4()?;
     Ok(x.f_upsample_nearest2d([2 * h, 2 * w], None, None)?)
+}
+
+/// Twice the size, by the nearest, cut to that of `like` at the right and below.
+pub fn upsample_to(x: &Tensor, like: &Tensor) -> Result<Tensor> {
+    let (_, _, h, w) = like.size4()?;
+    Ok(upsample(x)?.f_narrow(2, 0, h)?.f_narrow(3, 0, w)?)
 }
 
 /// What one polynomial a picture, B x 33, adds to each colour: B x 3 x h x w.

@@ -8,6 +8,7 @@ pub mod diffharmony;
 pub mod files;
 pub mod gift;
 mod info;
+pub mod lite0;
 mod load;
 mod shared;
 pub mod star;

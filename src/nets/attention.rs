@@ -16,9 +16,13 @@ fn dot_product(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> Result<Tenso
     if !causal && flash::suits(q, k) {
         return flash::attend(q, k, v);
     }
-    let mixed = Tensor::f_scaled_dot_product_attention(q, k, v, None::<&Tensor>, 0.0, causal, None, false)?;
-    let (b, heads, n, d) = mixed.size4()?;
-    Ok(mixed.f_permute([0, 2, 1, 3])?.f_reshape([b, n, heads * d])?)
+    merge_heads(&Tensor::f_scaled_dot_product_attention(q, k, v, None::<&Tensor>, 0.0, causal, None, false)?)
+}
+
+/// The inverse of `split_heads`.
+fn merge_heads(x: &Tensor) -> Result<Tensor> {
+    let (b, heads, n, d) = x.size4()?;
+    Ok(x.f_permute([0, 2, 1, 3])?.f_reshape([b, n, heads * d])?)
 }
 
 /// B x C x h x w to B x hw x C.
@@ -53,10 +57,26 @@ impl SelfAttention {
 
     /// B x C x h x w in and out; the input is added to the result.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let qkv = self.qkv.forward(&tokens(&self.norm.forward(x)?)?)?;
-        let qkv: Vec<_> =
-            qkv.f_chunk(3, -1)?.iter().map(|part| split_heads(part, self.heads)).collect::<Result<_>>()?;
-        let mixed = dot_product(&qkv[0], &qkv[1], &qkv[2], false)?;
+        let [q, k, v] = self.queries_keys_values(x)?;
+        self.result(x, dot_product(&q, &k, &v, false)?)
+    }
+
+    /// The same with attention to where `shares` (B x 1 x h x w in 0..1) are: a position of share 0 gets a hundredth of what it
+    /// would get with 1.
+    pub fn forward_to(&self, x: &Tensor, shares: &Tensor) -> Result<Tensor> {
+        let [q, k, v] = self.queries_keys_values(x)?;
+        let bias = shares.f_clamp_min(0.01)?.f_log()?.f_flatten(2, 3)?.f_unsqueeze(1)?.f_to_kind(q.kind())?;
+        let mixed = Tensor::f_scaled_dot_product_attention(&q, &k, &v, Some(&bias), 0.0, false, None, false)?;
+        self.result(x, merge_heads(&mixed)?)
+    }
+
+    /// B x heads x hw x C / heads each.
+    fn queries_keys_values(&self, x: &Tensor) -> Result<[Tensor; 3]> {
+        let qkv = self.qkv.forward(&tokens(&self.norm.forward(x)?)?)?.f_chunk(3, -1)?;
+        Ok([split_heads(&qkv[0], self.heads)?, split_heads(&qkv[1], self.heads)?, split_heads(&qkv[2], self.heads)?])
+    }
+
+    fn result(&self, x: &Tensor, mixed: Tensor) -> Result<Tensor> {
         Ok(feature_map(&self.out.forward(&mixed)?, x)?.f_add_(x)?)
     }
 }

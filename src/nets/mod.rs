@@ -6,6 +6,7 @@ pub mod attention;
 pub mod blocks;
 pub mod clip;
 pub mod config;
+pub mod efficientnet;
 pub mod embeddings;
 mod flash;
 pub mod layers;

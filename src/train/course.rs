@@ -15,7 +15,7 @@ use tch::Tensor;
 /// Seed of the validation composites, the same whatever is trained.
 const VALIDATION_SEED: u64 = 0x5eed;
 /// Long side of the validation composites in pixels, likewise.
-const VALIDATION_SIDE: usize = 64;
+const VALIDATION_SIDE: usize = 128;
 const VALIDATION_BATCH: u64 = 16;
 /// Steps over which a stage's learning rate rises, or a tenth of the stage.
 const WARM_UP: u64 = 200;

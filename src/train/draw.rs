@@ -1,9 +1,9 @@
 //! A batch of composites as tensors, and what is drawn with each: timesteps, noise.
 
-use super::photos::Data;
+use super::photos::{Data, Sources};
 use super::random::Random;
 use super::synth::Synthesis;
-use crate::diffusion::Noise;
+use crate::diffusion::{Noise, Schedule};
 use anyhow::Result;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
@@ -34,8 +34,7 @@ impl Batch {
 #[derive(Clone, Copy)]
 pub struct Source<'a> {
     pub data: &'a Data,
-    /// Numbers of the photographs to take.
-    pub photos: &'a [usize],
+    pub photos: &'a Sources,
     /// Share of the composites that fit already.
     pub unchanged: f64,
     /// Share of the photographs whose colours are changed as a whole first.
@@ -96,6 +95,20 @@ impl Drawn {
         let (last, at_end) = (train_timesteps - 1, self.at_end);
         let draw = |random: &mut Random| if random.chance(at_end) { last } else { random.index(last) };
         self.randoms.iter_mut().map(draw).collect()
+    }
+
+    /// The diffusion variable `scale` * M * D under the noise of a timestep drawn for each sample, and the timesteps.
+    pub fn noisy_change(
+        &mut self,
+        schedule: Schedule,
+        train_timesteps: usize,
+        scale: f64,
+    ) -> Result<(Tensor, Vec<f64>)> {
+        let alphas = schedule.alphas_cumprod(train_timesteps)?;
+        let timesteps = self.timesteps(train_timesteps);
+        let signal = self.change()?.f_mul(&self.mask)?.f_mul_scalar(scale)?;
+        let x = self.noisy(&signal, &timesteps, &alphas)?;
+        Ok((x, timesteps.iter().map(|&t| t as f64).collect()))
     }
 
     /// `signal` (B x C x h x w) under as much noise as its timestep says.

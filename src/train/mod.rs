@@ -21,7 +21,7 @@ use anyhow::{Context, Result, ensure};
 use draw::Source;
 use indicatif::{ProgressBar, ProgressStyle};
 use optimizer::Optimizer;
-use photos::Data;
+use photos::{Data, Sources};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
@@ -118,6 +118,8 @@ pub fn run(args: &Args) -> Result<()> {
     reading.finish_and_clear();
     let (validation, training): (Vec<_>, Vec<_>) = (0..data.photos.len()).partition(|i| i % KEPT_OUT == KEPT_OUT / 2);
     ensure!(!validation.is_empty(), "training needs at least {} photographs", KEPT_OUT / 2 + 1);
+
+    let [training, validation] = [training, validation].map(|numbers| Sources::new(&data, &numbers));
 
     let config = args.class.config();
     let mut optimizer = Optimizer::new(parameters(args, device)?)?;

@@ -1,15 +1,19 @@
 //! Muon (Jordan et al. 2024) for matrices, AdamW (Loshchilov & Hutter 2019) for all else, and an exponential moving average of
 //! the weights, with all of their state in reach, so that a resumed training goes on as if it had never stopped.
 
+use crate::nets::arithmetic;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
-use tch::{Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 const BETAS: [f64; 2] = [0.9, 0.99];
 const EPS: f64 = 1e-8;
 const WEIGHT_DECAY: f64 = 0.01;
 /// Matrices with fewer rows or columns, the ends of a network, go by AdamW.
 const LEAST: i64 = 48;
+/// Parameters of pretrained networks, by the start of their names: fine-tuned by AdamW, without decay, at this part of the learning
+/// rate.
+const PRETRAINED: (&str, f64) = ("efficientnet.", 0.2);
 /// Of Muon's changes, at learning rate 1.
 const RMS: f64 = 0.2;
 /// Gradients are scaled down to this L2 norm.
@@ -38,11 +42,12 @@ impl Optimizer {
         let threads = gradients.len();
         let mut lists = gradients.into_iter().map(Vec::into_iter).collect::<Vec<_>>();
         let mut slots = Vec::with_capacity(self.params.len());
-        for (param, state) in self.params.values_mut().zip(self.state.values_mut()) {
+        for ((name, param), state) in self.params.iter_mut().zip(self.state.values_mut()) {
             // All lists move on, whatever the first says.
             let own: Vec<Option<Tensor>> = lists.iter_mut().map(|list| list.next().flatten()).collect();
             if let Some(gradients) = own.into_iter().collect() {
-                slots.push(Slot { param, state, gradients });
+                let is_pretrained = name.starts_with(PRETRAINED.0);
+                slots.push(Slot { param, state, gradients, is_pretrained });
             }
         }
         let squares = each(&mut slots, threads, &|slot: &mut Slot| slot.sum())?;
@@ -60,7 +65,7 @@ impl Optimizer {
 
     /// The averaged weights in half precision, to ship.
     pub fn average(&self) -> Result<Vec<(String, Tensor)>> {
-        let half = |x: &Tensor| -> Result<Tensor> { Ok(x.f_to_kind(tch::Kind::Half)?.f_contiguous()?) };
+        let half = |x: &Tensor| -> Result<Tensor> { Ok(x.f_to_kind(Kind::Half)?.f_contiguous()?) };
         self.averages().map(|(name, average)| Ok((name.clone(), half(average)?))).collect()
     }
 
@@ -97,6 +102,7 @@ struct Slot<'a> {
     param: &'a mut Tensor,
     state: &'a mut [Tensor; 3],
     gradients: Vec<Tensor>,
+    is_pretrained: bool,
 }
 
 impl Slot<'_> {
@@ -115,13 +121,14 @@ impl Slot<'_> {
     fn update(&mut self, scale: f64, correction: [f64; 2], learning_rate: f64, ema: f64) -> Result<f64> {
         let Some(g) = self.gradients.first_mut() else { return Ok(0.0) };
         let [m, v, average] = &mut *self.state;
+        let learning_rate = if self.is_pretrained { PRETRAINED.1 * learning_rate } else { learning_rate };
         let _ = g.f_mul_scalar_(scale)?;
         let _ = m.f_lerp_(g, 1.0 - BETAS[0])?;
-        if self.param.dim() > 1 {
+        if self.param.dim() > 1 && !self.is_pretrained {
             let _ = self.param.f_mul_scalar_(1.0 - learning_rate * WEIGHT_DECAY)?;
         }
         let change = match sides(self.param) {
-            [rows, columns] if rows.min(columns) >= LEAST => {
+            [rows, columns] if rows.min(columns) >= LEAST && !self.is_pretrained => {
                 // Nesterov's momentum, orthogonalized, with the root mean square that AdamW's changes have (Liu et al. 2025).
                 let ahead = g.f_lerp(m, BETAS[0])?.f_reshape([rows, columns])?;
                 let change =
@@ -155,13 +162,16 @@ fn orthogonal(u: &Tensor) -> Result<Tensor> {
     let (rows, columns) = u.size2()?;
     let turned = rows > columns;
     let x = if turned { u.f_transpose(0, 1)? } else { u.shallow_clone() };
-    let mut x = x.f_div_scalar(x.f_norm()?.f_double_value(&[])? + EPS)?;
+    // The iteration bears rough arithmetic, which is a tenth of a step faster.
+    let mut x =
+        x.f_div_scalar(x.f_norm()?.f_double_value(&[])? + EPS)?.f_to_kind(arithmetic(Kind::BFloat16, u.device()))?;
     for _ in 0..STEPS {
         let square = x.f_mm(&x.f_transpose(0, 1)?)?;
         let [a, b, c] = COEFFICIENTS;
         let series = square.f_mul_scalar(b)?.f_add(&square.f_mm(&square)?.f_mul_scalar(c)?)?;
         x = x.f_mul_scalar(a)?.f_add(&series.f_mm(&x)?)?;
     }
+    let x = x.f_to_kind(Kind::Float)?;
     Ok(if turned { x.f_transpose(0, 1)? } else { x })
 }
 
@@ -199,7 +209,7 @@ fn each(slots: &mut [Slot], threads: usize, work: &(impl Fn(&mut Slot) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::{Device, Kind};
+    use tch::Device;
 
     fn quadratic(adam: &Optimizer) -> Vec<Vec<Option<Tensor>>> {
         vec![adam.params.values().map(|p| Some(p.detach() * 2.0 - 6.0)).collect()]

@@ -1,13 +1,14 @@
-//! What training composites are made of: photographs with label maps, object-shaped masks, measured illuminants and looks.
+//! What training composites are made of: photographs with label maps, object-shaped masks, and measured changes of colour.
 
+use super::random::Random;
 use crate::nets::weights;
 use anyhow::{Context, Result, ensure};
 use image::imageops::{FilterType, thumbnail};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Photographs are kept at this long side: three times what the network sees, room for crops.
-const LONG_SIDE: u32 = 192;
+/// Photographs are kept at this long side: more than twice what the network sees, room for crops.
+const LONG_SIDE: u32 = 288;
 /// A region smaller than this share of its photograph makes no foreground.
 const SMALLEST_REGION: f64 = 0.01;
 
@@ -18,6 +19,8 @@ pub struct Photo {
     pub rgb: Vec<u8>,
     pub labels: Vec<u8>,
     pub regions: Vec<u8>,
+    /// The letters that its file's name begins with: photographs of one collection.
+    pub source: String,
 }
 
 /// An object's silhouette, 0 or 255.
@@ -30,13 +33,16 @@ pub struct Shape {
 /// Polynomial over (r, g, b, rg, rb, gb, r2, g2, b2, rgb, 1) for each channel, RGB in 0..255.
 pub type Polynomial = [[f32; 11]; 3];
 
+/// Polynomial over (r, g, b, rg, rb, gb, r2, g2, b2) for each channel, RGB in 0..1.
+pub type Quadratic = [[f32; 9]; 3];
+
 /// A 3-D table of `size`^3 RGB values in 0..1, in [b][g][r] order.
 pub struct Look {
     pub size: usize,
     pub values: Vec<[f32; 3]>,
 }
 
-/// Everything in a folder: photographs, or photos/ with masks/, illuminants.safetensors and looks.safetensors beside it.
+/// Everything in a folder: photographs, or photos/ with masks/ and the tables of colour changes beside it.
 #[derive(Default)]
 pub struct Data {
     pub photos: Vec<Photo>,
@@ -44,6 +50,10 @@ pub struct Data {
     pub to_standard: Vec<Polynomial>,
     pub from_standard: Vec<Polynomial>,
     pub looks: Vec<Look>,
+    /// A retoucher's changes, and their inverses.
+    pub retouch: Vec<Look>,
+    /// What cameras make of a well-balanced picture, ten settings for each of as many cameras' pictures.
+    pub white_balance: Vec<Quadratic>,
 }
 
 impl Data {
@@ -77,11 +87,47 @@ impl Data {
             data.to_standard = polynomials(&illuminants, "to_standard")?;
             data.from_standard = polynomials(&illuminants, "from_standard")?;
         }
-        let looks = folder.join("looks.safetensors");
-        if looks.exists() {
-            data.looks = read_looks(&looks)?;
+        let white_balance = folder.join("whitebalance.safetensors");
+        if white_balance.exists() {
+            data.white_balance = polynomials(&white_balance, "polynomials")?;
+        }
+        for (looks, file) in [(&mut data.looks, "looks.safetensors"), (&mut data.retouch, "retouch.safetensors")] {
+            let file = folder.join(file);
+            if file.exists() {
+                *looks = read_looks(&file)?;
+            }
         }
         Ok(data)
+    }
+}
+
+/// Photographs by where they are from: a source is as likely as the square root of how many it has, so that none rules.
+pub struct Sources {
+    photos: Vec<Vec<usize>>,
+    /// Upper ends of the sources' parts of 0..1.
+    ends: Vec<f64>,
+}
+
+impl Sources {
+    /// Of the photographs with these numbers; there is at least one.
+    pub fn new(data: &Data, numbers: &[usize]) -> Self {
+        let mut photos = BTreeMap::<&str, Vec<usize>>::new();
+        numbers.iter().for_each(|&i| photos.entry(&data.photos[i].source).or_default().push(i));
+        let photos: Vec<_> = photos.into_values().collect();
+        let weight = |photos: &Vec<usize>| (photos.len() as f64).sqrt();
+        let total: f64 = photos.iter().map(weight).sum();
+        let ends = photos.iter().scan(0.0, |end, photos| {
+            *end += weight(photos) / total;
+            Some(*end)
+        });
+        Self { ends: ends.collect(), photos }
+    }
+
+    pub fn draw<'a>(&self, random: &mut Random, data: &'a Data) -> &'a Photo {
+        let place = random.uniform(0.0, 1.0);
+        let source = self.ends.iter().position(|&end| place < end).unwrap_or(self.ends.len() - 1);
+        let photos = &self.photos[source];
+        &data.photos[photos[random.index(photos.len())]]
     }
 }
 
@@ -129,7 +175,9 @@ fn photo(file: &Path) -> Result<Photo> {
     labels.iter().for_each(|&l| counts[usize::from(l)] += 1);
     let smallest = SMALLEST_REGION * labels.len() as f64;
     let regions = (1..=255u8).filter(|&l| counts[usize::from(l)] as f64 >= smallest).collect();
-    Ok(Photo { width: width as usize, height: height as usize, rgb, labels, regions })
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let source = name.chars().take_while(|c| c.is_alphabetic()).collect();
+    Ok(Photo { width: width as usize, height: height as usize, rgb, labels, regions, source })
 }
 
 fn shape(file: &Path) -> Result<Shape> {
@@ -146,10 +194,12 @@ fn values(file: &Path, name: &str) -> Result<(Vec<i64>, Vec<f32>)> {
     Ok((tensor.size(), Vec::try_from(&tensor.f_flatten(0, -1)?)?))
 }
 
-fn polynomials(file: &Path, name: &str) -> Result<Vec<Polynomial>> {
+/// Of `N` terms a channel.
+fn polynomials<const N: usize>(file: &Path, name: &str) -> Result<Vec<[[f32; N]; 3]>> {
     let (shape, values) = values(file, name)?;
-    ensure!(shape.get(1..) == Some(&[3, 11]), "{name} in {} has shape {shape:?}, not [n, 3, 11]", file.display());
-    Ok(values.chunks_exact(33).map(|p| std::array::from_fn(|c| std::array::from_fn(|k| p[c * 11 + k]))).collect())
+    let fits = shape.ends_with(&[3, N as i64]);
+    ensure!(fits, "{name} in {} has shape {shape:?}, not [..., 3, {N}]", file.display());
+    Ok(values.chunks_exact(3 * N).map(|p| std::array::from_fn(|c| std::array::from_fn(|k| p[c * N + k]))).collect())
 }
 
 fn read_looks(file: &Path) -> Result<Vec<Look>> {

@@ -35,6 +35,12 @@ impl Random {
         self.uniform(0.0, 1.0) < probability
     }
 
+    /// Standard normal.
+    pub fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.uniform(0.0, 1.0)).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.uniform(0.0, 1.0)).cos()
+    }
+
     /// Uniform in `0..n`; `n` is at least 1.
     pub fn index(&mut self, n: usize) -> usize {
         ((u64::from(self.word()) * n as u64) >> 32) as usize

@@ -1,15 +1,19 @@
 //! Training composites made on the fly: a region of a photograph recoloured, the photograph itself the answer.
 
-use super::photos::{Data, Photo, Shape};
+use super::photos::{Data, Photo, Shape, Sources};
 use super::random::Random;
-use super::recolour::{Recolour, Smooth};
+use super::recolour::{Colours, Recolour, Smooth};
 use crate::frame::{Colour, Format, Mask, Matrix, Picture, Plane, Proxy, View, proxy};
 
 /// Shares of the picture that a foreground may cover.
 const FOREGROUND: std::ops::Range<f64> = 0.012..0.7;
 
-/// Mean squared errors, in 8-bit values, of recoloured foregrounds: less is hardly seen, more is nothing that anybody would put there.
-const CHANGE: std::ops::Range<f64> = 100.0..5000.0;
+/// Mean squared errors, in 8-bit values, of recoloured foregrounds: less is hardly seen, more leaves nothing to tell the truth by.
+const CHANGE: std::ops::Range<f64> = 30.0..15_000.0;
+/// Share of the composites with a camera's noise.
+const COARSE: f64 = 0.15;
+/// Share of the masks that are a little off, or softer than what the foreground was cut with.
+const WRONG: f64 = 0.25;
 /// Recolourings tried for one foreground, of which the last stays: some foregrounds are hardly changed by any.
 const TRIES: usize = 10;
 
@@ -23,7 +27,7 @@ pub struct Sample {
 /// Draws samples from some of the photographs.
 pub struct Synthesis<'a> {
     data: &'a Data,
-    photos: &'a [usize],
+    photos: &'a Sources,
     unchanged: f64,
     graded: f64,
 }
@@ -37,9 +41,9 @@ struct Crop {
 }
 
 impl<'a> Synthesis<'a> {
-    /// Draws from `photos`, numbers of photographs in `data`, each as likely. A share of the composites is `unchanged`, and a share of the
+    /// Draws from `photos`, which are of `data`. A share of the composites is `unchanged`, and a share of the
     /// photographs `graded` as a whole before.
-    pub fn new(data: &'a Data, photos: &'a [usize], unchanged: f64, graded: f64) -> Self {
+    pub fn new(data: &'a Data, photos: &'a Sources, unchanged: f64, graded: f64) -> Self {
         Self { data, photos, unchanged, graded }
     }
 
@@ -51,13 +55,19 @@ impl<'a> Synthesis<'a> {
             flip(&mut real);
         }
         if random.chance(self.graded) {
-            let smooth = Smooth::draw(random, 0.5);
+            let smooth = Smooth::wide(random, 0.5);
             recolour(&mut real.rgb, width, height, |c, u, v| smooth.apply(c, u, v));
         }
         let recoloured = self.recoloured(random, &real, [width, height]);
         let area = width * height;
         let blend = |(i, (&r, &f)): (usize, (&f32, &f32))| r + real.mask[i % area] * (f - r);
-        let composite = real.rgb.iter().zip(&recoloured).enumerate().map(blend).collect();
+        let mut composite: Vec<f32> = real.rgb.iter().zip(&recoloured).enumerate().map(blend).collect();
+        if random.chance(COARSE) {
+            coarsen(random, &mut composite, &mut real.rgb);
+        }
+        if random.chance(WRONG) {
+            real.mask = wrong(random, &real.mask, width, height);
+        }
         Sample { composite, real: real.rgb, mask: real.mask }
     }
 
@@ -67,8 +77,12 @@ impl<'a> Synthesis<'a> {
         if random.chance(self.unchanged) {
             return recoloured;
         }
+        let pixels = real.rgb.len() / 3;
+        let colour = |i: usize| ([real.rgb[i], real.rgb[pixels + i], real.rgb[2 * pixels + i]], real.mask[i]);
+        let own = Colours((0..pixels).map(colour).filter(|(_, weight)| *weight > 0.5).collect());
         for _ in 0..TRIES {
-            let change = Recolour::draw(random, self.data);
+            let other = self.photos.draw(random, self.data);
+            let change = Recolour::draw(random, self.data, &own, other);
             recoloured.copy_from_slice(&real.rgb);
             recolour(&mut recoloured, width, height, |c, u, v| change.apply(c, u, v));
             if CHANGE.contains(&fmse(real, &recoloured)) {
@@ -81,7 +95,7 @@ impl<'a> Synthesis<'a> {
     /// A photograph, a window of it and a foreground in that window.
     fn foreground(&self, random: &mut Random) -> (&'a Photo, Crop, Mask) {
         loop {
-            let photo = &self.data.photos[self.photos[random.index(self.photos.len())]];
+            let photo = self.photos.draw(random, self.data);
             let crop = Crop::draw(random, photo);
             let mask = self.mask(random, photo, &crop);
             let share = mask.data.iter().filter(|&&m| m != 0).count() as f64 / mask.data.len() as f64;
@@ -174,6 +188,38 @@ fn fmse(real: &Proxy, picture: &[f32]) -> f64 {
     255.0 * 255.0 * squares.sum::<f64>() / (3.0 * total)
 }
 
+/// The same noise in both.
+fn coarsen(random: &mut Random, composite: &mut [f32], real: &mut [f32]) {
+    let sigma = random.uniform(0.0, 0.03);
+    for (a, b) in composite.iter_mut().zip(real) {
+        let noise = (sigma * random.normal()) as f32;
+        *a = (*a + noise).clamp(0.0, 1.0);
+        *b = (*b + noise).clamp(0.0, 1.0);
+    }
+}
+
+/// A mask grown, shrunk or blurred by a pixel or two.
+fn wrong(random: &mut Random, mask: &[f32], width: usize, height: usize) -> Vec<f32> {
+    let pick: fn(f32, f32) -> f32 = match random.index(3) {
+        0 => f32::max,
+        1 => f32::min,
+        _ => |a, b| a + b,
+    };
+    let mut mask = mask.to_vec();
+    let is_sum = pick(1.0, 1.0) > 1.0;
+    for _ in 0..1 + random.index(2) {
+        for (step, length) in [(1, width), (width, height)] {
+            let at = |i: usize, by: isize| {
+                let place = (i / step % length) as isize + by;
+                if (0..length as isize).contains(&place) { (i as isize + by * step as isize) as usize } else { i }
+            };
+            let three = |i: usize| pick(pick(mask[i], mask[at(i, -1)]), mask[at(i, 1)]);
+            mask = (0..mask.len()).map(|i| if is_sum { three(i) / 3.0 } else { three(i) }).collect();
+        }
+    }
+    mask
+}
+
 fn flip(proxy: &mut Proxy) {
     for row in proxy.rgb.chunks_exact_mut(proxy.width).chain(proxy.mask.chunks_exact_mut(proxy.width)) {
         row.reverse();
@@ -199,7 +245,7 @@ mod tests {
         let colour = |i: usize| [i % width * 2, i / width * 3, 60 + i % 96].map(|v| v as u8);
         let labels = (0..width * height).map(|i| u8::from(i % width < width / 2)).collect();
         let rgb = (0..width * height).flat_map(colour).collect();
-        let photo = Photo { width, height, rgb, labels, regions: vec![1] };
+        let photo = Photo { width, height, rgb, labels, regions: vec![1], source: "a".into() };
         Data { photos: vec![photo], ..Default::default() }
     }
 
@@ -207,7 +253,8 @@ mod tests {
     fn composites_fit_or_differ_as_much_as_somebody_might_let_them() {
         let data = data();
         let differ = |unchanged: f64| {
-            let synthesis = Synthesis::new(&data, &[0], unchanged, 0.5);
+            let photos = Sources::new(&data, &[0]);
+            let synthesis = Synthesis::new(&data, &photos, unchanged, 0.5);
             let samples = (0..300).map(|number| synthesis.sample(&mut Random::new(1, number), 32, 32));
             let differs = |Sample { composite, real, mask }: Sample| {
                 let real = Proxy { width: 32, height: 32, region: None, rgb: real, mask };

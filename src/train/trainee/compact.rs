@@ -21,11 +21,7 @@ impl Trained {
 impl Trainee for Trained {
     fn forward(&self, drawn: &mut Drawn, _stage: usize) -> Result<Forward> {
         let Config { schedule, train_timesteps, residual_scale, .. } = self.net.config;
-        let alphas = schedule.alphas_cumprod(train_timesteps)?;
-        let timesteps = drawn.timesteps(train_timesteps);
-        let signal = drawn.change()?.f_mul(&drawn.mask)?.f_mul_scalar(residual_scale)?;
-        let x = drawn.noisy(&signal, &timesteps, &alphas)?;
-        let timesteps: Vec<f64> = timesteps.iter().map(|&t| t as f64).collect();
+        let (x, timesteps) = drawn.noisy_change(schedule, train_timesteps, residual_scale)?;
         let change = self.net.forward(&x, &drawn.composite, &drawn.mask, &timesteps, self.recipe.kind)?;
         let change = change.f_mul(&drawn.mask)?;
         Ok(Forward { loss: foreground_loss(&change, drawn, self.recipe.power)?, change })

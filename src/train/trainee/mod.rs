@@ -2,6 +2,7 @@
 
 mod compact;
 mod gift;
+mod lite0;
 mod star;
 
 use super::draw::Drawn;
@@ -16,6 +17,8 @@ use tch::{Device, Kind, Tensor};
 pub enum Class {
     /// The default model: a conditional diffusion U-Net
     Compact,
+    /// The same on an encoder pretrained on ImageNet, which `--from` brings
+    Lite0,
     /// Globally guided feature transformation, its relations distilled from real pictures
     Gift,
     /// Student-teacher reconstruction of masked latent patches: an autoencoder first, then photographs, then composites
@@ -57,7 +60,7 @@ impl Class {
     /// network's halvings.
     pub fn side_multiple(self) -> u32 {
         match self {
-            Self::Compact | Self::Star => 32,
+            Self::Compact | Self::Lite0 | Self::Star => 32,
             Self::Gift => 64,
         }
     }
@@ -65,6 +68,7 @@ impl Class {
     pub fn name(self) -> &'static str {
         match self {
             Self::Compact => "compact",
+            Self::Lite0 => "lite0",
             Self::Gift => "gift",
             Self::Star => "star",
         }
@@ -74,7 +78,7 @@ impl Class {
     pub fn stages(self) -> &'static [Stage] {
         const HARMONIZE: Stage = Stage { name: "composites", share: 1.0 };
         match self {
-            Self::Compact | Self::Gift => &[HARMONIZE],
+            Self::Compact | Self::Lite0 | Self::Gift => &[HARMONIZE],
             Self::Star => &star::STAGES,
         }
     }
@@ -82,6 +86,7 @@ impl Class {
     pub fn config(self) -> Config {
         match self {
             Self::Compact => Config::Compact(Default::default()),
+            Self::Lite0 => Config::Lite0(Default::default()),
             Self::Gift => Config::Gift(Default::default()),
             Self::Star => Config::Star(Default::default()),
         }
@@ -110,6 +115,7 @@ pub fn trainee(
 ) -> Result<Box<dyn Trainee>> {
     Ok(match config {
         Config::Compact(config) => Box::new(compact::Trained::new(config, student, recipe, device)?),
+        Config::Lite0(config) => Box::new(lite0::Trained::new(config, student, recipe, device)?),
         Config::Gift(config) => Box::new(gift::Trained::new(config, [student, teacher], recipe)?),
         Config::Star(config) => Box::new(star::Trained::new(config, [student, teacher], recipe, device)?),
     })

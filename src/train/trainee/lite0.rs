@@ -1,0 +1,44 @@
+//! `lite0` learns what `compact` learns, and how far off its answer is likely to be.
+
+use super::{Forward, Recipe, Trainee, foreground_loss};
+use crate::harmonizers::lite0::{Config, Lite0};
+use crate::nets::Path;
+use crate::train::draw::Drawn;
+use anyhow::Result;
+use tch::{Device, Kind, Tensor};
+
+/// Weight of the loss that teaches the network to expect its own error.
+const EXPECTATION: f64 = 0.02;
+/// Mean squared errors below this, on 0..1, are as good as none.
+const FLOOR: f64 = 1e-5;
+
+pub struct Trained {
+    net: Lite0,
+    recipe: Recipe,
+}
+
+impl Trained {
+    pub fn new(config: Config, p: &Path, recipe: Recipe, device: Device) -> Result<Self> {
+        Ok(Self { net: Lite0::new(p, config, device)?, recipe })
+    }
+
+    /// Squared difference of the logarithms of the error that there is and the one expected.
+    fn surprise(log_error: &Tensor, change: &Tensor, drawn: &Drawn) -> Result<Tensor> {
+        let error = drawn.fmse(&change.f_detach()?.f_sub(&drawn.change()?)?)?;
+        let log = error.f_add_scalar(FLOOR)?.f_log()?;
+        Ok(log_error.f_flatten(0, 1)?.f_sub(&log)?.f_square()?.f_mean(Kind::Float)?)
+    }
+}
+
+impl Trainee for Trained {
+    fn forward(&self, drawn: &mut Drawn, _stage: usize) -> Result<Forward> {
+        let Config { schedule, train_timesteps, residual_scale, .. } = self.net.config;
+        let (x, timesteps) = drawn.noisy_change(schedule, train_timesteps, residual_scale)?;
+        let scene = self.net.look(&drawn.composite, &drawn.mask, self.recipe.kind)?;
+        let answer = self.net.answer(&scene, &x, &timesteps, self.recipe.kind)?;
+        let change = answer.change.f_mul(&drawn.mask)?;
+        let surprise = Self::surprise(&answer.log_error, &change, drawn)?;
+        let loss = foreground_loss(&change, drawn, self.recipe.power)?;
+        Ok(Forward { loss: loss.f_add(&surprise.f_mul_scalar(EXPECTATION)?)?, change })
+    }
+}
