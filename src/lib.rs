@@ -6,6 +6,7 @@
 pub mod bands;
 pub mod convert;
 pub mod diffusion;
+#[cfg(feature = "plugin")]
 pub mod elements;
 pub mod engine;
 pub mod eval;
@@ -17,10 +18,12 @@ pub mod simd;
 pub mod train;
 pub mod transfer;
 
+#[cfg(feature = "plugin")]
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     elements::register(plugin)
 }
 
+#[cfg(feature = "plugin")]
 gst::plugin_define!(
     harmonize,
     env!("CARGO_PKG_DESCRIPTION"),

@@ -108,6 +108,28 @@ fn foregrounds_that_fit_have_no_error_but_what_is_changed() {
 }
 
 #[test]
+fn what_others_have_published_stands_beside_it() {
+    let folder = data_set();
+    let file = folder.path().join("HOne/published.csv");
+    let heads = "composite,subset,untouched_fmse,one_fmse,two_fmse\n";
+    fs::write(&file, format!("{heads}a_1_1,HOne,100,10,0\nb_1_1,HOne,100,20,90\nc_1_1,HOne,200,210,30\n")).unwrap();
+    let report = json(folder.path(), &["--model", "model", "--markdown", "tables.md"]);
+    assert_eq!(names(&report["published"]), ["one (published)", "two (published)"]);
+    let one = &report["published"][0]["all"];
+    assert_eq!((&one["fmse_ratio"], &one["fmse_ratio_median"], &one["worse"]), (&0.6.into(), &0.2.into(), &1.into()));
+    let markdown = fs::read_to_string(folder.path().join("tables.md")).unwrap();
+    assert!(markdown.contains("| two (published) | 0.300 ["), "{markdown}");
+
+    // Of two pictures in three there is no figure of the three.
+    fs::write(&file, format!("{heads}a_1_1,HOne,100,10,0\nb_1_1,HOne,100,20,90\n")).unwrap();
+    assert!(json(folder.path(), &["--model", "model"])["published"][0]["all"].is_null());
+    fs::write(&file, "a,b\n").unwrap();
+    let output = eval(folder.path(), &["--model", "model"]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && error.contains("published.csv"), "{error}");
+}
+
+#[test]
 fn a_sheet_shows_every_stage_of_a_picture() {
     let folder = data_set();
     let args = ["--model", "model", "--baseline", "best-affine", "--sheet", "sheet.png", "--markdown", "tables.md"];

@@ -267,10 +267,13 @@ fn report_means_buckets_and_json() {
     assert_eq!(harmonized["by_foreground"]["0-5%"], serde_json::Value::Null);
 
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-    assert_eq!(keys(&json), "fitting images pictures seconds_per_image size skipped tables");
+    assert_eq!(keys(&json), "fitting images pictures published seconds_per_image size skipped tables");
     assert_eq!(keys(&json["tables"]), "composite");
-    assert_eq!(keys(&harmonized["all"]), "fmse fmse_ratio fpsnr fssim intervals mse psnr ssim");
-    assert_eq!(keys(&harmonized["all"]["intervals"]), "fmse fmse_ratio mse psnr");
+    assert_eq!(
+        keys(&harmonized["all"]),
+        "fmse fmse_ratio fmse_ratio_interval fmse_ratio_median fpsnr fssim intervals mse psnr ssim worse"
+    );
+    assert_eq!(keys(&harmonized["all"]["intervals"]), "fmse mse psnr");
     assert_eq!((&json["size"], &json["fitting"]), (&"native".into(), &false.into()));
     assert!(json["seconds_per_image"]["compact"].as_f64().unwrap() > 0.0);
 

@@ -52,12 +52,13 @@ fn markdown_has_the_posters_tables() {
         "| halving | 39.25/0.75/7.50 | - | 37.00/3.00/30.00 |",
         "| best-affine | 37.00/3.00/30.00 | - | 37.00/3.00/30.00 |",
     ]);
-    // Half of whatever is drawn is left; three of two draws between 2 and 6, of one, and of three between 1 and 6.
+    // Half of whatever is drawn is left; three of two draws between 2 and 6, of one, and of three between 1 and 6. Then the median picture, and how
+    // many are worse than untouched.
     let left = table(&[
         "| | HOne (2) | HTwo (1) | all (3) |",
         "|---|---|---|---|",
-        "| halving | 0.500 [0.500, 0.500] | 0.500 [0.500, 0.500] | 0.500 [0.500, 0.500] |",
-        "| best-affine | 0.750 [0.500, 1.500] | 3.000 [3.000, 3.000] | 1.000 [0.500, 3.000] |",
+        "| halving | 0.500 [0.500, 0.500]; 0.500; 0 | 0.500 [0.500, 0.500]; 0.500; 0 | 0.500 [0.500, 0.500]; 0.500; 0 |",
+        "| best-affine | 0.750 [0.500, 1.500]; 1.000; 1 | 3.000 [3.000, 3.000]; 3.000; 1 | 1.000 [0.500, 3.000]; 1.500; 2 |",
     ]);
     for part in [&by_subset, &by_share, &left] {
         assert!(text.contains(part), "{part}in\n{text}");
@@ -74,7 +75,7 @@ fn both_backgrounds_have_tables() {
     let both = report(&Background::ALL);
     for (background, mse) in [("real", 3.0), ("composite", 6.0)] {
         let [untouched, halving] = [0, 1].map(|row| both.tables.rows[background][row].groups.all.unwrap());
-        assert_eq!((untouched.mean.mse, halving.mean.mse, halving.fmse_ratio), (mse, mse / 2.0, 0.5));
+        assert_eq!((untouched.mean.mse, halving.mean.mse, halving.share.fmse_ratio), (mse, mse / 2.0, 0.5));
         assert_eq!(both.pictures[2].metrics[background]["untouched"].mse, mse / 3.0);
     }
     assert_eq!(both.tables.rows["real"], report(&[Background::Real]).tables.rows["real"]);
@@ -97,9 +98,9 @@ fn intervals_are_around_the_means_and_paired() {
             assert!(low < mean && mean < high, "{mean} in {low}..{high}");
         }
     }
-    assert!(rows[1].intervals.fmse_ratio.iter().all(|end| (end - 0.5).abs() < 1e-12), "{:?}", rows[1].intervals);
-    let Figures { fmse_ratio, intervals, .. } = rows[2];
-    assert!(intervals.fmse_ratio[0] < fmse_ratio && fmse_ratio < intervals.fmse_ratio[1], "{intervals:?}");
+    assert!(rows[1].share.interval.iter().all(|end| (end - 0.5).abs() < 1e-12), "{:?}", rows[1].share);
+    let share = rows[2].share;
+    assert!(share.interval[0] < share.fmse_ratio && share.fmse_ratio < share.interval[1], "{share:?}");
     assert_eq!(rows[2].intervals.mse, [3.0, 3.0]);
 }
 
@@ -112,8 +113,8 @@ fn text_has_a_row_a_method_in_each_group() {
         text.lines().nth(at + after).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
     };
     assert_eq!(line("HOne", 0), "HOne (2) untouched 4.00 40.00 36.00 26.00 0.9000 0.8000");
-    assert_eq!(line("HOne", 1), "halving 2.00 20.00 38.00 28.00 0.9000 0.8000 0.500 [0.500, 0.500]");
-    assert_eq!(line("15-100%", 2), "best-affine 3.00 30.00 37.00 27.00 0.9000 0.8000 0.500 [0.500, 0.500]");
+    assert_eq!(line("HOne", 1), "halving 2.00 20.00 38.00 28.00 0.9000 0.8000 0.500 [0.500, 0.500] 0.500 0");
+    assert_eq!(line("15-100%", 2), "best-affine 3.00 30.00 37.00 27.00 0.9000 0.8000 0.500 [0.500, 0.500] 0.500 0");
     assert!(!text.contains("5-15%"), "an empty group:\n{text}");
     assert!(text.contains("best-affine 500.0 ms, halving 5.0 ms a picture\nnot measured"), "{text}");
 }

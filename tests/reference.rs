@@ -180,7 +180,10 @@ fn text_and_json_hold_every_table() {
     assert_eq!(json["tables"]["composite"].as_array().unwrap().len(), 9);
     let row = &json["tables"]["real"][2];
     assert_eq!((keys(row), &row["name"]), ("all by_foreground name subsets".into(), &"Plain-512 + refinement".into()));
-    assert_eq!(keys(&row["by_foreground"]["5-15%"]), "fmse fmse_ratio fpsnr fssim intervals mse psnr ssim");
+    assert_eq!(
+        keys(&row["by_foreground"]["5-15%"]),
+        "fmse fmse_ratio fmse_ratio_interval fmse_ratio_median fpsnr fssim intervals mse psnr ssim worse"
+    );
 
     let rows = reference::rows(&Plain { refinement: false }, &SIZES);
     assert_eq!(rows, ["composite", "Plain-512", "Plain++-512", "Plain-64", "Plain++-64"]);

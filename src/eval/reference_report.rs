@@ -45,7 +45,7 @@ impl ReferenceReport {
     }
 
     pub fn markdown(&self) -> String {
-        let text = self.tables.markdown(|background| self.title(background));
+        let text = self.tables.markdown(|background| self.title(background), &[]);
         text.trim_end().to_owned() + "\n"
     }
 

@@ -4,6 +4,8 @@ use super::baselines::Baseline;
 use super::dataset::Subset;
 use super::groups::by_picture;
 use super::metrics::Metrics;
+use super::published::PublishedRow;
+use super::share::Share;
 use super::tables::{Grid, Row, Tables, means};
 use super::{Background, Measured, Size};
 use anyhow::Result;
@@ -20,6 +22,8 @@ pub struct Report {
     pub fitting: bool,
     #[serde(flatten)]
     pub tables: Tables,
+    /// What others have published of these pictures.
+    pub published: Vec<PublishedRow>,
     /// Those that were measured, in the order of the data set.
     pub pictures: Vec<Picture>,
     /// Mean time of each method for a picture (of a model: proxy, inference and apply), without reading files and measuring.
@@ -68,6 +72,7 @@ impl Report {
             size: size.name(),
             fitting: false,
             tables,
+            published: Vec::new(),
             pictures: by_picture(subsets, measured).filter_map(picture).collect(),
             seconds_per_image: methods.iter().enumerate().map(|(i, name)| (name.clone(), seconds(i))).collect(),
         })
@@ -81,7 +86,7 @@ impl Report {
             Background::Real => format!("{what} {side}, the real background pasted"),
             Background::Composite => format!("{what} {side}, with the composite's own background"),
         };
-        let mut text = self.tables.markdown(title);
+        let mut text = self.tables.markdown(title, &self.published);
         if let Some(note) = self.note() {
             text += &format!("{note}.\n\n");
         }
@@ -97,7 +102,7 @@ impl Report {
 
     /// Every figure of `rows` by group.
     fn grid(&self, rows: &[Row]) -> Grid {
-        let heads = ["", "", "MSE", "fMSE", "PSNR", "fPSNR", "SSIM", "fSSIM", "fMSE ratio [95 %]"];
+        let heads = ["", "", "MSE", "fMSE", "PSNR", "fPSNR", "SSIM", "fSSIM", "fMSE ratio [95 %]", "median", "worse"];
         let mut grid = Grid::from_heads(&heads);
         let images: Vec<(&str, &usize)> =
             self.tables.images.by_subset().chain(self.tables.images.by_foreground()).collect();
@@ -109,12 +114,26 @@ impl Report {
                 let name = if index == 0 { format!("{name} ({images})") } else { String::new() };
                 let coarse = [m.mse, m.fmse, m.psnr, m.fpsnr].map(|v| format!("{v:.2}"));
                 let fine = [m.ssim, m.fssim].map(|v| format!("{v:.4}"));
-                let left = if index == 0 { String::new() } else { figures.left() };
-                grid.push(&name, [method.clone()].into_iter().chain(coarse).chain(fine).chain([left]));
+                let share = (index > 0).then_some(figures.share);
+                grid.push(&name, [method.clone()].into_iter().chain(coarse).chain(fine).chain(last(share)));
+            }
+            for PublishedRow { name: method, groups } in &self.published {
+                let share = groups.by_subset().chain(groups.by_foreground()).nth(group);
+                let Some(share) = share.and_then(|(_, share)| *share) else { continue };
+                grid.push(
+                    "",
+                    [method.clone()].into_iter().chain([const { String::new() }; 6]).chain(last(Some(share))),
+                );
             }
         }
         grid
     }
+}
+
+/// Ratio, median and pictures made worse; nothing can be said of composites without error.
+fn last(share: Option<Share>) -> [String; 3] {
+    let told = share.and_then(|share| Some([share.left()?, format!("{:.3}", share.median), share.worse.to_string()]));
+    told.unwrap_or_default()
 }
 
 impl fmt::Display for Report {

@@ -5,6 +5,8 @@ use super::dataset::Subset;
 use super::groups::{Groups, skipped};
 use super::intervals::Resamples;
 use super::metrics::Metrics;
+use super::published::PublishedRow;
+use super::share::Share;
 use super::{Background, Measured};
 use anyhow::Result;
 use serde::Serialize;
@@ -36,8 +38,9 @@ pub struct Row {
 pub struct Figures {
     #[serde(flatten)]
     pub mean: Metrics,
-    /// Mean fMSE over that of the untouched composites: 1 changes nothing, 0 is perfect.
-    pub fmse_ratio: f64,
+    /// What is left of the untouched composites' fMSE.
+    #[serde(flatten)]
+    pub share: Share,
     pub intervals: Intervals,
 }
 
@@ -47,7 +50,6 @@ pub struct Intervals {
     pub psnr: [f64; 2],
     pub mse: [f64; 2],
     pub fmse: [f64; 2],
-    pub fmse_ratio: [f64; 2],
 }
 
 impl Tables {
@@ -94,27 +96,30 @@ impl Tables {
         [by_subset, by_share]
     }
 
-    /// How much of the untouched composite's fMSE each way leaves, by subset.
-    pub(super) fn left(&self, rows: &[Row]) -> Grid {
+    /// How much of the untouched composite's fMSE each way leaves, by subset: those of `rows`, then those that are published.
+    pub(super) fn left(&self, rows: &[Row], published: &[PublishedRow]) -> Grid {
         let mut grid = Grid::headed(self.images.by_subset().map(head));
+        let cell = |share: Option<Share>| share.and_then(|share| share.told()).unwrap_or_else(|| "-".to_owned());
         for Row { name, groups } in rows.iter().skip(1) {
-            let cell = |(_, figures): (&str, &Option<Figures>)| figures.map_or_else(|| "-".to_owned(), |f| f.left());
-            grid.push(name, groups.by_subset().map(cell));
+            grid.push(name, groups.by_subset().map(|(_, figures)| cell(figures.map(|figures| figures.share))));
+        }
+        for PublishedRow { name, groups } in published {
+            grid.push(name, groups.by_subset().map(|(_, share)| cell(*share)));
         }
         grid
     }
 
     /// Tables of each background under what `title` says of it.
-    pub(super) fn markdown(&self, title: impl Fn(Background) -> String) -> String {
+    pub(super) fn markdown(&self, title: impl Fn(Background) -> String, published: &[PublishedRow]) -> String {
         let mut text = String::new();
         for (background, rows) in self.by_background() {
             let [by_subset, by_share] = self.poster(rows).map(|grid| grid.markdown());
             text += &format!(
                 "{}; a cell is PSNR/MSE/fMSE, means over pictures:\n\n{by_subset}\nBy the foreground's share of the \
                  picture:\n\n{by_share}\nHow much of the untouched composite's fMSE is left, with the 95 % bootstrap \
-                 interval:\n\n{}\nMeans over all pictures, with their intervals:\n\n{}\n",
+                 interval; what the median picture keeps; how many pictures are made worse:\n\n{}\nMeans over all pictures, with their intervals:\n\n{}\n",
                 title(background),
-                self.left(rows).markdown(),
+                self.left(rows, published).markdown(),
                 means(rows).markdown()
             );
         }
@@ -151,17 +156,6 @@ pub(super) fn means(rows: &[Row]) -> Grid {
     grid
 }
 
-impl Figures {
-    /// The ratio of fMSE and its interval; nothing can be said of composites without error.
-    pub(super) fn left(&self) -> String {
-        if !self.fmse_ratio.is_finite() {
-            return "-".to_owned();
-        }
-        let [low, high] = self.intervals.fmse_ratio;
-        format!("{:.3} [{low:.3}, {high:.3}]", self.fmse_ratio)
-    }
-}
-
 /// The figures of a group, `[background][row]`; `None` where it is empty.
 fn figures(group: &[&Measured], rows: usize, backgrounds: usize) -> Option<Vec<Vec<Figures>>> {
     if group.is_empty() {
@@ -175,15 +169,14 @@ fn figures(group: &[&Measured], rows: usize, backgrounds: usize) -> Option<Vec<V
     let of = |background: usize, row: usize| {
         let mean = |row: usize| Metrics::mean(group.iter().map(|m| m.rows[row][background]));
         let first = |row: usize| 3 * (row * backgrounds + background);
-        let (own, untouched) = (first(row), first(0) + 2);
+        let own = first(row);
         let intervals = Intervals {
             psnr: resamples.interval(|means| means[own]),
             mse: resamples.interval(|means| means[own + 1]),
             fmse: resamples.interval(|means| means[own + 2]),
-            fmse_ratio: resamples.interval(|means| means[own + 2] / means[untouched]),
         };
-        let own = mean(row)?;
-        Some(Figures { mean: own, fmse_ratio: own.fmse / mean(0)?.fmse, intervals })
+        let share = Share::of(group.iter().map(|m| [m.rows[row][background].fmse, m.rows[0][background].fmse]))?;
+        Some(Figures { mean: mean(row)?, share, intervals })
     };
     (0..backgrounds).map(|background| (0..rows).map(|row| of(background, row)).collect()).collect()
 }

@@ -2,12 +2,12 @@
 
 use super::draw::Batch;
 use super::optimizer::Optimizer;
-use super::page::{self, Row};
+use super::page;
 use super::workers::{Task, Worker};
 use super::{Args, style};
 use crate::harmonizers::class::Config;
 use crate::nets::weights;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use std::path::Path;
 use tch::Tensor;
@@ -28,6 +28,18 @@ pub struct Course<'a, 'scope> {
     pub config: Config,
 }
 
+/// One row of the log.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Row {
+    pub step: u64,
+    #[serde(default)]
+    pub stage: usize,
+    /// Mean loss since the row before.
+    pub loss: f64,
+    /// Foreground error on photographs kept out of training, as a share of the composites' own.
+    pub validation: f64,
+}
+
 /// What is left of the composites' error, and pictures to show.
 struct Validation {
     share: f64,
@@ -45,6 +57,7 @@ impl Course<'_, '_> {
             let step = self.optimizer.step;
             let (stage, learning_rate) = schedule(args, step);
             let (gradients, of_step) = self.gradients(step, stage)?;
+            ensure!(of_step.is_finite(), "the loss of step {step} is {of_step}: take a lower --learning-rate");
             let ema = 0.999f64.min((1.0 + step as f64) / (10.0 + step as f64));
             self.optimizer.step(gradients, learning_rate, ema)?;
             (loss, since) = (loss + of_step, since + 1);
@@ -90,11 +103,17 @@ impl Course<'_, '_> {
     /// Gradients of a step's batch, a part from each worker, and the mean loss.
     fn gradients(&self, step: u64, stage: usize) -> Result<(Vec<Vec<Option<Tensor>>>, f64)> {
         let (args, n) = (self.args, self.workers.len() as u64);
-        let first = step * args.batch;
-        for (i, worker) in (0..n).zip(&self.workers) {
+        let part = |step: u64, i: u64| {
+            let first = step * args.batch;
             let mut batch = Batch::new(args.seed, first..first + args.batch, args.side as usize);
             batch.samples = first + i * args.batch / n..first + (i + 1) * args.batch / n;
-            worker.ask(Task::Gradients(batch, stage))?;
+            batch
+        };
+        for (i, worker) in (0..n).zip(&self.workers) {
+            if step + 1 < args.steps {
+                worker.ask(Task::Ahead(part(step + 1, i)))?;
+            }
+            worker.ask(Task::Gradients(part(step, i), stage))?;
         }
         let (mut gradients, mut loss) = (Vec::new(), 0.0);
         for worker in &self.workers {

@@ -2,10 +2,11 @@
 
 use super::photos::{Data, Sources};
 use super::random::Random;
-use super::synth::Synthesis;
+use super::synth::{Sample, Synthesis};
 use crate::diffusion::{Noise, Schedule};
 use anyhow::Result;
 use std::ops::Range;
+use std::thread::ScopedJoinHandle;
 use tch::{Device, Kind, Tensor};
 
 /// Shapes of proxies that training meets, in quarters of the long side: square (as evaluation squeezes pictures) and those of
@@ -13,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 const SHAPES: [(usize, usize); 5] = [(4, 4), (4, 4), (4, 4), (4, 3), (3, 4)];
 
 /// Samples with these numbers, all of one shape.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     pub seed: u64,
     pub samples: Range<u64>,
@@ -43,6 +44,42 @@ pub struct Source<'a> {
     pub at_end: f64,
 }
 
+/// A batch as it is drawn, before it is any device's.
+pub struct Samples {
+    width: usize,
+    height: usize,
+    samples: Vec<Sample>,
+    randoms: Vec<Random>,
+    seeds: Vec<u64>,
+}
+
+impl Samples {
+    /// Of `batch` from `source`, on `threads` threads; what is drawn does not depend on their number.
+    pub fn draw(batch: &Batch, source: &Source, threads: usize) -> Self {
+        let Source { data, photos, unchanged, graded, .. } = *source;
+        let Batch { seed, width, height, ref samples } = *batch;
+        let synthesis = Synthesis::new(data, photos, unchanged, graded);
+        let one = |number: u64| {
+            let mut random = Random::new(seed, number);
+            (synthesis.sample(&mut random, width, height), random)
+        };
+        let numbers: Vec<u64> = samples.clone().collect();
+        let part = |numbers: &[u64]| numbers.iter().map(|&number| one(number)).collect::<Vec<_>>();
+        let length = numbers.len().div_ceil(threads.max(1)).max(1);
+        let all: Vec<(Sample, Random)> = match threads {
+            0 | 1 => part(&numbers),
+            _ => std::thread::scope(|scope| {
+                let threads: Vec<_> = numbers.chunks(length).map(|numbers| scope.spawn(|| part(numbers))).collect();
+                let join = |t: ScopedJoinHandle<_>| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                threads.into_iter().flat_map(join).collect()
+            }),
+        };
+        let (samples, randoms) = all.into_iter().unzip();
+        let seeds = numbers.iter().map(|number| seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15)).collect();
+        Self { width, height, samples, randoms, seeds }
+    }
+}
+
 /// B composites, sRGB in 0..1, and what they should look like.
 pub struct Drawn {
     pub composite: Tensor,
@@ -55,28 +92,16 @@ pub struct Drawn {
 }
 
 impl Drawn {
-    /// From `source`, for a network on `device`.
-    pub fn new(batch: &Batch, source: &Source, device: Device) -> Result<Self> {
-        let Source { data, photos, unchanged, graded, at_end } = *source;
-        let Batch { seed, width, height, .. } = *batch;
-        let synthesis = Synthesis::new(data, photos, unchanged, graded);
-        let [mut composite, mut real, mut mask] = [const { Vec::<f32>::new() }; 3];
-        let (mut randoms, mut seeds) = (Vec::new(), Vec::new());
-        for number in batch.samples.clone() {
-            let mut random = Random::new(seed, number);
-            let sample = synthesis.sample(&mut random, width, height);
-            composite.extend(sample.composite);
-            real.extend(sample.real);
-            mask.extend(sample.mask);
-            randoms.push(random);
-            seeds.push(seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        }
-        let tensor = |values: &[f32], channels: i64| -> Result<Tensor> {
-            let shape = [seeds.len() as i64, channels, height as i64, width as i64];
-            Ok(Tensor::f_from_slice(values)?.f_view(shape)?.f_to_device(device)?)
+    /// For a network on `device`, a share `at_end` of the timesteps the last.
+    pub fn new(samples: Samples, at_end: f64, device: Device) -> Result<Self> {
+        let Samples { width, height, samples, randoms, seeds } = samples;
+        let tensor = |values: fn(&Sample) -> &[f32], channels: i64| -> Result<Tensor> {
+            let all: Vec<f32> = samples.iter().flat_map(values).copied().collect();
+            let shape = [samples.len() as i64, channels, height as i64, width as i64];
+            Ok(Tensor::f_from_slice(&all)?.f_view(shape)?.f_to_device(device)?)
         };
-        let (composite, real, mask) = (tensor(&composite, 3)?, tensor(&real, 3)?, tensor(&mask, 1)?);
-        Ok(Self { composite, real, mask, randoms, seeds, at_end })
+        let (composite, real) = (tensor(|s| &s.composite, 3)?, tensor(|s| &s.real, 3)?);
+        Ok(Self { composite, real, mask: tensor(|s| &s.mask, 1)?, randoms, seeds, at_end })
     }
 
     /// D: what has to be added to the composites.

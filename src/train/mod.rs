@@ -2,9 +2,11 @@
 //!
 //! A run is decided by its arguments: the same seed, workers and steps give the same weights, resumed or not.
 
+mod ahead;
 mod course;
 mod draw;
 mod optimizer;
+#[cfg_attr(not(feature = "plugin"), path = "no_page.rs")]
 mod page;
 mod photos;
 mod random;
@@ -39,7 +41,8 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "compact")]
     pub class: Class,
     /// Folder with photographs (*.jpg or *.png), beside each, where there is one, a mask or label map of its name that ends in
-    /// .png or -mask.png; or with photos/ and, where they are there, masks/, illuminants.safetensors and looks.safetensors
+    /// .png or -mask.png; or with photos/ and, where they are there, masks/ and the tables illuminants, looks, whitebalance
+    /// and retouch, each .safetensors
     #[arg(long, value_name = "DIR")]
     pub photos: PathBuf,
     /// Folder for the checkpoint, the model and page.png; a checkpoint there is taken up
@@ -91,6 +94,10 @@ pub struct Args {
     /// Threads that compute gradients, each on its part of a batch; 0 for one a core, or one on CUDA
     #[arg(long, default_value_t = 0)]
     pub workers: usize,
+    /// Threads of each of them that draw composites ahead: none on a CPU, where they would only be in the way, unless asked for; on
+    /// CUDA one a core
+    #[arg(long)]
+    pub threads: Option<usize>,
     /// Kind of the features, weights being f32: auto (bf16 on CUDA, f32 on a CPU), f32 or bf16
     #[arg(long, value_name = "KIND", default_value_t = Precision::Auto)]
     pub precision: Precision,
@@ -129,7 +136,12 @@ pub fn run(args: &Args) -> Result<()> {
         Source { data: &data, photos: &training, unchanged: args.unchanged, graded: args.graded, at_end: args.at_end };
     let validation =
         Source { data: &data, photos: &validation, unchanged: VALIDATION_UNCHANGED, graded: 0.0, at_end: 1.0 };
-    let job = Job { training, validation, config, recipe: recipe(args, device)?, device };
+    let threads = match args.threads {
+        Some(threads) => threads,
+        None if device.is_cuda() => std::thread::available_parallelism()?.get(),
+        None => 0,
+    };
+    let job = Job { training, validation, config, recipe: recipe(args, device)?, device, threads };
     // The network takes no empty batch.
     let workers = workers(args, device)?.min(usize::try_from(args.batch)?);
     println!(

@@ -1,22 +1,11 @@
 //! The page of a training: its course as curves, and what the network makes of some composites by now.
 
+use super::course::Row;
 use super::trainee::Stage;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use std::path::Path;
 use tch::Tensor;
-
-/// One row of the log.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Row {
-    pub step: u64,
-    #[serde(default)]
-    pub stage: usize,
-    /// Mean loss since the row before.
-    pub loss: f64,
-    /// Foreground error on photographs kept out of training, as a share of the composites' own.
-    pub validation: f64,
-}
 
 const WIDTH: u32 = 1120;
 const CURVES: u32 = 420;

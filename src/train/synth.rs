@@ -198,14 +198,14 @@ fn coarsen(random: &mut Random, composite: &mut [f32], real: &mut [f32]) {
     }
 }
 
-/// A mask grown, shrunk or blurred by a pixel or two.
+/// A mask grown, shrunk or blurred by a pixel or two, but not to nothing.
 fn wrong(random: &mut Random, mask: &[f32], width: usize, height: usize) -> Vec<f32> {
     let pick: fn(f32, f32) -> f32 = match random.index(3) {
         0 => f32::max,
         1 => f32::min,
         _ => |a, b| a + b,
     };
-    let mut mask = mask.to_vec();
+    let (right, mut mask) = (mask, mask.to_vec());
     let is_sum = pick(1.0, 1.0) > 1.0;
     for _ in 0..1 + random.index(2) {
         for (step, length) in [(1, width), (width, height)] {
@@ -217,7 +217,8 @@ fn wrong(random: &mut Random, mask: &[f32], width: usize, height: usize) -> Vec<
             mask = (0..mask.len()).map(|i| if is_sum { three(i) / 3.0 } else { three(i) }).collect();
         }
     }
-    mask
+    let sum = |mask: &[f32]| mask.iter().sum::<f32>();
+    if sum(&mask) < 0.5 * sum(right) { right.to_vec() } else { mask }
 }
 
 fn flip(proxy: &mut Proxy) {
@@ -257,6 +258,7 @@ mod tests {
             let synthesis = Synthesis::new(&data, &photos, unchanged, 0.5);
             let samples = (0..300).map(|number| synthesis.sample(&mut Random::new(1, number), 32, 32));
             let differs = |Sample { composite, real, mask }: Sample| {
+                assert!(mask.iter().sum::<f32>() > 0.0, "no foreground is left");
                 let real = Proxy { width: 32, height: 32, region: None, rgb: real, mask };
                 fmse(&real, &composite)
             };

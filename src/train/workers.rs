@@ -1,12 +1,13 @@
 //! Data-parallel gradients: every worker holds aliases of the same weights and of their averages and a torch of one thread
 //! (libgomp's barriers are ruinous beside other work), draws its own samples and sends its gradients back.
 
-use super::draw::{Batch, Drawn, Source};
+use super::ahead::Ahead;
+use super::draw::{Batch, Drawn, Samples, Source};
 use super::optimizer::Optimizer;
 use super::trainee::{Recipe, Trainee, trainee};
 use crate::harmonizers::class::Config;
 use crate::nets::Weights;
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -29,6 +30,8 @@ pub enum Task {
     Gradients(Batch, usize),
     /// Of a batch of validation composites, by the averaged weights.
     Measure(Batch, usize),
+    /// This batch will be asked for: it may be drawn beside what is computed meanwhile. There is no answer.
+    Ahead(Batch),
 }
 
 pub struct Worker<'scope> {
@@ -45,6 +48,8 @@ pub struct Job<'a> {
     pub config: Config,
     pub recipe: Recipe,
     pub device: Device,
+    /// Threads of each worker that draw composites ahead; with 0 it draws them itself when it is asked.
+    pub threads: usize,
 }
 
 impl<'scope> Worker<'scope> {
@@ -63,6 +68,7 @@ impl<'scope> Worker<'scope> {
         let averages = || -> Result<BTreeMap<_, _>> {
             optimizer.averages().map(|(name, p)| Ok((name.clone(), p.f_detach()?))).collect()
         };
+        let mut ahead = Ahead::start(scope, job.training, job.threads);
         let (teacher, shipped, its_teacher) = (averages()?, averages()?, averages()?);
         let thread = scope.spawn(move || {
             tch::set_num_threads(1);
@@ -74,8 +80,12 @@ impl<'scope> Worker<'scope> {
             // What is measured is what is saved: the averages.
             let nets = net(student, teacher).and_then(|trained| Ok([trained, net(shipped, its_teacher)?]));
             for task in inbox {
+                if let Task::Ahead(batch) = task {
+                    ahead.promise(batch);
+                    continue;
+                }
                 let answer = match &nets {
-                    Ok(nets) => job.answer(nets, &leaves, &task),
+                    Ok(nets) => job.answer(nets, &leaves, &mut ahead, &task),
                     Err(e) => Err(anyhow!("{e:#}")),
                 };
                 if outbox.send(answer).is_err() {
@@ -96,19 +106,28 @@ impl<'scope> Worker<'scope> {
 }
 
 impl Job<'_> {
-    fn answer(&self, [trained, saved]: &[Box<dyn Trainee>; 2], leaves: &[Tensor], task: &Task) -> Result<Answer> {
+    fn answer(
+        &self,
+        [trained, saved]: &[Box<dyn Trainee>; 2],
+        leaves: &[Tensor],
+        ahead: &mut Ahead,
+        task: &Task,
+    ) -> Result<Answer> {
         match task {
             Task::Measure(batch, stage) => no_grad(|| {
-                let mut drawn = Drawn::new(batch, &self.validation, self.device)?;
+                let Source { at_end, .. } = self.validation;
+                let samples = Samples::draw(batch, &self.validation, self.threads);
+                let mut drawn = Drawn::new(samples, at_end, self.device)?;
                 self.forward(&**saved, &mut drawn, *stage, true).map(|(_, answer)| answer)
             }),
             Task::Gradients(batch, stage) => {
-                let mut drawn = Drawn::new(batch, &self.training, self.device)?;
+                let mut drawn = Drawn::new(ahead.samples(batch), self.training.at_end, self.device)?;
                 let (loss, mut answer) = self.forward(&**trained, &mut drawn, *stage, false)?;
                 let gradients = Tensor::f_run_backward(&[&loss], leaves, false, false)?;
                 answer.gradients = gradients.into_iter().map(|g| g.defined().then_some(g)).collect();
                 Ok(answer)
             }
+            Task::Ahead(_) => bail!("what is drawn ahead has no answer"),
         }
     }
 

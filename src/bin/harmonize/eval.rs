@@ -13,7 +13,8 @@ use clap::ValueEnum;
 use gstharmonize::engine::Engine;
 use gstharmonize::eval::baselines::Baseline;
 use gstharmonize::eval::dataset::{self, Subset};
-use gstharmonize::eval::diffharmony::Published;
+use gstharmonize::eval::diffharmony;
+use gstharmonize::eval::published::Published;
 use gstharmonize::eval::{self, Background, Method, ReferenceReport, Report, Size, reference, still};
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -26,7 +27,8 @@ use std::path::{Path, PathBuf};
 /// the list NAME_test.txt), or the parent of several; there, a list test.jsonl as DiffHarmony's scripts read it (an object a
 /// line, "file_name": "HCOCO/composite_images/c1_1_1.jpg") is taken before the others. MSE, PSNR and SSIM are of whole
 /// pictures, fMSE, fPSNR and fSSIM of the foreground; each is taken per picture on 8-bit RGB and averaged. A picture whose
-/// mask has no foreground at the size that is measured is in no figure, and named at the end.
+/// mask has no foreground at the size that is measured is in no figure, and named at the end. Where DATASET holds a table
+/// published.csv (composite,subset,untouched_fmse,METHOD_fmse,...), what others have published of these pictures stands beside it.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -96,7 +98,8 @@ Examples:
   harmonize eval iHarmony4
   harmonize eval iHarmony4/HCOCO --size native --json hcoco.json
 You should see a table with two rows a subset, the untouched composite's and the model's. fMSE ratio is the second's fMSE
-over the first's: 1 changes nothing, 0 is perfect. The rows 0-5%, 5-15% and 15-100% group all pictures by their foreground's
+over the first's: 1 changes nothing, 0 is perfect; median is that of the pictures' own ratios, worse how many pictures are further
+off than untouched. The rows 0-5%, 5-15% and 15-100% group all pictures by their foreground's
 share. In [] is where 95 % of the means lie when as many pictures are drawn anew from these, 2000 times (bootstrap); a model
 and the composite see the same draws. Published tables are at --size 256; whether they paste the real background differs.
 
@@ -219,7 +222,12 @@ fn data_set(args: &Args, subsets: &[Subset]) -> Result<()> {
     bar.finish_and_clear();
     let measured = measured?;
 
-    let report = Report { fitting: args.fitting, ..Report::new(&names, size, backgrounds, subsets, &measured)? };
+    // What is published is of composites.
+    let root = args.dataset.as_deref().filter(|_| !args.fitting);
+    let published = root.map(Published::of).transpose()?.flatten();
+    let published = published.map(|published| published.rows(subsets, &measured)).unwrap_or_default();
+    let report =
+        Report { fitting: args.fitting, published, ..Report::new(&names, size, backgrounds, subsets, &measured)? };
     print(&report, args)?;
     write(args.markdown.as_deref(), &report.markdown())?;
     if let Some(file) = &args.sheet {
@@ -241,7 +249,7 @@ fn reference(args: &Args, subsets: &[Subset]) -> Result<()> {
     sizes.sort_unstable();
     sizes.dedup();
     let model = args.models.one("--reference")?;
-    let stages = model.loading(|spec| Published::load(spec, model.options.steps))?;
+    let stages = model.loading(|spec| diffharmony::Published::load(spec, model.options.steps))?;
     let (seed, jobs) = (model.options.seed, args.jobs.map_or(1, usize::from));
 
     let bar = progress(subsets);
