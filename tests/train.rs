@@ -108,6 +108,25 @@ fn compact_learns_repeats_and_resumes() {
 }
 
 #[test]
+fn lite0_learns_repeats_and_resumes() {
+    let validation = learn("lite0", "--steps 18 --threads 2");
+    assert!(validation.last().unwrap() < &0.95, "18 steps left {validation:?} of the composites' error");
+}
+
+#[test]
+fn what_is_drawn_ahead_is_what_would_be_drawn() {
+    let _alone = TORCH.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    photographs(&folder.path().join("photos"), 24);
+    let losses = |name: &str, more: &str| {
+        let out = folder.path().join(name);
+        run(&args(folder.path(), &out, &format!("--steps 5 --every 1 --validation 2 {more}"))).unwrap();
+        log(&out).iter().map(|row| row["loss"].as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(losses("asked", ""), losses("ahead", "--threads 3"));
+}
+
+#[test]
 fn gift_learns_repeats_and_resumes() {
     let validation = learn("gift", "--steps 24");
     assert!(validation.last().unwrap() < &0.9, "24 steps left {validation:?} of the composites' error");

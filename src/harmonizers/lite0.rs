@@ -17,6 +17,7 @@ use crate::nets::weights::channels_last;
 use crate::nets::{Conv2d, GroupNorm, Init, Linear, Path, ResnetBlock, SelfAttention, embeddings};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use tch::{Device, Kind, Tensor};
 
 /// Every hyper-parameter of the network and of its sampler.
@@ -34,6 +35,9 @@ pub struct Config {
     pub schedule: Schedule,
     pub train_timesteps: usize,
     pub residual_scale: f64,
+    /// How much its own error counts against a change: of a change of mean square d that is expected to be off by e, d / (d +
+    /// caution e) is made. 0 makes all of it.
+    pub caution: f64,
     /// Long side of the proxy in pixels.
     pub proxy_size: u32,
     /// Sampler steps by default.
@@ -52,6 +56,7 @@ impl Default for Config {
             schedule: Schedule::Cosine,
             train_timesteps: 1000,
             residual_scale: 4.0,
+            caution: 0.0,
             proxy_size: 128,
             steps: 1,
         }
@@ -137,6 +142,8 @@ impl Lite0 {
         ensure!((1..=timesteps).contains(&(steps as usize)), "steps {steps} is not within 1 to {timesteps}");
         let scale = config.residual_scale;
         ensure!(scale.is_finite() && scale > 0.0, "residual_scale {scale} is not above 0");
+        let caution = config.caution;
+        ensure!(caution.is_finite() && caution >= 0.0, "caution {caution} is below 0");
         let zero = Init::Const(0.0);
         let conv =
             |name: &str, channels, kernel, stride, init| Conv2d::new(&p.sub(name), channels, kernel, stride, init);
@@ -269,16 +276,30 @@ impl Harmonizer for Lite0 {
     }
 
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, run: &Run) -> Result<Tensor> {
-        let Config { schedule, train_timesteps, residual_scale, steps, .. } = self.config;
+        let Config { schedule, train_timesteps, residual_scale, steps, caution, .. } = self.config;
         let trained = diffusion::Config::x0(schedule, train_timesteps);
         let scene = self.look(composite, mask, Kind::Float)?;
+        let expected = RefCell::new(None);
         let change = run.sample(&trained, steps, &composite.size(), self.device, |x, timesteps| {
-            let change = self.answer(&scene, x, timesteps, Kind::Float)?.change;
+            let Answer { change, log_error } = self.answer(&scene, x, timesteps, Kind::Float)?;
+            expected.replace(Some(log_error));
             Ok(change.f_mul(mask)?.f_mul_scalar(residual_scale)?)
         })?;
-        let change = change.f_div_scalar(residual_scale)?;
+        let mut change = change.f_div_scalar(residual_scale)?;
+        if let Some(log_error) = expected.into_inner().filter(|_| caution > 0.0) {
+            change = change.f_mul(&sure(&change, mask, &log_error, caution)?)?;
+        }
         Ok(composite.f_add(&change)?.f_clamp(0.0, 1.0)?)
     }
+}
+
+/// The part of a change to make, B x 1 x 1 x 1: see [`Config::caution`].
+fn sure(change: &Tensor, mask: &Tensor, log_error: &Tensor, caution: f64) -> Result<Tensor> {
+    let all = [1i64, 2, 3];
+    let sum = |x: &Tensor| x.f_sum_dim_intlist(all.as_slice(), true, Kind::Float);
+    let square = sum(&change.f_square()?)?.f_div(&sum(mask)?.f_mul_scalar(3.0)?.f_clamp_min(1e-6)?)?;
+    let error = places(log_error.f_exp()?.f_mul_scalar(caution)?)?;
+    Ok(square.f_div(&square.f_add(&error)?.f_clamp_min(1e-12)?)?)
 }
 
 /// What Reinhard et al.'s transfer (2001) of the colours' means and deviations, in Y'CbCr, from where `from` (B x 1 x h x w) weighs
@@ -322,4 +343,72 @@ fn rgb(picture: &Tensor) -> Result<Tensor> {
 fn mixed(picture: &Tensor, matrix: [[f32; 3]; 3]) -> Result<Tensor> {
     let kernel = Tensor::f_from_slice(matrix.as_flattened())?.f_view([3, 3, 1, 1])?.f_to_device(picture.device())?;
     Ok(picture.f_conv2d(&kernel, None::<Tensor>, [1; 2], [0; 2], [1; 2], 1)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nets::Weights;
+
+    const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    /// The left half.
+    fn half(height: i64, width: i64) -> Tensor {
+        let mask = Tensor::zeros([1, 1, height, width], CPU);
+        let _ = mask.narrow(3, 0, width / 2).fill_(1.0);
+        mask
+    }
+
+    #[test]
+    fn a_proposal_has_the_background_s_mean_and_deviation() {
+        let mask = half(24, 32);
+        let left = Tensor::rand([1, 3, 24, 32], CPU) * 0.2 + 0.5;
+        let right = Tensor::rand([1, 3, 24, 32], CPU) * 0.3 + 0.3;
+        let background = complement(&mask).unwrap();
+        let composite = left * &mask + right * &background;
+        let moved = proposal(&composite, &mask, &background).unwrap() + &composite;
+        let found = moments(&ycbcr(&moved).unwrap(), &mask).unwrap();
+        let aim = moments(&ycbcr(&composite).unwrap(), &background).unwrap();
+        for (found, aim) in found.iter().zip(&aim) {
+            assert!((found - aim).abs().max().double_value(&[]) < 2e-3, "{found:?} {aim:?}");
+        }
+        assert_eq!(moved.narrow(3, 16, 16), composite.narrow(3, 16, 16));
+    }
+
+    #[test]
+    fn a_ring_is_the_background_near_the_foreground() {
+        let ring = ring(&half(32, 32)).unwrap();
+        let weight = |x: i64| ring.double_value(&[0, 0, 9, x]);
+        assert!(weight(15) < 1e-5 && weight(16) > 0.99 && weight(17) > 0.99 && weight(18) < 1e-2);
+        // Where all is foreground there is something still to take a mean of.
+        let all = super::ring(&Tensor::ones([1, 1, 16, 16], CPU)).unwrap();
+        assert!(all.min().double_value(&[]) > 0.0);
+    }
+
+    #[test]
+    fn a_change_is_made_as_far_as_it_is_sure() {
+        let mask = half(8, 8);
+        let change = Tensor::full([1, 3, 8, 8], 0.1, CPU) * &mask;
+        let part = |error: f64, caution: f64| {
+            let log_error = Tensor::from_slice(&[error.ln() as f32]).view([1, 1]);
+            sure(&change, &mask, &log_error, caution).unwrap().double_value(&[])
+        };
+        assert!((part(0.01, 1.0) - 0.5).abs() < 1e-4, "{}", part(0.01, 1.0));
+        assert!((part(0.01, 3.0) - 0.25).abs() < 1e-4);
+        assert!(part(1e-8, 1.0) > 0.999 && part(10.0, 1.0) < 0.002);
+    }
+
+    #[test]
+    fn a_new_network_changes_nothing_at_any_size() {
+        let weights = Weights::new(Device::Cpu);
+        let config = Config { channels: [8, 16, 16], emb_channels: 16, ..Default::default() };
+        let net = Lite0::new(&weights.root(), config, Device::Cpu).unwrap();
+        let _guard = tch::no_grad_guard();
+        for (height, width) in [(128, 128), (72, 128), (8, 8), (40, 16)] {
+            let composite = Tensor::rand([1, 3, height, width], CPU);
+            let noise = crate::diffusion::Noise::fixed(7);
+            let run = Run::new(&noise, Default::default());
+            assert_eq!(net.harmonize(&composite, &half(height, width), &run).unwrap(), composite);
+        }
+    }
 }

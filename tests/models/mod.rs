@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test uses some of it")]
 
 use gstharmonize::harmonizers::class::Config;
-use gstharmonize::harmonizers::{BUILT_IN, compact, gift, star};
+use gstharmonize::harmonizers::{BUILT_IN, compact, gift, lite0, star};
 use gstharmonize::nets::Weights;
 use std::path::Path;
 
@@ -13,6 +13,12 @@ pub fn write(folder: &Path) {
         folder,
         Config::Compact(compact::Config { channels: [8, 16, 16], emb_channels: 16, ..Default::default() }),
     );
+}
+
+/// A `lite0` likewise.
+pub fn write_lite0(folder: &Path) {
+    let config = lite0::Config { channels: [8, 16, 16], emb_channels: 16, ..Default::default() };
+    write_class(folder, Config::Lite0(config));
 }
 
 /// A `gift` likewise.
@@ -33,9 +39,10 @@ pub fn write_star(folder: &Path) {
 pub fn one_of_each(folder: &Path) -> Vec<String> {
     let path = |name: &str| folder.join(name);
     write(&path("compact"));
+    write_lite0(&path("lite0"));
     write_gift(&path("gift"));
     write_star(&path("star"));
-    let new = ["compact", "gift", "star"].map(|name| path(name).to_str().unwrap().to_owned());
+    let new = ["compact", "lite0", "gift", "star"].map(|name| path(name).to_str().unwrap().to_owned());
     BUILT_IN.iter().map(|(name, ..)| (*name).to_owned()).chain(new).collect()
 }
 

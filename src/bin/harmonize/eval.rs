@@ -1,5 +1,6 @@
 //! `harmonize eval`: how close models come to the truth on a data set, or one on a film, and how steady that is.
 
+mod films;
 mod frames;
 mod plot;
 mod sheet;
@@ -117,6 +118,7 @@ You should see the untouched pictures without error and the model's fMSE: lower 
 A film, or frames in folders, beside what is simpler, and beside the truth where it is known:
   harmonize eval --video --composite composite.mp4 --mask mask.mp4 --real real.mp4 --plot plot.png --strip strip.png
   harmonize eval --video --composite frames/ --mask masks/ --cuts 48,120 --no-flow
+  harmonize eval --video films/ --no-flow
 You should see a row for each way of harmonizing: the element's is `harmonize`, in `frame by frame` and `noise per frame` the
 model sees each frame alone, with the same noise and with new noise. Lower is steadier:
   E_warp      what is left between two frames when motion is undone (Lai et al. 2018), frame and foreground (fg); samples 0..1
@@ -127,7 +129,8 @@ model sees each frame alone, with the same noise and with new noise. Lower is st
 A moving film has E_warp, TL and FI of its own: compare with the rows composite and real. fMSE and PSNR are at the film's own
 size, its background as it is. At --cuts, recovery 1 says that the first frame has all of the new scene's steady correction, an
 old scene's part of 0 that nothing of the old one is left. In strip.png time runs to the right, and flicker shows as
-upright stripes in `noise per frame` that `harmonize` should not have.
+upright stripes in `noise per frame` that `harmonize` should not have. Of a folder of films, the last table says what is left of
+each composite's fMSE.
 
 The tables of DiffHarmony's poster, from its checkpoint and iHarmony4:
   harmonize eval iHarmony4 --model checkpoints --reference 512 --reference 1024 --json tables.json
@@ -180,7 +183,11 @@ impl BackgroundArg {
 
 pub fn run(args: &Args) -> Result<()> {
     if args.film.video {
-        return print(&video::run(&args.film, &args.models.one("--video")?, &args.temporal)?, args);
+        let model = args.models.one("--video")?;
+        return match &args.dataset {
+            Some(folder) => print(&films::run(folder, &args.film, &model, &args.temporal)?, args),
+            None => print(&video::run(&args.film, &model, &args.temporal)?, args),
+        };
     }
     let mut subsets = dataset::subsets(args.dataset.as_deref().context("give a DATASET, or --video")?)?;
     if args.fitting {

@@ -12,17 +12,17 @@ use image::imageops::{self, FilterType};
 use image::{GrayImage, RgbImage};
 use std::path::{Path, PathBuf};
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Films")]
 pub struct FilmArgs {
-    /// Measure a film instead of a data set
-    #[arg(long, requires = "composite", requires = "mask")]
-    #[arg(conflicts_with_all = ["dataset", "size", "background", "baselines", "baseline", "reference", "fitting", "jobs"])]
+    /// Measure a film instead of a data set, or every film of the folder DATASET: each a folder that holds composite, mask and real
+    #[arg(long)]
+    #[arg(conflicts_with_all = ["size", "background", "baselines", "baseline", "reference", "fitting", "jobs"])]
     #[arg(conflicts_with_all = ["markdown", "sheet"])]
     pub video: bool,
 
     /// The composite: a film, or a folder of PNG or JPEG frames in the order of their names
-    #[arg(long, value_name = "CLIP|FOLDER", requires = "video")]
+    #[arg(long, value_name = "CLIP|FOLDER", requires = "video", conflicts_with = "dataset")]
     composite: Option<PathBuf>,
 
     /// Its mask frame by frame, white on the foreground, of the composite's size
@@ -47,16 +47,23 @@ pub struct FilmArgs {
     python: Option<PathBuf>,
 
     /// Also draw the figures over time as PNG
-    #[arg(long, value_name = "FILE", requires = "video")]
+    #[arg(long, value_name = "FILE", requires = "video", conflicts_with = "dataset")]
     plot: Option<PathBuf>,
 
     /// Also draw one column of pixels over time as PNG, as each way leaves it
-    #[arg(long, value_name = "FILE", requires = "video")]
+    #[arg(long, value_name = "FILE", requires = "video", conflicts_with = "dataset")]
     strip: Option<PathBuf>,
 
     /// The strip's column [default: through the middle of the masks]
     #[arg(long, value_name = "X", requires = "strip")]
     column: Option<u32>,
+}
+
+impl FilmArgs {
+    /// The same for the film of these.
+    pub fn of(&self, [composite, mask, real]: [PathBuf; 3]) -> Self {
+        Self { composite: Some(composite), mask: Some(mask), real: Some(real), ..self.clone() }
+    }
 }
 
 pub fn run(args: &FilmArgs, model: &ModelArgs, temporal: &TemporalArgs) -> Result<Report> {
