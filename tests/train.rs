@@ -127,6 +127,18 @@ fn what_is_drawn_ahead_is_what_would_be_drawn() {
 }
 
 #[test]
+fn a_training_of_so_many_seconds_ends_with_its_model() {
+    let _alone = TORCH.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    photographs(&folder.path().join("photos"), 24);
+    let out = folder.path().join("out");
+    // As many steps would take hours.
+    run(&args(folder.path(), &out, "--steps 1000000 --every 1000000 --validation 2 --seconds 2 --decay 0.5")).unwrap();
+    assert_eq!(log(&out).len(), 1);
+    assert!(out.join("model.safetensors").is_file());
+}
+
+#[test]
 fn gift_learns_repeats_and_resumes() {
     let validation = learn("gift", "--steps 24");
     assert!(validation.last().unwrap() < &0.9, "24 steps left {validation:?} of the composites' error");

@@ -10,6 +10,7 @@ use crate::nets::weights;
 use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use std::path::Path;
+use std::time::Instant;
 use tch::Tensor;
 
 /// Seed of the validation composites, the same whatever is trained.
@@ -53,16 +54,23 @@ impl Course<'_, '_> {
         let bar = ProgressBar::new(args.steps).with_style(style("{bar:40} {pos}/{len} steps, {eta} left, {msg}")?);
         bar.set_position(self.optimizer.step);
         let (mut loss, mut since) = (0.0, 0);
-        while self.optimizer.step < args.steps && !self.is_over() {
+        let start = Instant::now();
+        let place = |step: u64| match args.seconds {
+            Some(seconds) => ((start.elapsed().as_secs_f64() / seconds).min(1.0) * args.steps as f64) as u64,
+            None => step,
+        };
+        let mut at = place(self.optimizer.step);
+        while at < args.steps && !self.is_over() {
             let step = self.optimizer.step;
-            let (stage, learning_rate) = schedule(args, step);
+            let (stage, learning_rate) = schedule(args, at);
             let (gradients, of_step) = self.gradients(step, stage)?;
             ensure!(of_step.is_finite(), "the loss of step {step} is {of_step}: take a lower --learning-rate");
             let ema = 0.999f64.min((1.0 + step as f64) / (10.0 + step as f64));
             self.optimizer.step(gradients, learning_rate, ema)?;
             (loss, since) = (loss + of_step, since + 1);
             bar.inc(1);
-            let ends = schedule(args, step + 1).0 != stage || step + 1 == args.steps;
+            at = place(step + 1);
+            let ends = schedule(args, at).0 != stage || at >= args.steps;
             if (step + 1).is_multiple_of(args.every) || ends {
                 self.pause(stage, loss / f64::from(since), &bar)?;
                 (loss, since) = (0.0, 0);
@@ -110,7 +118,7 @@ impl Course<'_, '_> {
             batch
         };
         for (i, worker) in (0..n).zip(&self.workers) {
-            if step + 1 < args.steps {
+            if args.seconds.is_some() || step + 1 < args.steps {
                 worker.ask(Task::Ahead(part(step + 1, i)))?;
             }
             worker.ask(Task::Gradients(part(step, i), stage))?;

@@ -54,6 +54,10 @@ pub struct Args {
     /// Steps of the whole training, those of a resumed checkpoint included
     #[arg(long, default_value_t = 14_000)]
     pub steps: u64,
+    /// Take this long in place of --steps, which is then how finely the learning rate goes its course: where a machine is lent by the
+    /// hour. What comes out depends on how fast it is
+    #[arg(long)]
+    pub seconds: Option<f64>,
     /// Composites in a step
     #[arg(long, default_value_t = 16)]
     pub batch: u64,
@@ -167,6 +171,7 @@ fn check(args: &Args) -> Result<()> {
     {
         ensure!((0.0..=1.0).contains(&share), "{name} {share} is not within 0 to 1");
     }
+    ensure!(args.seconds.is_none_or(|seconds| seconds > 0.0), "seconds must be above 0");
     ensure!(args.power > 0.0 && args.relation >= 0.0, "power must be above 0, relation at least 0");
     Ok(())
 }
