@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod composite;
+mod end;
 mod events;
 mod exact;
 mod lead;
@@ -282,6 +283,7 @@ impl ObjectImpl for Harmonize {
 
     fn constructed(&self) {
         self.parent_constructed();
+        self.refuse_after_end(&self.sink);
         let element = self.obj().downgrade();
         self.sink.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
             if let Some(element) = element.upgrade() {
@@ -345,7 +347,8 @@ impl AggregatorImpl for Harmonize {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         {
             let mut state = lock(&self.state);
-            *state = State { is_started: true, arrived: state.arrived, taken: state.arrived, ..State::default() };
+            let (arrived, asking) = (state.arrived, state.asking);
+            *state = State { is_started: true, arrived, taken: arrived, asking, ..State::default() };
         }
         *lock(&self.masks) = Masks::default();
         self.forget_scene();
@@ -390,7 +393,10 @@ impl AggregatorImpl for Harmonize {
     }
 
     fn aggregate(&self, timeout: bool) -> Result<gst::FlowSuccess, gst::FlowError> {
-        self.serve(timeout)
+        match self.serve(timeout) {
+            Err(gst::FlowError::Eos) => self.end(),
+            served => served,
+        }
     }
 
     fn next_time(&self) -> Option<gst::ClockTime> {
@@ -414,6 +420,7 @@ impl AggregatorImpl for Harmonize {
         }
         // Not by the parent: GStreamer before 1.24 gives every request pad the name sink_N.
         let pad = gst::PadBuilder::<gst_base::AggregatorPad>::from_template(template).build();
+        self.refuse_after_end(&pad);
         let element = self.obj().downgrade();
         pad.connect_unlinked(move |_, _| {
             if let Some(element) = element.upgrade() {
@@ -429,6 +436,10 @@ impl AggregatorImpl for Harmonize {
 
     fn sink_query(&self, pad: &gst_base::AggregatorPad, query: &mut gst::QueryRef) -> bool {
         self.answers(pad, query)
+    }
+
+    fn sink_query_pre_queue(&self, pad: &gst_base::AggregatorPad, query: &mut gst::QueryRef) -> bool {
+        self.arrives_as_query(pad, query)
     }
 
     fn propose_allocation(

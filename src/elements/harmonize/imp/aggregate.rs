@@ -16,6 +16,9 @@ impl Harmonize {
             std::thread::sleep(FLUSH_RETRY);
             return Err(NEED_DATA);
         }
+        if lock(&self.state).is_over {
+            return Err(gst::FlowError::Eos);
+        }
         if let Some(flow) = lock(&self.state).flow.take() {
             return Err(flow);
         }

@@ -97,7 +97,9 @@ impl Harmonize {
             gst::EventView::Segment(_) => {
                 return self.parent_sink_event_pre_queue(pad, self.sought(*pad == self.sink, event));
             }
+            gst::EventView::StreamStart(_) => lock(&self.state).is_over = false,
             gst::EventView::FlushStart(_) => {
+                lock(&self.state).is_over = false;
                 self.is_flushed_for(*pad == self.sink, event.seqnum());
                 let number = Some(event.seqnum());
                 let mut flushes = lock(&self.flushes);

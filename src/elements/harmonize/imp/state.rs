@@ -36,6 +36,10 @@ pub(super) struct State {
     pub is_seeking: bool,
     /// No segment has come since the last flush: what is still taken off the pad is from before it.
     pub is_flushed: bool,
+    /// The stream has ended: what still comes is refused. Until a flush or another stream begins.
+    pub is_over: bool,
+    /// Queries that wait for their turn in a pad's queue.
+    pub asking: usize,
     pub tags: Vec<gst::Event>,
     pub last: Option<Span>,
     /// Composites that have come to the sink pad, and that have been taken from it.
