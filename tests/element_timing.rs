@@ -137,14 +137,23 @@ fn numbered(rate: u64, count: u64) -> Vec<gst::Buffer> {
     (0..count).map(|n| buffer(at(rate, n), at(rate, n + 1) - at(rate, n), &gray(8, 6, 20 * n as u8 + 20))).collect()
 }
 
-fn pair_with(rate: u64, count: u64) -> Vec<u8> {
+/// What became of six composites, and for how many of them the masks were over.
+fn ended_with(rate: u64, count: u64) -> (Vec<u8>, u64) {
     let element = element(&Arc::default());
     element.set_property_from_str("mask-range", "full");
     let mask = Stream::new(&GRAY.replace("30/1", &format!("{rate}/1")), numbered(rate, count));
     let (out, messages) = run(&element, Stream::new(RGB, frames(30, 6, &picture())), Some(mask));
     assert_eq!(times(&out), times(&frames(30, 6, &picture())));
-    assert!(messages.iter().all(|m| m.type_() != gst::MessageType::Warning));
-    moved(&out)
+    let warned = messages.iter().filter(|m| m.type_() == gst::MessageType::Warning).count() as u64;
+    assert_eq!(warned, stat(&element, "stale-masks").min(1), "told of once");
+    (moved(&out), stat(&element, "stale-masks"))
+}
+
+/// The same where no mask is missing.
+fn pair_with(rate: u64, count: u64) -> Vec<u8> {
+    let (moved, stale) = ended_with(rate, count);
+    assert_eq!(stale, 0);
+    moved
 }
 
 #[test]
@@ -158,9 +167,18 @@ fn masks_of_other_rates_pair_by_time() {
 }
 
 #[test]
-fn the_last_mask_stays_after_its_eos() {
+fn a_still_stays_after_its_eos() {
     let each = pair_with(30, 6);
-    assert_eq!(pair_with(30, 2), [each[0], each[1], each[1], each[1], each[1], each[1]]);
+    assert_eq!(pair_with(30, 1), [each[0]; 6]);
+}
+
+#[test]
+fn a_mask_stream_that_ends_before_the_composite_is_missing_from_then_on() {
+    let each = pair_with(30, 6);
+    assert_eq!(ended_with(30, 2), (vec![each[0], each[1], each[1], each[1], each[1], each[1]], 4));
+    // Of the composite's last frame it masks half.
+    assert_eq!(ended_with(12, 2).1, 1);
+    assert_eq!(ended_with(11, 2).1, 0);
 }
 
 #[test]

@@ -117,7 +117,7 @@ pub struct Harmonize {
         blurb = "What becomes of a frame while the model is loading, or has found no transfer yet",
         type = OnNotReady, get, set, member = on_not_ready, builder(OnNotReady::default()).mutable_playing())]
     #[property(name = "on-missing-mask", nick = "Where a mask is missing",
-        blurb = "What becomes of a frame without a mask of its time",
+        blurb = "What becomes of a frame without a mask of its time: in a hole of the mask stream, or after its end. A mask stream of a single frame is a still, which has no end",
         type = OnMissingMask, get, set, member = on_missing_mask, builder(OnMissingMask::default()).mutable_playing())]
     #[property(name = "on-error", nick = "Where inference fails",
         blurb = "What becomes of a frame whose inference fails. A model that can't be loaded at the start is always an error",

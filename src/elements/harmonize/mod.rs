@@ -23,9 +23,10 @@
  * one, else its luma; see #GstHarmonize:mask-channel, #GstHarmonize:mask-range and #GstHarmonize:mask-invert. A composite
  * goes with the mask whose interval of running time contains the composite's:
  *
- * - After the mask's EOS its last frame stays: a still can mask a whole stream.
- * - Where masks are missing in between, #GstHarmonize:on-missing-mask decides: by default the last one stays in use. It is
- *   counted in `stale-masks`, and a warning tells of it once.
+ * - A mask stream of a single frame is a still, which masks all that comes after its EOS too.
+ * - Where masks are missing in between, or the mask stream has had more frames than one and is over before the composite,
+ *   #GstHarmonize:on-missing-mask decides: by default the last one stays in use. It is counted in `stale-masks`, and a
+ *   warning tells of it once.
  * - Before the first mask, and where the mask stream has a GAP or an empty buffer, frames pass untouched.
  * - A composite waits for its mask for #GstHarmonize:mask-timeout, which is part of the latency declared in live pipelines,
  *   then goes on as if masks were missing. In pipelines that are not live it waits for as long as it takes unless that is

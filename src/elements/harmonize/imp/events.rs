@@ -150,6 +150,7 @@ impl Harmonize {
                 }
             }
             Segment(_) => lock(&self.masks).is_flushed = false,
+            StreamStart(start) if !is_composite => lock(&self.masks).begin_stream(start.stream_id()),
             // As the element `scenechange` sends it.
             CustomDownstream(_) if is_composite && gst_video::DownstreamForceKeyUnitEvent::parse(&event).is_ok() => {
                 lock(&self.state).scene_begins = true;
