@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::rig::Rig;
 use common::*;
 use gst::prelude::*;
 use std::sync::Arc;
@@ -315,4 +316,44 @@ fn a_new_segment_moves_the_pairing_with_it() {
     let (out, _) = run(&element, composite, Some(Stream::new(GRAY, numbered(30, 4))));
     assert_eq!(times(&out), sent);
     assert_eq!(moved(&out), pair_with(30, 6)[..4]);
+}
+
+#[test]
+fn composites_outside_their_segment_are_dropped_and_those_that_touch_it_stay_whole() {
+    let element = element(&Arc::default());
+    let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    segment.set_start(gst::ClockTime::from_nseconds(at(30, 2) + 10_000_000));
+    segment.set_stop(gst::ClockTime::from_nseconds(at(30, 5)));
+    let event = || gst::event::Segment::new(&segment);
+    let sent = times(&frames(30, 8, &picture()));
+    let composite = Stream::new(RGB, frames(30, 8, &picture())).event(0, event());
+    let mask = Stream::new(GRAY, frames(30, 8, &gray(8, 6, 255))).event(0, event());
+    let (out, _) = run(&element, composite, Some(mask));
+    assert_eq!(times(&out), sent[2..5]);
+    assert_eq!(["frames-in", "harmonized", "dropped"].map(|name| stat(&element, name)), [8, 3, 5]);
+}
+
+#[test]
+fn the_position_is_where_frames_have_come_to() {
+    let mut rig = Rig::new(element(&Arc::default()));
+    let src = rig.element.static_pad("src").unwrap();
+    let position = || src.query_position::<gst::ClockTime>().map(gst::ClockTime::nseconds);
+    assert_eq!(position(), None, "a harness doesn't know it");
+    for n in 0..3 {
+        rig.lifted(n);
+        until("the position", || position() == Some(at(30, n + 1)));
+    }
+    rig.flush();
+    assert_eq!(position(), None, "what was before the flush is over");
+}
+
+#[test]
+fn start_times_that_would_have_no_effect_cannot_be_set() {
+    let element = element(&Arc::default());
+    for name in ["start-time-selection", "start-time"] {
+        let property = element.find_property(name).unwrap();
+        assert!(!property.flags().contains(glib::ParamFlags::WRITABLE));
+        assert!(property.blurb().unwrap().contains("leave at the composite's times"));
+    }
+    assert_eq!(element.property_value("start-time-selection").serialize().unwrap(), "first");
 }

@@ -256,7 +256,8 @@ impl ObjectImpl for Harmonize {
                 )
                 .read_only()
                 .build();
-            Harmonize::derived_properties().iter().cloned().chain([stats]).collect()
+            let [selection, start_time] = timing::start_time();
+            Harmonize::derived_properties().iter().cloned().chain([stats, selection, start_time]).collect()
         });
         PROPERTIES.as_ref()
     }
@@ -277,6 +278,8 @@ impl ObjectImpl for Harmonize {
     fn property(&self, id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
             "stats" => self.stats().to_value(),
+            "start-time-selection" => gst_base::AggregatorStartTimeSelection::First.to_value(),
+            "start-time" => AUTOMATIC.to_value(),
             _ => self.derived_property(id, pspec),
         }
     }

@@ -35,7 +35,7 @@ impl Harmonize {
         let place = self.place(&composite).map_err(|error| self.fail(&error))?;
         let passthrough = lock(&self.settings).passthrough;
         let find = |pad| self.find_mask(&pad, place.span.start, timeout || passthrough);
-        let mask = self.mask_pad().map(find).transpose()?;
+        let mask = self.mask_pad().filter(|_| !place.is_outside).map(find).transpose()?;
         drop(composite);
         let Some(mut composite) = self.sink.pop_buffer() else { return Err(NEED_DATA) };
         {
@@ -63,6 +63,8 @@ impl Harmonize {
         let place = Place { begins: self.is_told_to_begin(&composite, mode), ..place };
         let outcome = if place.is_lead && mode == Mode::Live {
             Ok(Outcome::Dropped("it belongs to the lead of a seek"))
+        } else if place.is_outside {
+            Ok(Outcome::Dropped("it lies outside its segment"))
         } else if self.is_late(&composite, place) {
             Ok(Outcome::Dropped("it is late"))
         } else if self.has_no_time_left(place, mode, timeout) {

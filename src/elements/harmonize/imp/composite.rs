@@ -52,6 +52,8 @@ pub(super) struct Place {
     pub begins: bool,
     /// It was asked for beside what a seek was for, and is no frame of the stream.
     pub is_lead: bool,
+    /// Nothing of it lies within its segment.
+    pub is_outside: bool,
 }
 
 /// What there is of something that a frame needs, or what becomes of the frame without it.
@@ -101,7 +103,11 @@ impl Harmonize {
         let time = time.unwrap_or(span.start);
         let duration = composite.duration().or(frame).unwrap_or_default();
         let is_lead = lead.is_some_and(|lead| lead.is_outside(time, duration.nseconds()));
-        Ok(Place { span, stream_time, time, begins: false, is_lead })
+        let is_outside = composite.pts().is_some_and(|pts| {
+            let end = composite.duration().or(frame).and_then(|duration| pts.checked_add(duration));
+            segment.clip(pts, end).is_none()
+        });
+        Ok(Place { span, stream_time, time, begins: false, is_lead, is_outside: is_outside && !is_lead })
     }
 
     /// The mask of the composite that starts at `time`; `NEED_DATA` if it may be still to come.

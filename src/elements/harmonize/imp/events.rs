@@ -328,6 +328,14 @@ impl Harmonize {
                 query.set_result(&peer_caps(&self.sink, query.filter()));
                 true
             }
+            Position(query) if query.format() == gst::Format::Time => {
+                let place = lock(&self.state).place();
+                if place.is_some() {
+                    query.set(place);
+                }
+                // What the source has come to is no frame that has left, but who just begins knows no better.
+                place.is_some() || self.sink.peer_query(query.query_mut())
+            }
             Position(_) | Duration(_) | Seeking(_) | Uri(_) => self.sink.peer_query(query),
             _ => self.parent_src_query(query),
         }

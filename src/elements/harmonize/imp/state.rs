@@ -42,6 +42,8 @@ pub(super) struct State {
     pub asking: usize,
     pub tags: Vec<gst::Event>,
     pub last: Option<Span>,
+    /// Stream time up to which frames have left.
+    pub position: Option<gst::ClockTime>,
     /// Composites that have come to the sink pad, and that have been taken from it.
     pub arrived: u64,
     pub taken: u64,
@@ -71,9 +73,14 @@ impl State {
         self.episodes[episode as usize]
     }
 
+    /// Stream time that the output has come to, as far as it is known: what a seek asks for beside its place is none of it.
+    pub fn place(&self) -> Option<gst::ClockTime> {
+        self.position.or_else(|| self.lead?.begins_at())
+    }
+
     /// What a flush leaves behind.
     pub fn forget(&mut self) {
-        (self.last, self.earliest, self.flow) = (None, None, None);
+        (self.last, self.position, self.earliest, self.flow) = (None, None, None, None);
         (self.scene_begins, self.had_transfer, self.discont) = (false, false, false);
         self.taken = self.arrived;
         for episode in [Episode::Maskless, Episode::NotReady, Episode::Late, Episode::Waiting] {
