@@ -14,6 +14,12 @@ fn peer_caps(pad: &gst_base::AggregatorPad, filter: Option<&gst::CapsRef>) -> gs
     pad.peer_query_caps(Some(&caps)).intersect_with_mode(&caps, gst::CapsIntersectMode::First)
 }
 
+/// Throws away what a look into the queue has kept: the base class hands the same buffer out again, whatever flush came in between.
+/// While `pad` is flushing nothing follows it.
+fn forget_peeked(pad: &gst_base::AggregatorPad) {
+    pad.drop_buffer();
+}
+
 impl Harmonize {
     /// Ends the mask stream if its pad is linked to nothing, so that nobody waits for it; the stream of another source
     /// starts it again. Beside the calling thread, because sending EOS waits for a buffer on its way into the pad.
@@ -158,6 +164,7 @@ impl Harmonize {
             Tag(_) if is_composite => lock(&self.state).tags.push(event.clone()),
             FlushStop(_) if is_composite => {
                 lock(&self.state).is_flushed = true;
+                forget_peeked(pad);
                 self.inference.resume();
                 let (number, flushed) = (event.seqnum(), self.parent_sink_event(pad, event));
                 self.recover_caps(pad);
@@ -169,6 +176,7 @@ impl Harmonize {
             }
             FlushStop(_) => {
                 lock(&self.masks).forget();
+                forget_peeked(pad);
                 self.recover_caps(pad);
                 // A seek that the composite's source took no part in is over with this.
                 let number = Some(event.seqnum());
