@@ -166,7 +166,8 @@ fn a_frame_without_timestamp_is_that_of_its_place() {
     // Noise that drifts goes by stream time, and smoothing has seeks ask for more than they are for. Backwards the source begins
     // with frame 45, which its timestamp shows to be beyond; a mean is summed in another order then.
     let drift = [("noise", "drift"), ("noise-period", "300000000"), ("smoothing", "0"), ("steps", "2")];
-    let forwards = [(1.0, 0, FRAMES), (1.0, 33, 45), (2.0, 33, 45), (0.5, 33, 45)];
+    // A widened seek to frame 36 begins with frame 23, which has none.
+    let forwards = [(1.0, 0, FRAMES), (1.0, 33, 45), (2.0, 33, 45), (0.5, 33, 45), (1.0, 36, 48), (2.0, 36, 48)];
     let backwards = [(-1.0, 32, 45), (-2.0, 32, 45)];
     for (settings, seeks) in [(SETTINGS[2], forwards.to_vec()), (&drift, [&forwards[..], &backwards].concat())] {
         let film = Film::new(settings);

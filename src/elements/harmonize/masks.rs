@@ -43,6 +43,8 @@ pub struct Masks {
     frames: u64,
     stream: Option<String>,
     read: Option<Read>,
+    /// Where the first mask begins if it has no timestamp, other than at the edge of its segment.
+    pub first: Option<gst::ClockTime>,
     /// No segment has come since the last flush: what is still taken off the pad is from before it.
     pub is_flushed: bool,
     /// The running time of a composite that waits no longer, and the PTS of the GAP that tells so.
@@ -139,7 +141,8 @@ impl Masks {
         let segment = pad.segment().downcast().map_err(|_| anyhow!("a mask came before its segment"))?;
         let video = self.video.clone().context("a mask came before its caps")?;
         let held = self.held.as_ref().map(|held| held.span);
-        let span = Span::new(&segment, &buffer, video.frame_duration(), held).context(
+        let before = held.or_else(|| Span::before(&segment, self.first?));
+        let span = Span::new(&segment, &buffer, video.frame_duration(), before).context(
             "a mask has no timestamp, and neither the duration of the one before nor a frame rate tells its time",
         )?;
         Ok(MaskFrame { buffer, video, span })

@@ -43,6 +43,12 @@ impl Span {
         })
     }
 
+    /// An empty span ahead of what begins at `first` in `segment`, which may be outside it.
+    pub fn before(segment: &gst::FormattedSegment<gst::ClockTime>, first: gst::ClockTime) -> Option<Self> {
+        let start = running_time(segment, first)?;
+        Some(Self { start, end: Some(start) })
+    }
+
     /// The timestamp in `segment` of a buffer that has this span; `None` at negative running times and timestamps.
     pub fn position(&self, segment: &gst::FormattedSegment<gst::ClockTime>) -> Option<gst::ClockTime> {
         let is_backwards = segment.rate() < 0.0;

@@ -93,7 +93,8 @@ impl Harmonize {
             let state = lock(&self.state);
             (state.composite.as_ref().and_then(Video::frame_duration), state.last, state.lead)
         };
-        let span = Span::new(&segment, composite, frame, last).context(
+        let before = last.or_else(|| lead?.first().and_then(|first| Span::before(&segment, first)));
+        let span = Span::new(&segment, composite, frame, before).context(
             "Pad sink: a composite has no timestamp, and neither the duration of the one before nor a frame rate tells its time",
         )?;
         // Without a timestamp it is where its running time says.

@@ -15,8 +15,11 @@ const LONGEST: u64 = 1 << 60;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Lead {
     number: gst::Seqnum,
+    rate: f64,
     start: gst::ClockTime,
     stop: Option<gst::ClockTime>,
+    /// Where composites without timestamps begin: the edge of the segment as the source has sent it.
+    first: Option<gst::ClockTime>,
     composite: Stage,
     mask: Stage,
 }
@@ -30,6 +33,16 @@ enum Stage {
 }
 
 impl Lead {
+    /// Where the position is until a frame has left.
+    pub fn begins_at(&self) -> Option<gst::ClockTime> {
+        if self.rate < 0.0 { self.stop } else { Some(self.start) }
+    }
+
+    /// Where composites without timestamps begin, if that is not the edge of their segment.
+    pub fn first(&self) -> Option<gst::ClockTime> {
+        self.first.filter(|_| self.composite == Stage::Segment)
+    }
+
     /// Whether a frame that begins at stream time `time` and lasts for `duration`, in nanoseconds, is no part of what the seek
     /// was for.
     pub fn is_outside(&self, time: i64, duration: u64) -> bool {
@@ -91,7 +104,15 @@ impl Harmonize {
         let wide = (start.saturating_sub(lead), stop.map(|stop| stop.saturating_add(lead)));
         gst::debug!(CAT, imp = self, "A seek to {start} asks for as much from {} on", wide.0);
         let (number, stop_of_seek) = (event.seqnum(), stop.filter(|_| !to_end));
-        let lead = Lead { number, start, stop: stop_of_seek, composite: Stage::Nothing, mask: Stage::Nothing };
+        let lead = Lead {
+            number,
+            rate,
+            start,
+            stop: stop_of_seek,
+            first: None,
+            composite: Stage::Nothing,
+            mask: Stage::Nothing,
+        };
         lock(&self.state).lead = Some(lead);
         gst::event::Seek::builder(rate, flags, start_type, Some(wide.0), stop_type, wide.1)
             .seqnum(event.seqnum())
@@ -136,7 +157,14 @@ impl Harmonize {
         }
         *stage = Stage::Segment;
         let sought = narrowed(segment, lead);
+        let first = if segment.rate() < 0.0 { segment.stop() } else { segment.start() };
+        if is_composite {
+            lead.first = first;
+        }
         drop(state);
+        if !is_composite {
+            lock(&self.masks).first = first;
+        }
         gst::event::Segment::builder(&sought)
             .seqnum(event.seqnum())
             .running_time_offset(event.running_time_offset())
@@ -154,7 +182,15 @@ mod tests {
 
     fn lead(start: u64, stop: Option<u64>) -> Lead {
         let (start, stop) = (ms(start), stop.map(ms));
-        Lead { number: gst::Seqnum::next(), start, stop, composite: Stage::Segment, mask: Stage::Segment }
+        Lead {
+            number: gst::Seqnum::next(),
+            rate: 1.0,
+            start,
+            stop,
+            first: None,
+            composite: Stage::Segment,
+            mask: Stage::Segment,
+        }
     }
 
     fn segment(rate: f64, start: u64, stop: Option<u64>) -> Segment {
