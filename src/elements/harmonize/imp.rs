@@ -31,6 +31,7 @@ use super::{
 };
 use crate::engine::Follow;
 use crate::frame::{Describer, Plan};
+use crate::harmonizers::Sampling;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::AGGREGATOR_FLOW_NEED_DATA as NEED_DATA;
@@ -57,7 +58,7 @@ pub struct Harmonize {
         blurb = "How the model gets from noise to a picture; ddim and euler add no noise on the way, and gift takes none but auto",
         type = Sampler, get, set, member = sampler, builder(Sampler::default()).controllable().mutable_playing())]
     #[property(name = "steps", nick = "Sampler steps",
-        blurb = "Steps of the sampler, each one run of the model (0 = the model's own number; gift takes 1 alone)",
+        blurb = "Steps of the sampler, each one run of the model (0 = the model's own number; gift takes 1 alone). More than the model takes is refused with a warning, or an error where the model is loaded later",
         type = u32, get, set, member = steps, maximum = 1000, controllable, mutable_playing)]
     #[property(name = "proxy-size", nick = "Proxy size",
         blurb = "Long side in pixels of the small picture that the model sees; the cost of inference grows with its square, and the output's size does not depend on it (0 = the model's own size)",
@@ -168,6 +169,27 @@ impl Harmonize {
         }
     }
 
+    /// How the model is to be run.
+    pub(super) fn sampling(&self) -> Sampling {
+        lock(&self.settings).sampling()
+    }
+
+    /// Whether the model that is loaded takes `value` as the property `name`; a warning says why if not.
+    fn takes(&self, name: &str, value: &glib::Value) -> bool {
+        let mut settings = lock(&self.settings).clone();
+        match name {
+            "steps" => settings.steps = value.get().unwrap_or_default(),
+            "sampler" => settings.sampler = value.get().unwrap_or_default(),
+            _ => return true,
+        }
+        let Some(loaded) = self.inference.loaded() else { return true };
+        let checked = loaded.engine.check(settings.sampling());
+        if let Err(error) = &checked {
+            self.warn(&format!("Can't set {name}: {error:#}"));
+        }
+        checked.is_ok()
+    }
+
     /// Loads what the properties ask for by now, beside the model in use.
     fn reload(&self) {
         if !lock(&self.state).is_started {
@@ -263,6 +285,9 @@ impl ObjectImpl for Harmonize {
     }
 
     fn set_property(&self, id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if !self.takes(pspec.name(), value) {
+            return;
+        }
         self.derived_set_property(id, value, pspec);
         match pspec.name() {
             "model" | "device" | "precision" => self.reload(),

@@ -8,7 +8,7 @@ use super::pairing::Clock;
 use super::{CAT, ModelState};
 use crate::engine::{Engine, Pending, Request};
 use crate::frame::{Mask, Proxy, View};
-use crate::harmonizers::{ModelSpec, Precision};
+use crate::harmonizers::{ModelSpec, Precision, Sampling};
 use crate::transfer::Transfer;
 use anyhow::Result;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,6 +21,10 @@ pub trait Infer: Send + Sync {
     fn view(&self, mask: &Mask, long_side: u32) -> View;
     fn device(&self) -> &str;
     fn precision(&self) -> Precision;
+    /// Whether the model can be run as `sampling` says.
+    fn check(&self, _sampling: Sampling) -> Result<()> {
+        Ok(())
+    }
     /// Queues an inference; returns at once.
     fn submit(&self, proxy: Arc<Proxy>, request: Request) -> Arc<dyn Job>;
 }
@@ -50,6 +54,10 @@ impl Infer for Engine {
 
     fn precision(&self) -> Precision {
         self.precision()
+    }
+
+    fn check(&self, sampling: Sampling) -> Result<()> {
+        self.check(sampling)
     }
 
     fn submit(&self, proxy: Arc<Proxy>, request: Request) -> Arc<dyn Job> {

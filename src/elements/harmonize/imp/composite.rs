@@ -11,7 +11,6 @@ use super::exact::Work;
 use super::{CAT, Episode, Harmonize, NEED_DATA, lock};
 use crate::engine::Request;
 use crate::frame::{self, Descriptor, Mask, MaskSettings, Picture, Proxy, View};
-use crate::harmonizers::Sampling;
 use crate::recycle::unused;
 use crate::transfer::Transfer;
 use anyhow::{Context, Error, Result, anyhow};
@@ -78,9 +77,8 @@ impl Frame {
 
     /// How the model is to look at it.
     pub fn request(&self) -> Request {
-        let Settings { sampler, steps, seed, noise, noise_period, .. } = self.settings;
-        let sampling = Sampling { method: sampler.into(), steps };
-        Request { sampling, seed, noise: noise.mode(self.place.time, noise_period) }
+        let Settings { seed, noise, noise_period, .. } = self.settings;
+        Request { sampling: self.settings.sampling(), seed, noise: noise.mode(self.place.time, noise_period) }
     }
 }
 
