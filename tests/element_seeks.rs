@@ -2,10 +2,12 @@
 
 mod common;
 
+use common::manual::{Manual, lift};
 use common::rig::Rig;
 use common::*;
 use gst::prelude::*;
 use gst_base::prelude::*;
+use gstharmonize::elements::harmonize::{Harmonize, Infer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -59,4 +61,59 @@ fn a_mask_that_was_looked_at_before_a_flush_serves_nothing_after_it() {
     });
     let out = first_after_flush(&mut rig, 0, 0);
     assert_eq!(bytes(&out), [90; 24], "its own mask is black");
+}
+
+/// A paused pipeline whose model answers when it is told to, at its start.
+fn paused(model: &Arc<Manual>) -> (gst::Pipeline, Harmonize) {
+    init();
+    let size = "width=32,height=18,framerate=25/1";
+    let line = format!(
+        "videotestsrc num-buffers=100 ! video/x-raw,format=I420,{size} ! h.sink \
+         videotestsrc pattern=white num-buffers=100 ! video/x-raw,format=GRAY8,{size} ! h.mask \
+         harmonize name=h mode=exact ! fakesink name=out sync=false enable-last-sample=true"
+    );
+    let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let element = pipeline.by_name("h").unwrap().downcast::<Harmonize>().unwrap();
+    let loaded = model.clone();
+    element.set_loader(Arc::new(move |_, _, _| Ok(loaded.clone() as Arc<dyn Infer>)));
+    pipeline.set_state(gst::State::Paused).unwrap();
+    let mut answered = 0;
+    while !is_prerolled(&pipeline) {
+        while answered < model.count() {
+            model.answer(answered, Ok(lift(10)));
+            answered += 1;
+        }
+    }
+    (pipeline, element)
+}
+
+/// Whether the pipeline is paused by a moment from now.
+fn is_prerolled(pipeline: &gst::Pipeline) -> bool {
+    pipeline.state(gst::ClockTime::from_mseconds(20)).0 == Ok(gst::StateChangeSuccess::Success)
+}
+
+/// The timestamp of what is shown.
+fn shown(pipeline: &gst::Pipeline) -> gst::ClockTime {
+    let out = pipeline.by_name("out").unwrap();
+    out.property::<gst::Sample>("last-sample").buffer().unwrap().pts().unwrap()
+}
+
+#[test]
+fn a_seek_shows_its_first_frame_by_its_own_inference_alone_unless_it_is_to_be_accurate() {
+    for (flag, is_at_once) in [(gst::SeekFlags::empty(), true), (gst::SeekFlags::ACCURATE, false)] {
+        let model = Arc::<Manual>::default();
+        let (pipeline, _element) = paused(&model);
+        let before = model.count();
+        pipeline.seek_simple(gst::SeekFlags::FLUSH | flag, gst::ClockTime::SECOND).unwrap();
+        model.answer(before, Ok(lift(10)));
+        if is_at_once {
+            until("the first frame", || is_prerolled(&pipeline));
+            assert_eq!(shown(&pipeline), gst::ClockTime::SECOND);
+        } else {
+            // Frames 12 to 35, as far as a mean reaches, and one.
+            until("the inferences", || model.count() >= before + 24);
+            assert!(!is_prerolled(&pipeline), "it waits for the others");
+        }
+        at_once("the change to NULL", || pipeline.set_state(gst::State::Null).unwrap());
+    }
 }

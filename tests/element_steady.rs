@@ -59,10 +59,15 @@ impl Film {
     /// Time and bytes of the frames from number `from` to before `to`, in the order in which they come out at that rate, after
     /// a seek to them.
     fn frames(&self, rate: f64, from: u64, to: u64) -> Vec<Out> {
+        self.sought(gst::SeekFlags::ACCURATE, rate, from, to)
+    }
+
+    /// The same after a seek with another flag.
+    fn sought(&self, flag: gst::SeekFlags, rate: f64, from: u64, to: u64) -> Vec<Out> {
         // A seek needs something to seek in.
         self.pipeline.set_state(gst::State::Paused).unwrap();
         self.pipeline.state(gst::ClockTime::from_seconds(20)).0.unwrap();
-        let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE;
+        let flags = gst::SeekFlags::FLUSH | flag;
         let [from, to] = [from, to].map(|n| gst::ClockTime::from_mseconds(40 * n));
         self.pipeline.seek(rate, flags, gst::SeekType::Set, from, gst::SeekType::Set, to).unwrap();
         // What was on its way before is none of it.
@@ -111,6 +116,22 @@ fn a_seek_leads_to_the_bytes_of_the_whole() {
             assert_eq!(part.iter().map(|(time, _)| time / 40_000_000).collect::<Vec<_>>(), [n, n + 1, n + 2]);
             for (time, bytes) in part {
                 assert!(bytes == whole[&time], "{settings:?}: frame {} of a seek to {n}", time / 40_000_000);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_seek_that_is_not_accurate_leads_to_the_bytes_of_the_whole_from_its_second_frame_on() {
+    for settings in SETTINGS {
+        let film = Film::new(settings);
+        let whole = film.whole();
+        for n in [3, 30, 41] {
+            let part = film.sought(gst::SeekFlags::empty(), 1.0, n, n + 5);
+            let numbers: Vec<_> = part.iter().map(|(time, _)| time / 40_000_000).collect();
+            assert_eq!(numbers, [n, n + 1, n + 2, n + 3, n + 4], "{settings:?}");
+            for (time, bytes) in &part[1..] {
+                assert!(*bytes == whole[time], "{settings:?}: frame {} of a seek to {n}", time / 40_000_000);
             }
         }
     }

@@ -4,6 +4,7 @@
 //! One mutex guards everything here. It is never held while a model loads or infers, nor while GStreamer is called, so
 //! `flush` returns at once whatever they do. A flush is remembered until `resume`: none is lost between two frames.
 
+use super::later::Later;
 use super::pairing::Clock;
 use super::{CAT, ModelState};
 use crate::engine::{Engine, Pending, Request};
@@ -142,6 +143,8 @@ struct Inner {
     newest: Option<Newest>,
     /// Inferences that frames wait for, beside the one that none does.
     queued: Vec<Arc<dyn Job>>,
+    /// Those of them that are to begin after another.
+    put_off: Vec<Arc<Later>>,
     shown: Option<Newest>,
 }
 
@@ -266,6 +269,7 @@ impl Inference {
         (inner.newest, inner.shown) = (None, None);
         let under_way = inner.under_way.take().map(|under_way| under_way.job);
         let queued = std::mem::take(&mut inner.queued);
+        inner.put_off.clear();
         drop(inner);
         under_way.into_iter().chain(queued).for_each(|job| job.cancel());
     }
@@ -327,6 +331,24 @@ impl Inference {
         drop(inner);
         gst::debug!(CAT, "Inference {} begins, for the composite at {}", job.id(), Clock(time));
         Some(job)
+    }
+
+    /// The same, but that it begins when `begin_put_off` says so, or when somebody waits for it.
+    pub fn put_off(&self, engine: Arc<dyn Infer>, proxy: Arc<Proxy>, request: Request) -> Option<Arc<dyn Job>> {
+        let mut inner = self.lock();
+        if inner.flushing {
+            return None;
+        }
+        let later = Arc::new(Later::new(engine, proxy, request));
+        inner.put_off.push(later.clone());
+        inner.queued.push(later.clone());
+        Some(later)
+    }
+
+    /// Begins the inferences that were put off, in their order.
+    pub fn begin_put_off(&self) {
+        let put_off = std::mem::take(&mut self.lock().put_off);
+        put_off.iter().for_each(|later| drop(later.begin()));
     }
 
     /// Waits for one of those; `None` if a flush came in between.

@@ -71,6 +71,9 @@
  * are those of a stream that was played from its beginning, byte for byte, and so are shards of a film; not where another sink's
  * seek reaches the source first, nor with control bindings on #GstHarmonize:smoothing or #GstHarmonize:keyframe-interval.
  *
+ * Only an accurate seek, one with that flag, has its first frame wait for what lies around: after any other flushing seek it is
+ * shown at once, with what the model finds in it alone, so that scrubbing is quick, and those after it are exact again.
+ *
  * Scenes keep to themselves. One begins where the background is another than in the frame before
  * (#GstHarmonize:scene-detection), at a change of #GstHarmonize:scene, at a force-key-unit event from upstream, which
  * `scenechange` sends at cuts, and in exact mode at a DISCONT. In live mode a new scene passes as
@@ -136,6 +139,7 @@ mod enums;
 mod imp;
 mod inference;
 mod latency;
+mod later;
 mod loading;
 mod masks;
 mod pairing;

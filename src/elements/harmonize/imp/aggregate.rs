@@ -72,6 +72,9 @@ impl Harmonize {
         } else {
             self.harmonize(&mut composite, place, mask, mode)
         };
+        if !place.is_lead && std::mem::take(&mut lock(&self.state).shows_first) {
+            self.inference.begin_put_off();
+        }
         if !matches!(outcome, Ok(Outcome::Waits(_) | Outcome::Harmonized)) {
             lock(&self.exact).keyframes.pass(place.time);
         }
@@ -104,8 +107,9 @@ impl Harmonize {
         match outcome {
             Ok(Outcome::Harmonized) => {
                 gst::debug!(CAT, imp = self, "The composite at {time} is harmonized");
-                self.post_stats(place.span.start);
-                self.push(composite)
+                // GAPs and what is no frame of the stream.
+                self.let_go(false)?;
+                self.send(composite, place.span.start)
             }
             Ok(Outcome::Waits(work)) => self.wait(Waiting::Frame(composite, work)),
             Ok(Outcome::Untouched(_)) if place.is_lead => Ok(gst::FlowSuccess::Ok),

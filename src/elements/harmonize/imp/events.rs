@@ -163,7 +163,11 @@ impl Harmonize {
             }
             Tag(_) if is_composite => lock(&self.state).tags.push(event.clone()),
             FlushStop(_) if is_composite => {
-                lock(&self.state).is_flushed = true;
+                {
+                    let mut state = lock(&self.state);
+                    state.is_flushed = true;
+                    state.shows_first = state.sought_roughly == Some(event.seqnum());
+                }
                 forget_peeked(pad);
                 self.inference.resume();
                 let (number, flushed) = (event.seqnum(), self.parent_sink_event(pad, event));
@@ -226,6 +230,7 @@ impl Harmonize {
             pad.peer_query(&mut query) && !query.result().0
         };
         let lead = lock(&self.state).lead;
+        lock(&self.state).sought_roughly = self.is_rough(&event).then_some(number);
         let event = self.widened(event);
         let unseekable = self.mask_pad().filter(|mask| mask.is_linked() && denies(mask));
         let is_denied = denies(&self.sink);

@@ -79,6 +79,13 @@ fn narrowed(segment: &Segment, lead: &Lead) -> Segment {
 }
 
 impl Harmonize {
+    /// Whether the first frame after this seek is to be shown at once, by itself, where frames wait for others around them.
+    pub(super) fn is_rough(&self, event: &gst::Event) -> bool {
+        let gst::EventView::Seek(seek) = event.view() else { return false };
+        let waits = self.mode() != Mode::Live && lock(&self.settings).temporal().ahead() > 0;
+        waits && !seek.get().1.contains(gst::SeekFlags::ACCURATE)
+    }
+
     /// The seek that is to go upstream for `event`. Seeks to key units go where the source likes, and others that don't flush go on
     /// from what is there: they stay as they are.
     pub(super) fn widened(&self, event: gst::Event) -> gst::Event {

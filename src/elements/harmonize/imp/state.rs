@@ -56,6 +56,9 @@ pub(super) struct State {
     pub had_transfer: bool,
     /// What the last seek asked for beside what it was for.
     pub lead: Option<Lead>,
+    /// The last seek if it need not be accurate; since its flush, whether the first frame is to be shown at once.
+    pub sought_roughly: Option<gst::Seqnum>,
+    pub shows_first: bool,
     /// How sending frames ahead of an event ended, for the next call of the base class.
     pub flow: Option<gst::FlowError>,
     /// Running time before which frames come too late downstream, and downstream's proportion.
