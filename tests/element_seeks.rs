@@ -8,8 +8,9 @@ use common::*;
 use gst::prelude::*;
 use gst_base::prelude::*;
 use gstharmonize::elements::harmonize::{Harmonize, Infer};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// An element that a flushing seek has stopped, none of whose pads has been flushed yet, after somebody has looked into its
 /// queues: `queued` puts something there.
@@ -116,4 +117,135 @@ fn a_seek_shows_its_first_frame_by_its_own_inference_alone_unless_it_is_to_be_ac
         }
         at_once("the change to NULL", || pipeline.set_state(gst::State::Null).unwrap());
     }
+}
+
+const LENGTH: gst::ClockTime = gst::ClockTime::from_seconds(3);
+
+/// A film of `LENGTH` that plays by the clock, as gst-validate has it: what is wrong in the two streams that come to the element,
+/// or in the place it says it has come to, is noted down.
+struct Watched {
+    pipeline: gst::Pipeline,
+    wrong: Arc<Mutex<Vec<String>>>,
+}
+
+impl Watched {
+    fn new(set: &str) -> Self {
+        init();
+        let size = "width=32,height=18,framerate=25/1";
+        let line = format!(
+            "videotestsrc ! video/x-raw,format=I420,{size} ! queue ! h.sink \
+             videotestsrc pattern=ball ! video/x-raw,format=GRAY8,{size} ! queue ! h.mask \
+             harmonize name=h {set} ! queue ! fakesink sync=true"
+        );
+        let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
+        let element = pipeline.by_name("h").unwrap().downcast::<Harmonize>().unwrap();
+        element.set_loader(Arc::new(|_, _, _| Ok(Fake::slow(Duration::from_millis(2)) as Arc<dyn Infer>)));
+        let wrong = Arc::<Mutex<Vec<String>>>::default();
+        for name in ["sink", "mask"] {
+            let (wrong, over) = (wrong.clone(), AtomicBool::new(false));
+            let kinds =
+                gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH;
+            element.static_pad(name).unwrap().add_probe(kinds, move |pad, info| {
+                match info.event().map(|event| event.type_()) {
+                    Some(gst::EventType::Eos) => over.store(true, Ordering::SeqCst),
+                    Some(gst::EventType::FlushStop | gst::EventType::StreamStart) => {
+                        over.store(false, Ordering::SeqCst)
+                    }
+                    Some(_) => (),
+                    None => {
+                        // Whoever was refused does not come again.
+                        let refused =
+                            pad.peer().is_some_and(|peer| peer.last_flow_result() == Err(gst::FlowError::Eos));
+                        if refused || over.load(Ordering::SeqCst) {
+                            wrong.lock().unwrap().push(format!("a buffer after EOS at {name}"));
+                        }
+                    }
+                }
+                gst::PadProbeReturn::Ok
+            });
+        }
+        pipeline.set_state(gst::State::Paused).unwrap();
+        pipeline.state(gst::ClockTime::from_seconds(20)).0.unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        Self { pipeline, wrong }
+    }
+
+    /// Plays from one end of that part of the film to the other, and asks for the position all the time.
+    fn play(&self, rate: f64, [from, to]: [u64; 2]) {
+        let [from, to] = [from, to].map(gst::ClockTime::from_mseconds);
+        let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE;
+        self.pipeline.seek(rate, flags, gst::SeekType::Set, from, gst::SeekType::Set, to).unwrap();
+        let source = self.pipeline.by_name("h").unwrap().static_pad("src").unwrap();
+        let bus = self.pipeline.bus().unwrap();
+        let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
+        for _ in 0..4000 {
+            let places = [source.query_position::<gst::ClockTime>(), self.pipeline.query_position()];
+            for (whose, place) in ["the element's", "the pipeline's"].into_iter().zip(places) {
+                if place.is_some_and(|place| !(from..=to).contains(&place)) {
+                    let what = format!("at {rate} {whose} position {} outside {from} to {to}", place.display());
+                    self.wrong.lock().unwrap().push(what);
+                }
+            }
+            if let Some(message) = bus.timed_pop_filtered(gst::ClockTime::from_mseconds(5), &kinds) {
+                assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
+                return;
+            }
+        }
+        panic!("no EOS at {rate}");
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+const WAYS: [&str; 3] = ["mode=exact", "mode=exact smoothing=0", "mode=live"];
+
+#[test]
+fn fast_backward() {
+    for set in WAYS {
+        let film = Watched::new(set);
+        for rate in [-2.0, -4.0, -8.0, -16.0, -32.0] {
+            film.play(rate, [0, LENGTH.mseconds()]);
+        }
+        assert_eq!(film.wrong.lock().unwrap().first(), None, "{set}");
+    }
+}
+
+#[test]
+fn alternate_fast_backward_and_forward() {
+    for set in WAYS {
+        let film = Watched::new(set);
+        for rate in [-2.0, 2.0, -4.0, 4.0, -8.0, 8.0, -16.0, 16.0] {
+            film.play(rate, [1000, 2000]);
+        }
+        assert_eq!(film.wrong.lock().unwrap().first(), None, "{set}");
+    }
+}
+
+#[test]
+fn an_end_without_a_frame_after_a_seek_is_one_of_what_was_sought() {
+    init();
+    let line = "videotestsrc num-buffers=3 ! video/x-raw,format=I420,width=32,height=18,framerate=25/1 ! harmonize name=h \
+                mode=exact on-not-ready=pass-through ! fakesink sync=false";
+    let pipeline = gst::parse::launch(line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let ends = || {
+        let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
+        let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(20), &kinds);
+        assert_eq!(message.unwrap().type_(), gst::MessageType::Eos);
+    };
+    pipeline.set_state(gst::State::Playing).unwrap();
+    ends();
+    // The source has had all its buffers.
+    let [from, to] = [1, 2].map(gst::ClockTime::from_seconds);
+    let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE;
+    pipeline.seek(1.0, flags, gst::SeekType::Set, from, gst::SeekType::Set, to).unwrap();
+    ends();
+    let segment =
+        pipeline.by_name("h").unwrap().static_pad("src").unwrap().sticky_event::<gst::event::Segment>(0).unwrap();
+    let segment = segment.segment().downcast_ref::<gst::ClockTime>().unwrap().clone();
+    assert_eq!((segment.start(), segment.stop(), segment.time()), (Some(from), Some(to), Some(from)));
+    pipeline.set_state(gst::State::Null).unwrap();
 }

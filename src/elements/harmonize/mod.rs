@@ -32,6 +32,10 @@
  *   then goes on as if masks were missing. In pipelines that are not live it waits for as long as it takes unless that is
  *   set: end a mask stream with EOS.
  *
+ * Composites that lie outside their segment are dropped, as `compositor` does; those that touch it leave whole. After the
+ * composite's EOS what still comes with the mask is refused with EOS. The position is where frames have come to, not where the
+ * sources are.
+ *
  * Formats are all raw ones but RGB8P, whose palette background and foreground share. Samples of 8 to 16 bits that have bytes or
  * words of their own are changed in place. Those that are packed into bits or tiles, such as v210's, go through a format that
  * holds the same samples and back, and only the bits of samples that changed are written; `GST_DEBUG=harmonize:4` says so once.

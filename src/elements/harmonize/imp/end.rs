@@ -46,6 +46,9 @@ impl Harmonize {
     /// probe before all this finds an empty queue, which has room for it.
     pub(super) fn end(&self) -> Result<gst::FlowSuccess, gst::FlowError> {
         let is_first = !std::mem::replace(&mut lock(&self.state).is_over, true);
+        if is_first && lock(&self.state).is_flushed {
+            self.narrow_output();
+        }
         let mut is_drained = !is_first;
         for pad in self.obj().sink_pads().into_iter().filter_map(|pad| pad.downcast::<gst_base::AggregatorPad>().ok()) {
             if !pad.is_eos() {

@@ -1,7 +1,7 @@
 //! Events and queries: what is kept, what goes on, and which flushes end the work on a frame.
 
 use super::super::video::Video;
-use super::{CAT, Harmonize, Mode, NEED_DATA, lock};
+use super::{CAT, Harmonize, Mode, NEED_DATA, lead, lock};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
@@ -151,7 +151,9 @@ impl Harmonize {
             Segment(segment) if is_composite => {
                 if let Some(segment) = segment.segment().downcast_ref::<gst::ClockTime>() {
                     self.obj().update_segment(segment);
+                    let first = if segment.rate() < 0.0 { segment.stop() } else { segment.start() };
                     let mut state = lock(&self.state);
+                    state.position = state.position.or_else(|| segment.to_stream_time(first));
                     (state.segment, state.is_flushed) = (Some(event.clone()), false);
                 }
             }
@@ -167,6 +169,7 @@ impl Harmonize {
                     let mut state = lock(&self.state);
                     state.is_flushed = true;
                     state.shows_first = state.sought_roughly == Some(event.seqnum());
+                    state.sought = state.sought.filter(|(number, _)| *number == event.seqnum());
                 }
                 forget_peeked(pad);
                 self.inference.resume();
@@ -230,7 +233,12 @@ impl Harmonize {
             pad.peer_query(&mut query) && !query.result().0
         };
         let lead = lock(&self.state).lead;
-        lock(&self.state).sought_roughly = self.is_rough(&event).then_some(number);
+        let is_rough = self.is_rough(&event);
+        {
+            let mut state = lock(&self.state);
+            state.sought_roughly = is_rough.then_some(number);
+            state.sought = lead::begins_at(&event).map(|place| (number, place));
+        }
         let event = self.widened(event);
         let unseekable = self.mask_pad().filter(|mask| mask.is_linked() && denies(mask));
         let is_denied = denies(&self.sink);

@@ -5,6 +5,7 @@
 use super::{CAT, Harmonize, Mode, lock};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
+use gst_base::prelude::*;
 
 type Segment = gst::FormattedSegment<gst::ClockTime>;
 
@@ -15,7 +16,6 @@ const LONGEST: u64 = 1 << 60;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Lead {
     number: gst::Seqnum,
-    rate: f64,
     start: gst::ClockTime,
     stop: Option<gst::ClockTime>,
     /// Where composites without timestamps begin: the edge of the segment as the source has sent it.
@@ -33,11 +33,6 @@ enum Stage {
 }
 
 impl Lead {
-    /// Where the position is until a frame has left.
-    pub fn begins_at(&self) -> Option<gst::ClockTime> {
-        if self.rate < 0.0 { self.stop } else { Some(self.start) }
-    }
-
     /// Where composites without timestamps begin, if that is not the edge of their segment.
     pub fn first(&self) -> Option<gst::ClockTime> {
         self.first.filter(|_| self.composite == Stage::Segment)
@@ -52,6 +47,16 @@ impl Lead {
         }
         time.saturating_add_unsigned(duration.max(1)) <= nanoseconds(self.start)
             || self.stop.is_some_and(|stop| time >= nanoseconds(stop))
+    }
+}
+
+/// The stream time that playing begins at after a seek, if that tells it.
+pub(super) fn begins_at(seek: &gst::EventRef) -> Option<gst::ClockTime> {
+    let gst::EventView::Seek(seek) = seek.view() else { return None };
+    let (rate, _, start_type, start, stop_type, stop) = seek.get();
+    match if rate < 0.0 { (stop_type, stop) } else { (start_type, start) } {
+        (gst::SeekType::Set, gst::GenericFormattedValue::Time(time)) => time,
+        _ => None,
     }
 }
 
@@ -111,19 +116,22 @@ impl Harmonize {
         let wide = (start.saturating_sub(lead), stop.map(|stop| stop.saturating_add(lead)));
         gst::debug!(CAT, imp = self, "A seek to {start} asks for as much from {} on", wide.0);
         let (number, stop_of_seek) = (event.seqnum(), stop.filter(|_| !to_end));
-        let lead = Lead {
-            number,
-            rate,
-            start,
-            stop: stop_of_seek,
-            first: None,
-            composite: Stage::Nothing,
-            mask: Stage::Nothing,
-        };
+        let lead =
+            Lead { number, start, stop: stop_of_seek, first: None, composite: Stage::Nothing, mask: Stage::Nothing };
         lock(&self.state).lead = Some(lead);
         gst::event::Seek::builder(rate, flags, start_type, Some(wide.0), stop_type, wide.1)
             .seqnum(event.seqnum())
             .build()
+    }
+
+    /// Ahead of EOS where no segment has come since a seek: the base class would send the one that it has made of the seek as that
+    /// went upstream.
+    pub(super) fn narrow_output(&self) {
+        let Some(lead) = lock(&self.state).lead else { return };
+        let segment = self.obj().src_pad().downcast_ref::<gst_base::AggregatorPad>().map(|src| src.segment());
+        if let Some(segment) = segment.and_then(|segment| segment.downcast::<gst::ClockTime>().ok()) {
+            self.obj().update_segment(&narrowed(&segment, &lead));
+        }
     }
 
     /// How much is asked for on either side of what a seek is for: whole frames, so that a source whose frames begin where it is
@@ -189,15 +197,7 @@ mod tests {
 
     fn lead(start: u64, stop: Option<u64>) -> Lead {
         let (start, stop) = (ms(start), stop.map(ms));
-        Lead {
-            number: gst::Seqnum::next(),
-            rate: 1.0,
-            start,
-            stop,
-            first: None,
-            composite: Stage::Segment,
-            mask: Stage::Segment,
-        }
+        Lead { number: gst::Seqnum::next(), start, stop, first: None, composite: Stage::Segment, mask: Stage::Segment }
     }
 
     fn segment(rate: f64, start: u64, stop: Option<u64>) -> Segment {

@@ -42,8 +42,10 @@ pub(super) struct State {
     pub asking: usize,
     pub tags: Vec<gst::Event>,
     pub last: Option<Span>,
-    /// Stream time up to which frames have left.
+    /// Stream time up to which frames have left, or at which they begin.
     pub position: Option<gst::ClockTime>,
+    /// The last flushing seek and where it goes to, until its segment comes.
+    pub sought: Option<(gst::Seqnum, gst::ClockTime)>,
     /// Composites that have come to the sink pad, and that have been taken from it.
     pub arrived: u64,
     pub taken: u64,
@@ -76,9 +78,9 @@ impl State {
         self.episodes[episode as usize]
     }
 
-    /// Stream time that the output has come to, as far as it is known: what a seek asks for beside its place is none of it.
+    /// Stream time that the output has come to, as far as it is known.
     pub fn place(&self) -> Option<gst::ClockTime> {
-        self.position.or_else(|| self.lead?.begins_at())
+        self.position.or_else(|| self.sought.map(|(_, place)| place))
     }
 
     /// What a flush leaves behind.
