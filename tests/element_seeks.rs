@@ -249,3 +249,24 @@ fn an_end_without_a_frame_after_a_seek_is_one_of_what_was_sought() {
     assert_eq!((segment.start(), segment.stop(), segment.time()), (Some(from), Some(to), Some(from)));
     pipeline.set_state(gst::State::Null).unwrap();
 }
+
+#[test]
+fn a_flush_ahead_of_a_seeks_segment_ends_the_seek() {
+    let element = element(&Arc::default());
+    element.set_property("smoothing", 0.95);
+    let mut rig = Rig::of(element, |harness| harness.set_live(false));
+    let (flags, set) = (gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE, gst::SeekType::Set);
+    let place = gst::ClockTime::from_seconds(5);
+    let seek = gst::event::Seek::new(1.0, flags, set, place, gst::SeekType::None, gst::ClockTime::NONE);
+    let number = seek.seqnum();
+    assert!(rig.element.static_pad("src").unwrap().send_event(seek));
+    for pad in [&mut rig.composite, &mut rig.mask] {
+        assert!(pad.push_event(gst::event::FlushStart::builder().seqnum(number).build()));
+        assert!(pad.push_event(gst::event::FlushStop::builder(true).seqnum(number).build()));
+    }
+    rig.flush();
+    (0..3).for_each(|n| rig.push(n));
+    rig.composite.push_event(gst::event::Eos::new());
+    rig.mask.push_event(gst::event::Eos::new());
+    assert_eq!([0, 1, 2].map(|_| rig.pull().nseconds()), [0, 1, 2].map(|n| at(30, n)));
+}

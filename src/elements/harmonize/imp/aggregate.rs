@@ -107,9 +107,7 @@ impl Harmonize {
         match outcome {
             Ok(Outcome::Harmonized) => {
                 gst::debug!(CAT, imp = self, "The composite at {time} is harmonized");
-                // GAPs and what is no frame of the stream.
-                self.let_go(false)?;
-                self.send(composite, place.span.start)
+                self.wait(Waiting::Harmonized(composite, place.span.start))
             }
             Ok(Outcome::Waits(work)) => self.wait(Waiting::Frame(composite, work)),
             Ok(Outcome::Untouched(_)) if place.is_lead => Ok(gst::FlowSuccess::Ok),

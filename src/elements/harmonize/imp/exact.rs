@@ -16,6 +16,7 @@ pub(super) enum Waiting {
     Gap(gst::Buffer),
     /// With the running time at which it starts.
     Untouched(gst::Buffer, i64),
+    Harmonized(gst::Buffer, i64),
     Frame(gst::Buffer, Box<Work>),
 }
 
@@ -146,6 +147,7 @@ impl Harmonize {
                     lock(&self.stats).passed_through += 1;
                     self.send(composite, start)?
                 }
+                Some(Waiting::Harmonized(composite, start)) => self.send(composite, start)?,
                 Some(Waiting::Frame(composite, work)) => self.leave(composite, &work)?,
             };
         }
@@ -182,7 +184,7 @@ impl Harmonize {
         self.send(composite, place.span.start)
     }
 
-    pub(super) fn send(&self, mut composite: gst::Buffer, start: i64) -> Result<gst::FlowSuccess, gst::FlowError> {
+    fn send(&self, mut composite: gst::Buffer, start: i64) -> Result<gst::FlowSuccess, gst::FlowError> {
         if std::mem::take(&mut lock(&self.exact).discont) {
             composite.make_mut().set_flags(gst::BufferFlags::DISCONT);
         }

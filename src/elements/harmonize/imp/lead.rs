@@ -151,8 +151,16 @@ impl Harmonize {
 
     /// A flush has begun on a pad: the next segment is that of the seek with this number.
     pub(super) fn is_flushed_for(&self, is_composite: bool, number: gst::Seqnum) {
-        if let Some(lead) = lock(&self.state).lead.as_mut().filter(|lead| lead.number == number) {
-            *(if is_composite { &mut lead.composite } else { &mut lead.mask }) = Stage::Flush;
+        let mut state = lock(&self.state);
+        let Some(lead) = &mut state.lead else { return };
+        let is_its_own = lead.number == number;
+        let stage = if is_composite { &mut lead.composite } else { &mut lead.mask };
+        match *stage {
+            _ if is_its_own => *stage = Stage::Flush,
+            // Another one, ahead of the seek's segment: what comes now has nothing to do with the seek.
+            Stage::Flush if is_composite => state.lead = None,
+            Stage::Flush => *stage = Stage::Nothing,
+            _ => (),
         }
     }
 
