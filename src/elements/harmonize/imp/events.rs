@@ -103,7 +103,14 @@ impl Harmonize {
             gst::EventView::Segment(_) => {
                 return self.parent_sink_event_pre_queue(pad, self.sought(*pad == self.sink, event));
             }
-            gst::EventView::StreamStart(_) => lock(&self.state).is_over = false,
+            gst::EventView::StreamStart(start) if lock(&self.state).is_over => {
+                if *pad != self.sink {
+                    // Since GStreamer 1.24 the base class would begin a stream downstream too, which is over at once.
+                    lock(&self.masks).begin_stream(start.stream_id());
+                    return Ok(gst::FlowSuccess::Ok);
+                }
+                lock(&self.state).is_over = false;
+            }
             gst::EventView::FlushStart(_) => {
                 lock(&self.state).is_over = false;
                 self.is_flushed_for(*pad == self.sink, event.seqnum());

@@ -36,7 +36,7 @@ pub(super) struct State {
     pub is_seeking: bool,
     /// No segment has come since the last flush: what is still taken off the pad is from before it.
     pub is_flushed: bool,
-    /// The stream has ended: what still comes is refused. Until a flush or another stream begins.
+    /// The stream has ended: what still comes is refused. Until a flush, or another stream of composites.
     pub is_over: bool,
     /// Queries that wait for their turn in a pad's queue.
     pub asking: usize,
