@@ -152,8 +152,37 @@ fn steps_of_a_model_of_one_pass_are_an_error() {
         element.set_property_from_str(name, value);
         let error = error(&element, composite(), mask());
         let told = format!("{error} {:?}", error.message());
-        assert!(told.contains("gift answers in one pass"), "{told}");
+        assert!(told.contains("the model answers in one pass"), "{told}");
+        assert!(told.contains("Can't load model"), "before any frame: {told}");
     }
+}
+
+#[test]
+fn steps_that_the_loaded_model_cannot_take_are_refused_with_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    models::write_gift(&folder.path().join("gift"));
+    let element = real(folder.path().join("gift").to_str().unwrap(), "cpu");
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    element.set_state(gst::State::Paused).unwrap();
+    until("the model", || element.property_value("model-state").serialize().unwrap() == "ready");
+    for (name, value, kept) in [("steps", "2", "0"), ("sampler", "euler", "auto"), ("steps", "1", "1")] {
+        element.set_property_from_str(name, value);
+        assert_eq!(element.property_value(name).serialize().unwrap(), kept);
+    }
+    let warnings: Vec<_> = bus.iter_filtered(&[gst::MessageType::Warning]).collect();
+    let texts = warnings.iter().map(|message| match message.view() {
+        gst::MessageView::Warning(warning) => warning.error().message().to_owned(),
+        _ => unreachable!(),
+    });
+    assert_eq!(
+        texts.collect::<Vec<_>>(),
+        [
+            "Can't set steps: 2 steps were asked for: the model answers in one pass",
+            "Can't set sampler: a sampler was asked for: the model answers in one pass",
+        ]
+    );
+    element.set_state(gst::State::Null).unwrap();
 }
 
 #[test]

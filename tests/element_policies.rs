@@ -104,21 +104,21 @@ fn warnings(messages: &[gst::Message]) -> usize {
 
 #[test]
 fn frames_without_a_mask_take_the_last_one_pass_or_go() {
-    // After the mask's EOS its last frame stays: frame 5 is not missing one.
+    // After the mask's EOS frame 5 is missing one as well.
     let (numbers, harmonized, messages, element) = holes("repeat");
     assert_eq!(numbers, [0, 1, 2, 3, 4, 5]);
     assert_eq!(harmonized, [false, true, true, true, true, true]);
-    assert_eq!(["missing-masks", "stale-masks"].map(|name| stat(&element, name)), [1, 2]);
-    assert_eq!(warnings(&messages), 2, "before the first mask, and in the hole");
+    assert_eq!(["missing-masks", "stale-masks"].map(|name| stat(&element, name)), [1, 3]);
+    assert_eq!(warnings(&messages), 3, "before the first mask, in the hole and after the end");
 
     let (numbers, harmonized, messages, element) = holes("pass-through");
     assert_eq!(numbers, [0, 1, 2, 3, 4, 5]);
-    assert_eq!(harmonized, [false, true, false, false, true, true]);
-    assert_eq!((stat(&element, "passed-through"), warnings(&messages)), (3, 2));
+    assert_eq!(harmonized, [false, true, false, false, true, false]);
+    assert_eq!((stat(&element, "passed-through"), warnings(&messages)), (4, 3));
 
     let (numbers, harmonized, messages, element) = holes("drop");
-    assert_eq!((numbers, harmonized), (vec![1, 4, 5], vec![true; 3]));
-    assert_eq!((stat(&element, "dropped"), warnings(&messages)), (3, 2));
+    assert_eq!((numbers, harmonized), (vec![1, 4], vec![true; 2]));
+    assert_eq!((stat(&element, "dropped"), warnings(&messages)), (4, 3));
 }
 
 #[test]

@@ -59,10 +59,15 @@ impl Film {
     /// Time and bytes of the frames from number `from` to before `to`, in the order in which they come out at that rate, after
     /// a seek to them.
     fn frames(&self, rate: f64, from: u64, to: u64) -> Vec<Out> {
+        self.sought(gst::SeekFlags::ACCURATE, rate, from, to)
+    }
+
+    /// The same after a seek with another flag.
+    fn sought(&self, flag: gst::SeekFlags, rate: f64, from: u64, to: u64) -> Vec<Out> {
         // A seek needs something to seek in.
         self.pipeline.set_state(gst::State::Paused).unwrap();
         self.pipeline.state(gst::ClockTime::from_seconds(20)).0.unwrap();
-        let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE;
+        let flags = gst::SeekFlags::FLUSH | flag;
         let [from, to] = [from, to].map(|n| gst::ClockTime::from_mseconds(40 * n));
         self.pipeline.seek(rate, flags, gst::SeekType::Set, from, gst::SeekType::Set, to).unwrap();
         // What was on its way before is none of it.
@@ -111,6 +116,22 @@ fn a_seek_leads_to_the_bytes_of_the_whole() {
             assert_eq!(part.iter().map(|(time, _)| time / 40_000_000).collect::<Vec<_>>(), [n, n + 1, n + 2]);
             for (time, bytes) in part {
                 assert!(bytes == whole[&time], "{settings:?}: frame {} of a seek to {n}", time / 40_000_000);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_seek_that_is_not_accurate_leads_to_the_bytes_of_the_whole_from_its_second_frame_on() {
+    for settings in SETTINGS {
+        let film = Film::new(settings);
+        let whole = film.whole();
+        for n in [3, 30, 41] {
+            let part = film.sought(gst::SeekFlags::empty(), 1.0, n, n + 5);
+            let numbers: Vec<_> = part.iter().map(|(time, _)| time / 40_000_000).collect();
+            assert_eq!(numbers, [n, n + 1, n + 2, n + 3, n + 4], "{settings:?}");
+            for (time, bytes) in &part[1..] {
+                assert!(*bytes == whole[time], "{settings:?}: frame {} of a seek to {n}", time / 40_000_000);
             }
         }
     }
@@ -166,7 +187,8 @@ fn a_frame_without_timestamp_is_that_of_its_place() {
     // Noise that drifts goes by stream time, and smoothing has seeks ask for more than they are for. Backwards the source begins
     // with frame 45, which its timestamp shows to be beyond; a mean is summed in another order then.
     let drift = [("noise", "drift"), ("noise-period", "300000000"), ("smoothing", "0"), ("steps", "2")];
-    let forwards = [(1.0, 0, FRAMES), (1.0, 33, 45), (2.0, 33, 45), (0.5, 33, 45)];
+    // A widened seek to frame 36 begins with frame 23, which has none.
+    let forwards = [(1.0, 0, FRAMES), (1.0, 33, 45), (2.0, 33, 45), (0.5, 33, 45), (1.0, 36, 48), (2.0, 36, 48)];
     let backwards = [(-1.0, 32, 45), (-2.0, 32, 45)];
     for (settings, seeks) in [(SETTINGS[2], forwards.to_vec()), (&drift, [&forwards[..], &backwards].concat())] {
         let film = Film::new(settings);

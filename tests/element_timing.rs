@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::rig::Rig;
 use common::*;
 use gst::prelude::*;
 use std::sync::Arc;
@@ -137,14 +138,23 @@ fn numbered(rate: u64, count: u64) -> Vec<gst::Buffer> {
     (0..count).map(|n| buffer(at(rate, n), at(rate, n + 1) - at(rate, n), &gray(8, 6, 20 * n as u8 + 20))).collect()
 }
 
-fn pair_with(rate: u64, count: u64) -> Vec<u8> {
+/// What became of six composites, and for how many of them the masks were over.
+fn ended_with(rate: u64, count: u64) -> (Vec<u8>, u64) {
     let element = element(&Arc::default());
     element.set_property_from_str("mask-range", "full");
     let mask = Stream::new(&GRAY.replace("30/1", &format!("{rate}/1")), numbered(rate, count));
     let (out, messages) = run(&element, Stream::new(RGB, frames(30, 6, &picture())), Some(mask));
     assert_eq!(times(&out), times(&frames(30, 6, &picture())));
-    assert!(messages.iter().all(|m| m.type_() != gst::MessageType::Warning));
-    moved(&out)
+    let warned = messages.iter().filter(|m| m.type_() == gst::MessageType::Warning).count() as u64;
+    assert_eq!(warned, stat(&element, "stale-masks").min(1), "told of once");
+    (moved(&out), stat(&element, "stale-masks"))
+}
+
+/// The same where no mask is missing.
+fn pair_with(rate: u64, count: u64) -> Vec<u8> {
+    let (moved, stale) = ended_with(rate, count);
+    assert_eq!(stale, 0);
+    moved
 }
 
 #[test]
@@ -158,9 +168,18 @@ fn masks_of_other_rates_pair_by_time() {
 }
 
 #[test]
-fn the_last_mask_stays_after_its_eos() {
+fn a_still_stays_after_its_eos() {
     let each = pair_with(30, 6);
-    assert_eq!(pair_with(30, 2), [each[0], each[1], each[1], each[1], each[1], each[1]]);
+    assert_eq!(pair_with(30, 1), [each[0]; 6]);
+}
+
+#[test]
+fn a_mask_stream_that_ends_before_the_composite_is_missing_from_then_on() {
+    let each = pair_with(30, 6);
+    assert_eq!(ended_with(30, 2), (vec![each[0], each[1], each[1], each[1], each[1], each[1]], 4));
+    // Of the composite's last frame it masks half.
+    assert_eq!(ended_with(12, 2).1, 1);
+    assert_eq!(ended_with(11, 2).1, 0);
 }
 
 #[test]
@@ -297,4 +316,44 @@ fn a_new_segment_moves_the_pairing_with_it() {
     let (out, _) = run(&element, composite, Some(Stream::new(GRAY, numbered(30, 4))));
     assert_eq!(times(&out), sent);
     assert_eq!(moved(&out), pair_with(30, 6)[..4]);
+}
+
+#[test]
+fn composites_outside_their_segment_are_dropped_and_those_that_touch_it_stay_whole() {
+    let element = element(&Arc::default());
+    let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    segment.set_start(gst::ClockTime::from_nseconds(at(30, 2) + 10_000_000));
+    segment.set_stop(gst::ClockTime::from_nseconds(at(30, 5)));
+    let event = || gst::event::Segment::new(&segment);
+    let sent = times(&frames(30, 8, &picture()));
+    let composite = Stream::new(RGB, frames(30, 8, &picture())).event(0, event());
+    let mask = Stream::new(GRAY, frames(30, 8, &gray(8, 6, 255))).event(0, event());
+    let (out, _) = run(&element, composite, Some(mask));
+    assert_eq!(times(&out), sent[2..5]);
+    assert_eq!(["frames-in", "harmonized", "dropped"].map(|name| stat(&element, name)), [8, 3, 5]);
+}
+
+#[test]
+fn the_position_is_where_frames_have_come_to() {
+    let mut rig = Rig::new(element(&Arc::default()));
+    let src = rig.element.static_pad("src").unwrap();
+    let position = || src.query_position::<gst::ClockTime>().map(gst::ClockTime::nseconds);
+    until("the beginning", || position() == Some(0));
+    for n in 0..3 {
+        rig.lifted(n);
+        until("the position", || position() == Some(at(30, n + 1)));
+    }
+    rig.flush();
+    until("the beginning", || position() == Some(0));
+}
+
+#[test]
+fn start_times_that_would_have_no_effect_cannot_be_set() {
+    let element = element(&Arc::default());
+    for name in ["start-time-selection", "start-time"] {
+        let property = element.find_property(name).unwrap();
+        assert!(!property.flags().contains(glib::ParamFlags::WRITABLE));
+        assert!(property.blurb().unwrap().contains("leave at the composite's times"));
+    }
+    assert_eq!(element.property_value("start-time-selection").serialize().unwrap(), "first");
 }

@@ -55,6 +55,7 @@ pub struct Engine {
     /// Behind a lock for callers on several threads.
     jobs: Mutex<Sender<Job>>,
     grid: ProxyGrid,
+    most_steps: u32,
     device: String,
     precision: Precision,
 }
@@ -86,7 +87,7 @@ impl Engine {
         is_given_up: &dyn Fn() -> bool,
     ) -> Result<Self> {
         ensure!(workers > 0, "an engine needs at least one worker");
-        let (grid, precision) = (model.grid(), model.precision());
+        let (grid, most_steps, precision) = (model.grid(), model.most_steps(), model.precision());
         let (jobs, inbox) = channel();
         let inbox = Arc::new(Mutex::new(inbox));
         let (warm, warmed) = channel();
@@ -116,7 +117,7 @@ impl Engine {
             Device::Cuda(index) => format!("cuda:{index}"),
             _ => "cpu".to_owned(),
         };
-        Ok(Self { jobs: Mutex::new(jobs), grid, device, precision })
+        Ok(Self { jobs: Mutex::new(jobs), grid, most_steps, device, precision })
     }
 
     /// What the model is to see of a frame with `mask`; `long_side` of the proxy 0 takes the model's own. Where the model
@@ -125,6 +126,11 @@ impl Engine {
         let (cols, rows) = self.grid.size(mask.width, mask.height, long_side);
         let region = if self.grid.crop { Region::around(mask, cols.max(rows)) } else { None };
         View { region, cols, rows }
+    }
+
+    /// Whether the model can be run as `sampling` says.
+    pub fn check(&self, sampling: Sampling) -> Result<()> {
+        sampling.check(self.most_steps)
     }
 
     /// The device it runs on: `cpu` or `cuda:N`.

@@ -7,7 +7,7 @@ use super::colour::{
     POLYNOMIAL, average, map_globally, map_locally, polynomial, pooled, signed, statistics, statistics_len, upsample,
     weighted_mean,
 };
-use super::{Harmonizer, Precision, ProxyGrid, Run, Sampling};
+use super::{Harmonizer, Precision, ProxyGrid, Run};
 use crate::nets::weights::channels_last;
 use crate::nets::{Conv2d, GroupNorm, Init, Linear, Path};
 use anyhow::{Result, ensure};
@@ -223,9 +223,7 @@ impl Harmonizer for Gift {
     }
 
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, run: &Run) -> Result<Tensor> {
-        let Sampling { steps, method } = run.sampling;
-        ensure!(steps <= 1, "{steps} steps were asked for: gift answers in one pass");
-        ensure!(method.is_none(), "a sampler was asked for: gift answers in one pass");
+        run.sampling.check(self.most_steps())?;
         run.check()?;
         let (change, _) = self.forward(composite, mask, Kind::Float)?;
         Ok(composite.f_add(&change.f_mul(mask)?)?.f_clamp(0.0, 1.0)?)

@@ -122,6 +122,17 @@ pub struct Sampling {
     pub steps: u32,
 }
 
+impl Sampling {
+    /// Whether a model takes it that takes so many steps at most.
+    pub fn check(self, most_steps: u32) -> Result<()> {
+        let Self { method, steps } = self;
+        let most = if most_steps == 1 { "answers in one pass".to_owned() } else { format!("takes {most_steps}") };
+        ensure!(steps <= most_steps, "{steps} steps were asked for: the model {most}");
+        ensure!(method.is_none() || most_steps > 1, "a sampler was asked for: the model {most}");
+        Ok(())
+    }
+}
+
 /// The kind that weights are kept in, and features computed in where the device is fast at that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {

@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod composite;
+mod end;
 mod events;
 mod exact;
 mod lead;
@@ -30,6 +31,7 @@ use super::{
 };
 use crate::engine::Follow;
 use crate::frame::{Describer, Plan};
+use crate::harmonizers::Sampling;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::AGGREGATOR_FLOW_NEED_DATA as NEED_DATA;
@@ -56,7 +58,7 @@ pub struct Harmonize {
         blurb = "How the model gets from noise to a picture; ddim and euler add no noise on the way, and gift takes none but auto",
         type = Sampler, get, set, member = sampler, builder(Sampler::default()).controllable().mutable_playing())]
     #[property(name = "steps", nick = "Sampler steps",
-        blurb = "Steps of the sampler, each one run of the model (0 = the model's own number; gift takes 1 alone)",
+        blurb = "Steps of the sampler, each one run of the model (0 = the model's own number; gift takes 1 alone). More than the model takes is refused with a warning, or an error where the model is loaded later",
         type = u32, get, set, member = steps, maximum = 1000, controllable, mutable_playing)]
     #[property(name = "proxy-size", nick = "Proxy size",
         blurb = "Long side in pixels of the small picture that the model sees; the cost of inference grows with its square, and the output's size does not depend on it (0 = the model's own size)",
@@ -116,7 +118,7 @@ pub struct Harmonize {
         blurb = "What becomes of a frame while the model is loading, or has found no transfer yet",
         type = OnNotReady, get, set, member = on_not_ready, builder(OnNotReady::default()).mutable_playing())]
     #[property(name = "on-missing-mask", nick = "Where a mask is missing",
-        blurb = "What becomes of a frame without a mask of its time",
+        blurb = "What becomes of a frame without a mask of its time: in a hole of the mask stream, or after its end. A mask stream of a single frame is a still, which has no end",
         type = OnMissingMask, get, set, member = on_missing_mask, builder(OnMissingMask::default()).mutable_playing())]
     #[property(name = "on-error", nick = "Where inference fails",
         blurb = "What becomes of a frame whose inference fails. A model that can't be loaded at the start is always an error",
@@ -165,6 +167,27 @@ impl Harmonize {
             Mode::Auto => Mode::Exact,
             mode => mode,
         }
+    }
+
+    /// How the model is to be run.
+    pub(super) fn sampling(&self) -> Sampling {
+        lock(&self.settings).sampling()
+    }
+
+    /// Whether the model that is loaded takes `value` as the property `name`; a warning says why if not.
+    fn takes(&self, name: &str, value: &glib::Value) -> bool {
+        let mut settings = lock(&self.settings).clone();
+        match name {
+            "steps" => settings.steps = value.get().unwrap_or_default(),
+            "sampler" => settings.sampler = value.get().unwrap_or_default(),
+            _ => return true,
+        }
+        let Some(loaded) = self.inference.loaded() else { return true };
+        let checked = loaded.engine.check(settings.sampling());
+        if let Err(error) = &checked {
+            self.warn(&format!("Can't set {name}: {error:#}"));
+        }
+        checked.is_ok()
     }
 
     /// Loads what the properties ask for by now, beside the model in use.
@@ -255,12 +278,16 @@ impl ObjectImpl for Harmonize {
                 )
                 .read_only()
                 .build();
-            Harmonize::derived_properties().iter().cloned().chain([stats]).collect()
+            let [selection, start_time] = timing::start_time();
+            Harmonize::derived_properties().iter().cloned().chain([stats, selection, start_time]).collect()
         });
         PROPERTIES.as_ref()
     }
 
     fn set_property(&self, id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if !self.takes(pspec.name(), value) {
+            return;
+        }
         self.derived_set_property(id, value, pspec);
         match pspec.name() {
             "model" | "device" | "precision" => self.reload(),
@@ -276,12 +303,15 @@ impl ObjectImpl for Harmonize {
     fn property(&self, id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
             "stats" => self.stats().to_value(),
+            "start-time-selection" => gst_base::AggregatorStartTimeSelection::First.to_value(),
+            "start-time" => AUTOMATIC.to_value(),
             _ => self.derived_property(id, pspec),
         }
     }
 
     fn constructed(&self) {
         self.parent_constructed();
+        self.refuse_after_end(&self.sink);
         let element = self.obj().downgrade();
         self.sink.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
             if let Some(element) = element.upgrade() {
@@ -345,7 +375,8 @@ impl AggregatorImpl for Harmonize {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         {
             let mut state = lock(&self.state);
-            *state = State { is_started: true, arrived: state.arrived, taken: state.arrived, ..State::default() };
+            let (arrived, asking) = (state.arrived, state.asking);
+            *state = State { is_started: true, arrived, taken: arrived, asking, ..State::default() };
         }
         *lock(&self.masks) = Masks::default();
         self.forget_scene();
@@ -390,7 +421,10 @@ impl AggregatorImpl for Harmonize {
     }
 
     fn aggregate(&self, timeout: bool) -> Result<gst::FlowSuccess, gst::FlowError> {
-        self.serve(timeout)
+        match self.serve(timeout) {
+            Err(gst::FlowError::Eos) => self.end(),
+            served => served,
+        }
     }
 
     fn next_time(&self) -> Option<gst::ClockTime> {
@@ -414,6 +448,7 @@ impl AggregatorImpl for Harmonize {
         }
         // Not by the parent: GStreamer before 1.24 gives every request pad the name sink_N.
         let pad = gst::PadBuilder::<gst_base::AggregatorPad>::from_template(template).build();
+        self.refuse_after_end(&pad);
         let element = self.obj().downgrade();
         pad.connect_unlinked(move |_, _| {
             if let Some(element) = element.upgrade() {
@@ -429,6 +464,10 @@ impl AggregatorImpl for Harmonize {
 
     fn sink_query(&self, pad: &gst_base::AggregatorPad, query: &mut gst::QueryRef) -> bool {
         self.answers(pad, query)
+    }
+
+    fn sink_query_pre_queue(&self, pad: &gst_base::AggregatorPad, query: &mut gst::QueryRef) -> bool {
+        self.arrives_as_query(pad, query)
     }
 
     fn propose_allocation(

@@ -4,11 +4,12 @@
 //! One mutex guards everything here. It is never held while a model loads or infers, nor while GStreamer is called, so
 //! `flush` returns at once whatever they do. A flush is remembered until `resume`: none is lost between two frames.
 
+use super::later::Later;
 use super::pairing::Clock;
 use super::{CAT, ModelState};
 use crate::engine::{Engine, Pending, Request};
 use crate::frame::{Mask, Proxy, View};
-use crate::harmonizers::{ModelSpec, Precision};
+use crate::harmonizers::{ModelSpec, Precision, Sampling};
 use crate::transfer::Transfer;
 use anyhow::Result;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,10 @@ pub trait Infer: Send + Sync {
     fn view(&self, mask: &Mask, long_side: u32) -> View;
     fn device(&self) -> &str;
     fn precision(&self) -> Precision;
+    /// Whether the model can be run as `sampling` says.
+    fn check(&self, _sampling: Sampling) -> Result<()> {
+        Ok(())
+    }
     /// Queues an inference; returns at once.
     fn submit(&self, proxy: Arc<Proxy>, request: Request) -> Arc<dyn Job>;
 }
@@ -50,6 +55,10 @@ impl Infer for Engine {
 
     fn precision(&self) -> Precision {
         self.precision()
+    }
+
+    fn check(&self, sampling: Sampling) -> Result<()> {
+        self.check(sampling)
     }
 
     fn submit(&self, proxy: Arc<Proxy>, request: Request) -> Arc<dyn Job> {
@@ -134,6 +143,8 @@ struct Inner {
     newest: Option<Newest>,
     /// Inferences that frames wait for, beside the one that none does.
     queued: Vec<Arc<dyn Job>>,
+    /// Those of them that are to begin after another.
+    put_off: Vec<Arc<Later>>,
     shown: Option<Newest>,
 }
 
@@ -258,6 +269,7 @@ impl Inference {
         (inner.newest, inner.shown) = (None, None);
         let under_way = inner.under_way.take().map(|under_way| under_way.job);
         let queued = std::mem::take(&mut inner.queued);
+        inner.put_off.clear();
         drop(inner);
         under_way.into_iter().chain(queued).for_each(|job| job.cancel());
     }
@@ -319,6 +331,24 @@ impl Inference {
         drop(inner);
         gst::debug!(CAT, "Inference {} begins, for the composite at {}", job.id(), Clock(time));
         Some(job)
+    }
+
+    /// The same, but that it begins when `begin_put_off` says so, or when somebody waits for it.
+    pub fn put_off(&self, engine: Arc<dyn Infer>, proxy: Arc<Proxy>, request: Request) -> Option<Arc<dyn Job>> {
+        let mut inner = self.lock();
+        if inner.flushing {
+            return None;
+        }
+        let later = Arc::new(Later::new(engine, proxy, request));
+        inner.put_off.push(later.clone());
+        inner.queued.push(later.clone());
+        Some(later)
+    }
+
+    /// Begins the inferences that were put off, in their order.
+    pub fn begin_put_off(&self) {
+        let put_off = std::mem::take(&mut self.lock().put_off);
+        put_off.iter().for_each(|later| drop(later.begin()));
     }
 
     /// Waits for one of those; `None` if a flush came in between.

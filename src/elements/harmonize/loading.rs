@@ -6,6 +6,7 @@ use crate::engine::Engine;
 use crate::harmonizers::{Malformed, ModelSpec};
 use anyhow::{Context, Result, anyhow};
 use gst::prelude::*;
+use gst::subclass::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,8 +42,9 @@ pub fn start(
     let run = move || {
         let loaded = catch_unwind(AssertUnwindSafe(|| loader(&spec, workers, &|| !loads.is_current(load))));
         let loaded = loaded.unwrap_or_else(|_| Err(anyhow!("its loading panicked")));
-        let loaded = loaded.with_context(|| format!("Can't load {what}"));
         if let Some(element) = element.upgrade() {
+            let loaded = loaded.and_then(|engine| engine.check(element.imp().sampling()).map(|()| engine));
+            let loaded = loaded.with_context(|| format!("Can't load {what}"));
             finish(&element, &loads, load, loaded.map(|engine| Loaded { engine, spec, workers }));
         }
     };

@@ -37,9 +37,14 @@ struct Read {
 #[derive(Default)]
 pub struct Masks {
     video: Option<Video>,
-    /// The frame taken from the pad last.
+    /// The frame taken from the pad last, how far the one before it began ahead of it, and how many the stream has had.
     held: Option<MaskFrame>,
+    interval: Option<i64>,
+    frames: u64,
+    stream: Option<String>,
     read: Option<Read>,
+    /// Where the first mask begins if it has no timestamp, other than at the edge of its segment.
+    pub first: Option<gst::ClockTime>,
     /// No segment has come since the last flush: what is still taken off the pad is from before it.
     pub is_flushed: bool,
     /// The running time of a composite that waits no longer, and the PTS of the GAP that tells so.
@@ -57,16 +62,37 @@ impl Masks {
         self.video = Some(video);
     }
 
-    /// Forgets all frames, as after a flush.
+    /// Forgets all frames, as after a flush. A stream that has had more than one is no still for that, wherever it goes on.
     pub fn forget(&mut self) {
-        *self = Self { video: self.video.take(), is_flushed: true, ..Self::default() };
+        let frames = if self.frames > 1 { self.frames } else { 0 };
+        let (video, stream) = (self.video.take(), self.stream.take());
+        *self = Self { video, stream, frames, is_flushed: true, ..Self::default() };
+    }
+
+    /// A stream begins: another one, or the same once more after a seek.
+    pub fn begin_stream(&mut self, id: &str) {
+        if self.stream.as_deref() != Some(id) {
+            (self.stream, self.frames) = (Some(id.to_owned()), 0);
+        }
+    }
+
+    fn hold(&mut self, frame: MaskFrame) {
+        self.interval = self.held.as_ref().map(|held| frame.span.start - held.span.start).filter(|&apart| apart > 0);
+        (self.held, self.frames) = (Some(frame), self.frames + 1);
+    }
+
+    /// The span of the frame taken last: at the stream's end, one without a duration lasts as long as the one before it.
+    fn held_span(&self, is_over: bool) -> Option<Span> {
+        let span = self.held.as_ref()?.span;
+        let lasts = self.interval.filter(|_| is_over && span.end.is_none());
+        Some(lasts.map_or(span, |interval| Span { end: Some(span.start.saturating_add(interval)), ..span }))
     }
 
     /// Takes all frames off `pad`, and holds the last one.
     pub fn hold_last(&mut self, pad: &gst_base::AggregatorPad) {
         while let Some(buffer) = pad.pop_buffer() {
             if let Ok(frame) = self.frame(pad, buffer) {
-                self.held = Some(frame);
+                self.hold(frame);
             }
         }
     }
@@ -89,16 +115,17 @@ impl Masks {
             let head = head.map(|buffer| self.frame(pad, buffer)).transpose()?;
             let offer = match &head {
                 Some(frame) => Head::Mask(frame.span),
-                None if pad.is_eos() => Head::Eos,
+                None if pad.is_eos() && self.frames > 1 => Head::Eos,
+                None if pad.is_eos() => Head::Still,
                 None => Head::Empty,
             };
             // Behind a frame just taken may lie an event, which the base class has to handle before anything is late.
-            let pair = pair(time, self.held.as_ref().map(|held| held.span), offer, timeout && !advanced);
+            let pair = pair(time, self.held_span(offer == Head::Eos), offer, timeout && !advanced);
             let frame = match pair {
                 Pair::Wait => return Ok(None),
                 Pair::Advance => {
                     pad.drop_buffer();
-                    self.held = head;
+                    head.into_iter().for_each(|head| self.hold(head));
                     advanced = true;
                     continue;
                 }
@@ -114,7 +141,8 @@ impl Masks {
         let segment = pad.segment().downcast().map_err(|_| anyhow!("a mask came before its segment"))?;
         let video = self.video.clone().context("a mask came before its caps")?;
         let held = self.held.as_ref().map(|held| held.span);
-        let span = Span::new(&segment, &buffer, video.frame_duration(), held).context(
+        let before = held.or_else(|| Span::before(&segment, self.first?));
+        let span = Span::new(&segment, &buffer, video.frame_duration(), before).context(
             "a mask has no timestamp, and neither the duration of the one before nor a frame rate tells its time",
         )?;
         Ok(MaskFrame { buffer, video, span })

@@ -23,13 +23,18 @@
  * one, else its luma; see #GstHarmonize:mask-channel, #GstHarmonize:mask-range and #GstHarmonize:mask-invert. A composite
  * goes with the mask whose interval of running time contains the composite's:
  *
- * - After the mask's EOS its last frame stays: a still can mask a whole stream.
- * - Where masks are missing in between, #GstHarmonize:on-missing-mask decides: by default the last one stays in use. It is
- *   counted in `stale-masks`, and a warning tells of it once.
+ * - A mask stream of a single frame is a still, which masks all that comes after its EOS too.
+ * - Where masks are missing in between, or the mask stream has had more frames than one and is over before the composite,
+ *   #GstHarmonize:on-missing-mask decides: by default the last one stays in use. It is counted in `stale-masks`, and a
+ *   warning tells of it once.
  * - Before the first mask, and where the mask stream has a GAP or an empty buffer, frames pass untouched.
  * - A composite waits for its mask for #GstHarmonize:mask-timeout, which is part of the latency declared in live pipelines,
  *   then goes on as if masks were missing. In pipelines that are not live it waits for as long as it takes unless that is
  *   set: end a mask stream with EOS.
+ *
+ * Composites that lie outside their segment are dropped, as `compositor` does; those that touch it leave whole. After the
+ * composite's EOS what still comes with the mask is refused with EOS. The position is where frames have come to, not where the
+ * sources are.
  *
  * Formats are all raw ones but RGB8P, whose palette background and foreground share. Samples of 8 to 16 bits that have bytes or
  * words of their own are changed in place. Those that are packed into bits or tiles, such as v210's, go through a format that
@@ -69,6 +74,9 @@
  * running times: sound that comes from the same source begins as much earlier and goes with its picture. So frames after a seek
  * are those of a stream that was played from its beginning, byte for byte, and so are shards of a film; not where another sink's
  * seek reaches the source first, nor with control bindings on #GstHarmonize:smoothing or #GstHarmonize:keyframe-interval.
+ *
+ * Only an accurate seek, one with that flag, has its first frame wait for what lies around: after any other flushing seek it is
+ * shown at once, with what the model finds in it alone, so that scrubbing is quick, and those after it are exact again.
  *
  * Scenes keep to themselves. One begins where the background is another than in the frame before
  * (#GstHarmonize:scene-detection), at a change of #GstHarmonize:scene, at a force-key-unit event from upstream, which
@@ -135,6 +143,7 @@ mod enums;
 mod imp;
 mod inference;
 mod latency;
+mod later;
 mod loading;
 mod masks;
 mod pairing;

@@ -43,6 +43,12 @@ impl Span {
         })
     }
 
+    /// An empty span ahead of what begins at `first` in `segment`, which may be outside it.
+    pub fn before(segment: &gst::FormattedSegment<gst::ClockTime>, first: gst::ClockTime) -> Option<Self> {
+        let start = running_time(segment, first)?;
+        Some(Self { start, end: Some(start) })
+    }
+
     /// The timestamp in `segment` of a buffer that has this span; `None` at negative running times and timestamps.
     pub fn position(&self, segment: &gst::FormattedSegment<gst::ClockTime>) -> Option<gst::ClockTime> {
         let is_backwards = segment.rate() < 0.0;
@@ -80,6 +86,8 @@ pub enum Head {
     /// Nothing yet.
     Empty,
     Eos,
+    /// EOS after a single frame.
+    Still,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +107,8 @@ pub enum Pair {
 }
 
 /// Pairs the composite that starts at `time` with `held`, the mask last taken from the pad, or with the `head` of the pad.
-/// Never waits after a `timeout`. At EOS the last mask stays for good, so that a still can mask a whole stream.
+/// Never waits after a `timeout`. A still, the only frame of its stream, masks all that comes; a stream of more frames is over
+/// where the last of them is.
 pub fn pair(time: i64, held: Option<Span>, head: Head, timeout: bool) -> Pair {
     let keep = || match held {
         None => Pair::Missing,
@@ -110,8 +119,12 @@ pub fn pair(time: i64, held: Option<Span>, head: Head, timeout: bool) -> Pair {
         Head::Mask(Span { start, .. }) if time < start - EPSILON => keep(),
         Head::Mask(Span { end: Some(end), .. }) if time < end - EPSILON => Pair::Head,
         Head::Mask(_) => Pair::Advance,
-        Head::Eos if held.is_some() => Pair::Held,
-        Head::Eos => Pair::Missing,
+        Head::Still if held.is_some() => Pair::Held,
+        Head::Eos => match held {
+            Some(Span { start, end: Some(end) }) if start - EPSILON <= time && time >= end - EPSILON => Pair::Stale,
+            _ => keep(),
+        },
+        Head::Still => Pair::Missing,
         Head::Empty if timeout => keep(),
         Head::Empty => match held {
             Some(Span { start, end: Some(end) }) if start - EPSILON <= time && time < end - EPSILON => Pair::Held,
@@ -130,17 +143,19 @@ mod tests {
         Span { start, end: Some(end) }
     }
 
-    /// Runs composites at `times` against a whole mask stream; yields the index of each one's mask, negative if stale.
+    /// Runs composites at `times` against a whole mask stream; yields the index of each one's mask, or of the one that is over by
+    /// then, negative less one.
     fn run(times: &[i64], masks: &[Span]) -> Vec<Option<i64>> {
         let (mut next, mut held) = (0, None::<usize>);
         let mut pairs = Vec::new();
         for &time in times {
             loop {
-                let head = masks.get(next).map_or(Head::Eos, |&m| Head::Mask(m));
+                let over = if masks.len() == 1 { Head::Still } else { Head::Eos };
+                let head = masks.get(next).map_or(over, |&m| Head::Mask(m));
                 match pair(time, held.map(|i| masks[i]), head, false) {
                     Pair::Head => pairs.push(Some(next as i64)),
                     Pair::Held => pairs.push(held.map(|i| i as i64)),
-                    Pair::Stale => pairs.push(held.map(|i| -(i as i64))),
+                    Pair::Stale => pairs.push(held.map(|i| -1 - i as i64)),
                     Pair::Missing => pairs.push(None),
                     Pair::Advance => {
                         held = Some(next);
@@ -191,7 +206,7 @@ mod tests {
     #[test]
     fn a_hole_is_bridged_by_the_mask_before_it_as_stale() {
         let masks = [span(0, 33 * MS), span(33 * MS, 67 * MS), span(200 * MS, 233 * MS)];
-        assert_eq!(run(&[0, 33 * MS, 100 * MS, 200 * MS], &masks), [Some(0), Some(1), Some(-1), Some(2)]);
+        assert_eq!(run(&[0, 33 * MS, 100 * MS, 200 * MS], &masks), [Some(0), Some(1), Some(-2), Some(2)]);
     }
 
     #[test]
@@ -200,8 +215,12 @@ mod tests {
     }
 
     #[test]
-    fn the_last_mask_stays_after_eos() {
+    fn a_still_stays_after_eos_and_a_stream_of_more_masks_is_over_where_the_last_of_them_is() {
         assert_eq!(run(&[0, 40 * MS, 9000 * MS], &[span(0, 40 * MS)]), [Some(0); 3]);
+        let masks = [span(0, 40 * MS), span(40 * MS, 80 * MS)];
+        assert_eq!(run(&[40 * MS, 78 * MS, 79 * MS, 9000 * MS], &masks), [Some(1), Some(1), Some(-2), Some(-2)]);
+        let open = Span { start: 40 * MS, end: None };
+        assert_eq!(run(&[40 * MS, 9000 * MS], &[span(0, 40 * MS), open]), [Some(1); 2], "nothing tells its end");
         assert_eq!(run(&[0], &[]), [None]);
     }
 

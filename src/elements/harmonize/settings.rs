@@ -3,7 +3,7 @@
 use super::{MaskChannel, MaskRange, Mode, Noise, OnError, OnMissingMask, OnNotReady, Precision, Sampler};
 use crate::engine::Temporal;
 use crate::frame::MaskSettings;
-use crate::harmonizers::ModelSpec;
+use crate::harmonizers::{ModelSpec, Sampling};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -88,6 +88,11 @@ impl Settings {
     /// That, and for how many workers.
     pub fn load(&self) -> (ModelSpec, usize) {
         (self.spec(), self.workers as usize)
+    }
+
+    /// How the model is to be run.
+    pub fn sampling(&self) -> Sampling {
+        Sampling { method: self.sampler.into(), steps: self.steps }
     }
 
     /// How transfers go on from frame to frame.

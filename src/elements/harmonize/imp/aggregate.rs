@@ -16,6 +16,9 @@ impl Harmonize {
             std::thread::sleep(FLUSH_RETRY);
             return Err(NEED_DATA);
         }
+        if lock(&self.state).is_over {
+            return Err(gst::FlowError::Eos);
+        }
         if let Some(flow) = lock(&self.state).flow.take() {
             return Err(flow);
         }
@@ -32,7 +35,7 @@ impl Harmonize {
         let place = self.place(&composite).map_err(|error| self.fail(&error))?;
         let passthrough = lock(&self.settings).passthrough;
         let find = |pad| self.find_mask(&pad, place.span.start, timeout || passthrough);
-        let mask = self.mask_pad().map(find).transpose()?;
+        let mask = self.mask_pad().filter(|_| !place.is_outside).map(find).transpose()?;
         drop(composite);
         let Some(mut composite) = self.sink.pop_buffer() else { return Err(NEED_DATA) };
         {
@@ -60,6 +63,8 @@ impl Harmonize {
         let place = Place { begins: self.is_told_to_begin(&composite, mode), ..place };
         let outcome = if place.is_lead && mode == Mode::Live {
             Ok(Outcome::Dropped("it belongs to the lead of a seek"))
+        } else if place.is_outside {
+            Ok(Outcome::Dropped("it lies outside its segment"))
         } else if self.is_late(&composite, place) {
             Ok(Outcome::Dropped("it is late"))
         } else if self.has_no_time_left(place, mode, timeout) {
@@ -67,6 +72,9 @@ impl Harmonize {
         } else {
             self.harmonize(&mut composite, place, mask, mode)
         };
+        if !place.is_lead && std::mem::take(&mut lock(&self.state).shows_first) {
+            self.inference.begin_put_off();
+        }
         if !matches!(outcome, Ok(Outcome::Waits(_) | Outcome::Harmonized)) {
             lock(&self.exact).keyframes.pass(place.time);
         }
@@ -99,8 +107,7 @@ impl Harmonize {
         match outcome {
             Ok(Outcome::Harmonized) => {
                 gst::debug!(CAT, imp = self, "The composite at {time} is harmonized");
-                self.post_stats(place.span.start);
-                self.push(composite)
+                self.wait(Waiting::Harmonized(composite, place.span.start))
             }
             Ok(Outcome::Waits(work)) => self.wait(Waiting::Frame(composite, work)),
             Ok(Outcome::Untouched(_)) if place.is_lead => Ok(gst::FlowSuccess::Ok),

@@ -11,7 +11,6 @@ use super::exact::Work;
 use super::{CAT, Episode, Harmonize, NEED_DATA, lock};
 use crate::engine::Request;
 use crate::frame::{self, Descriptor, Mask, MaskSettings, Picture, Proxy, View};
-use crate::harmonizers::Sampling;
 use crate::recycle::unused;
 use crate::transfer::Transfer;
 use anyhow::{Context, Error, Result, anyhow};
@@ -52,6 +51,8 @@ pub(super) struct Place {
     pub begins: bool,
     /// It was asked for beside what a seek was for, and is no frame of the stream.
     pub is_lead: bool,
+    /// Nothing of it lies within its segment.
+    pub is_outside: bool,
 }
 
 /// What there is of something that a frame needs, or what becomes of the frame without it.
@@ -76,9 +77,8 @@ impl Frame {
 
     /// How the model is to look at it.
     pub fn request(&self) -> Request {
-        let Settings { sampler, steps, seed, noise, noise_period, .. } = self.settings;
-        let sampling = Sampling { method: sampler.into(), steps };
-        Request { sampling, seed, noise: noise.mode(self.place.time, noise_period) }
+        let Settings { seed, noise, noise_period, .. } = self.settings;
+        Request { sampling: self.settings.sampling(), seed, noise: noise.mode(self.place.time, noise_period) }
     }
 }
 
@@ -91,7 +91,8 @@ impl Harmonize {
             let state = lock(&self.state);
             (state.composite.as_ref().and_then(Video::frame_duration), state.last, state.lead)
         };
-        let span = Span::new(&segment, composite, frame, last).context(
+        let before = last.or_else(|| lead?.first().and_then(|first| Span::before(&segment, first)));
+        let span = Span::new(&segment, composite, frame, before).context(
             "Pad sink: a composite has no timestamp, and neither the duration of the one before nor a frame rate tells its time",
         )?;
         // Without a timestamp it is where its running time says.
@@ -101,7 +102,11 @@ impl Harmonize {
         let time = time.unwrap_or(span.start);
         let duration = composite.duration().or(frame).unwrap_or_default();
         let is_lead = lead.is_some_and(|lead| lead.is_outside(time, duration.nseconds()));
-        Ok(Place { span, stream_time, time, begins: false, is_lead })
+        let is_outside = composite.pts().is_some_and(|pts| {
+            let end = composite.duration().or(frame).and_then(|duration| pts.checked_add(duration));
+            segment.clip(pts, end).is_none()
+        });
+        Ok(Place { span, stream_time, time, begins: false, is_lead, is_outside: is_outside && !is_lead })
     }
 
     /// The mask of the composite that starts at `time`; `NEED_DATA` if it may be still to come.

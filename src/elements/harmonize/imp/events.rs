@@ -1,7 +1,7 @@
 //! Events and queries: what is kept, what goes on, and which flushes end the work on a frame.
 
 use super::super::video::Video;
-use super::{CAT, Harmonize, Mode, NEED_DATA, lock};
+use super::{CAT, Harmonize, Mode, NEED_DATA, lead, lock};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
@@ -12,6 +12,12 @@ fn peer_caps(pad: &gst_base::AggregatorPad, filter: Option<&gst::CapsRef>) -> gs
     let template = pad.pad_template_caps();
     let caps = filter.map_or(template.clone(), |f| f.intersect_with_mode(&template, gst::CapsIntersectMode::First));
     pad.peer_query_caps(Some(&caps)).intersect_with_mode(&caps, gst::CapsIntersectMode::First)
+}
+
+/// Throws away what a look into the queue has kept: the base class hands the same buffer out again, whatever flush came in between.
+/// While `pad` is flushing nothing follows it.
+fn forget_peeked(pad: &gst_base::AggregatorPad) {
+    pad.drop_buffer();
 }
 
 impl Harmonize {
@@ -97,7 +103,16 @@ impl Harmonize {
             gst::EventView::Segment(_) => {
                 return self.parent_sink_event_pre_queue(pad, self.sought(*pad == self.sink, event));
             }
+            gst::EventView::StreamStart(start) if lock(&self.state).is_over => {
+                if *pad != self.sink {
+                    // Since GStreamer 1.24 the base class would begin a stream downstream too, which is over at once.
+                    lock(&self.masks).begin_stream(start.stream_id());
+                    return Ok(gst::FlowSuccess::Ok);
+                }
+                lock(&self.state).is_over = false;
+            }
             gst::EventView::FlushStart(_) => {
+                lock(&self.state).is_over = false;
                 self.is_flushed_for(*pad == self.sink, event.seqnum());
                 let number = Some(event.seqnum());
                 let mut flushes = lock(&self.flushes);
@@ -143,18 +158,27 @@ impl Harmonize {
             Segment(segment) if is_composite => {
                 if let Some(segment) = segment.segment().downcast_ref::<gst::ClockTime>() {
                     self.obj().update_segment(segment);
+                    let first = if segment.rate() < 0.0 { segment.stop() } else { segment.start() };
                     let mut state = lock(&self.state);
+                    state.position = state.position.or_else(|| segment.to_stream_time(first));
                     (state.segment, state.is_flushed) = (Some(event.clone()), false);
                 }
             }
             Segment(_) => lock(&self.masks).is_flushed = false,
+            StreamStart(start) if !is_composite => lock(&self.masks).begin_stream(start.stream_id()),
             // As the element `scenechange` sends it.
             CustomDownstream(_) if is_composite && gst_video::DownstreamForceKeyUnitEvent::parse(&event).is_ok() => {
                 lock(&self.state).scene_begins = true;
             }
             Tag(_) if is_composite => lock(&self.state).tags.push(event.clone()),
             FlushStop(_) if is_composite => {
-                lock(&self.state).is_flushed = true;
+                {
+                    let mut state = lock(&self.state);
+                    state.is_flushed = true;
+                    state.shows_first = state.sought_roughly == Some(event.seqnum());
+                    state.sought = state.sought.filter(|(number, _)| *number == event.seqnum());
+                }
+                forget_peeked(pad);
                 self.inference.resume();
                 let (number, flushed) = (event.seqnum(), self.parent_sink_event(pad, event));
                 self.recover_caps(pad);
@@ -166,6 +190,7 @@ impl Harmonize {
             }
             FlushStop(_) => {
                 lock(&self.masks).forget();
+                forget_peeked(pad);
                 self.recover_caps(pad);
                 // A seek that the composite's source took no part in is over with this.
                 let number = Some(event.seqnum());
@@ -215,6 +240,12 @@ impl Harmonize {
             pad.peer_query(&mut query) && !query.result().0
         };
         let lead = lock(&self.state).lead;
+        let is_rough = self.is_rough(&event);
+        {
+            let mut state = lock(&self.state);
+            state.sought_roughly = is_rough.then_some(number);
+            state.sought = lead::begins_at(&event).map(|place| (number, place));
+        }
         let event = self.widened(event);
         let unseekable = self.mask_pad().filter(|mask| mask.is_linked() && denies(mask));
         let is_denied = denies(&self.sink);
@@ -324,6 +355,14 @@ impl Harmonize {
             Caps(query) => {
                 query.set_result(&peer_caps(&self.sink, query.filter()));
                 true
+            }
+            Position(query) if query.format() == gst::Format::Time => {
+                let place = lock(&self.state).place();
+                if place.is_some() {
+                    query.set(place);
+                }
+                // What the source has come to is no frame that has left, but who just begins knows no better.
+                place.is_some() || self.sink.peer_query(query.query_mut())
             }
             Position(_) | Duration(_) | Seeking(_) | Uri(_) => self.sink.peer_query(query),
             _ => self.parent_src_query(query),

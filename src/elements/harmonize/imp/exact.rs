@@ -16,6 +16,7 @@ pub(super) enum Waiting {
     Gap(gst::Buffer),
     /// With the running time at which it starts.
     Untouched(gst::Buffer, i64),
+    Harmonized(gst::Buffer, i64),
     Frame(gst::Buffer, Box<Work>),
 }
 
@@ -63,18 +64,20 @@ impl Exact {
 
 impl Harmonize {
     /// Takes up a frame, and begins the inference that it wants.
-    pub(super) fn enter(&self, composite: &gst::BufferRef, frame: Frame, begun: Instant) -> Result<Outcome, Stop> {
+    pub(super) fn enter(&self, composite: &mut gst::Buffer, frame: Frame, begun: Instant) -> Result<Outcome, Stop> {
         let Some(engine) = self.inference.ready()? else { return Ok(self.not_ready(&frame.settings)) };
         self.ends(super::Episode::NotReady);
         let (settings, place) = (&frame.settings, frame.place);
         let temporal = settings.temporal();
         let view = engine.view(&frame.mask, settings.proxy_size);
+        let shows_first = lock(&self.state).shows_first;
+        let is_shown = shows_first && !place.is_lead;
         let read = frame.video.read(composite, |picture| {
             let background = self.describe(picture, &frame);
             let moment = Moment { time: place.time, background, begins: place.begins };
             let at = lock(&self.exact).keyframes.enter(&moment, &temporal);
             lock(&self.state).scene_begins = false;
-            (at, moment.background, at.is_keyframe.then(|| self.see(picture, &frame, view)))
+            (at, moment.background, (at.is_keyframe || is_shown).then(|| self.see(picture, &frame, view)))
         });
         let (at, background, proxy) = read.context("Pad sink: can't read a composite")?;
         if at.begins {
@@ -83,12 +86,46 @@ impl Harmonize {
         if let Some(proxy) = proxy {
             let time = place.span.start;
             gst::debug!(CAT, imp = self, "The model sees {view} of the composite at {}", Clock(time));
-            let job = self.inference.queue(&*engine, proxy.clone(), frame.request(), time).ok_or(Stop::Flushed)?;
-            let mut exact = lock(&self.exact);
-            exact.keyframes.ask(at, background, job);
-            exact.seen.push_back((at, time, proxy));
+            let job = if shows_first && place.is_lead {
+                self.inference.put_off(engine, proxy.clone(), frame.request())
+            } else {
+                self.inference.queue(&*engine, proxy.clone(), frame.request(), time)
+            };
+            let job = job.ok_or(Stop::Flushed)?;
+            if at.is_keyframe {
+                let mut exact = lock(&self.exact);
+                exact.keyframes.ask(at, background, job.clone());
+                exact.seen.push_back((at, time, proxy.clone()));
+            }
+            if is_shown {
+                return self.show(composite, &frame, (at, job, proxy), begun);
+            }
         }
         Ok(Outcome::Waits(Box::new(Work { frame, at, took: begun.elapsed() })))
+    }
+
+    /// The first frame after a seek that need not be accurate takes what the model finds in it alone. What others around it
+    /// come to is for those after it.
+    fn show(
+        &self,
+        composite: &mut gst::Buffer,
+        frame: &Frame,
+        (at, job, proxy): (engine::Place, Arc<dyn Job>, Arc<Proxy>),
+        begun: Instant,
+    ) -> Result<Outcome, Stop> {
+        self.inference.begin_put_off();
+        let found = self.inference.finish(&job).ok_or(Stop::Flushed)?;
+        let transfer = found.as_ref().ok().map(|(transfer, _)| transfer.clone());
+        lock(&self.exact).keyframes.found(at, transfer);
+        match found {
+            Ok((transfer, took)) => {
+                self.inferred(took);
+                let newest = Newest { proxy, transfer, time: frame.place.span.start };
+                self.take(composite, frame, newest, || begun.elapsed())?;
+                Ok(Outcome::Harmonized)
+            }
+            Err(error) => self.failed(&frame.settings, error),
+        }
     }
 
     /// Queues what is to leave after those that wait, and lets go what may leave.
@@ -110,6 +147,7 @@ impl Harmonize {
                     lock(&self.stats).passed_through += 1;
                     self.send(composite, start)?
                 }
+                Some(Waiting::Harmonized(composite, start)) => self.send(composite, start)?,
                 Some(Waiting::Frame(composite, work)) => self.leave(composite, &work)?,
             };
         }

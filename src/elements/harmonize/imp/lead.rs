@@ -5,6 +5,7 @@
 use super::{CAT, Harmonize, Mode, lock};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
+use gst_base::prelude::*;
 
 type Segment = gst::FormattedSegment<gst::ClockTime>;
 
@@ -17,6 +18,8 @@ pub(super) struct Lead {
     number: gst::Seqnum,
     start: gst::ClockTime,
     stop: Option<gst::ClockTime>,
+    /// Where composites without timestamps begin: the edge of the segment as the source has sent it.
+    first: Option<gst::ClockTime>,
     composite: Stage,
     mask: Stage,
 }
@@ -30,6 +33,11 @@ enum Stage {
 }
 
 impl Lead {
+    /// Where composites without timestamps begin, if that is not the edge of their segment.
+    pub fn first(&self) -> Option<gst::ClockTime> {
+        self.first.filter(|_| self.composite == Stage::Segment)
+    }
+
     /// Whether a frame that begins at stream time `time` and lasts for `duration`, in nanoseconds, is no part of what the seek
     /// was for.
     pub fn is_outside(&self, time: i64, duration: u64) -> bool {
@@ -39,6 +47,16 @@ impl Lead {
         }
         time.saturating_add_unsigned(duration.max(1)) <= nanoseconds(self.start)
             || self.stop.is_some_and(|stop| time >= nanoseconds(stop))
+    }
+}
+
+/// The stream time that playing begins at after a seek, if that tells it.
+pub(super) fn begins_at(seek: &gst::EventRef) -> Option<gst::ClockTime> {
+    let gst::EventView::Seek(seek) = seek.view() else { return None };
+    let (rate, _, start_type, start, stop_type, stop) = seek.get();
+    match if rate < 0.0 { (stop_type, stop) } else { (start_type, start) } {
+        (gst::SeekType::Set, gst::GenericFormattedValue::Time(time)) => time,
+        _ => None,
     }
 }
 
@@ -66,6 +84,13 @@ fn narrowed(segment: &Segment, lead: &Lead) -> Segment {
 }
 
 impl Harmonize {
+    /// Whether the first frame after this seek is to be shown at once, by itself, where frames wait for others around them.
+    pub(super) fn is_rough(&self, event: &gst::Event) -> bool {
+        let gst::EventView::Seek(seek) = event.view() else { return false };
+        let waits = self.mode() != Mode::Live && lock(&self.settings).temporal().ahead() > 0;
+        waits && !seek.get().1.contains(gst::SeekFlags::ACCURATE)
+    }
+
     /// The seek that is to go upstream for `event`. Seeks to key units go where the source likes, and others that don't flush go on
     /// from what is there: they stay as they are.
     pub(super) fn widened(&self, event: gst::Event) -> gst::Event {
@@ -91,11 +116,22 @@ impl Harmonize {
         let wide = (start.saturating_sub(lead), stop.map(|stop| stop.saturating_add(lead)));
         gst::debug!(CAT, imp = self, "A seek to {start} asks for as much from {} on", wide.0);
         let (number, stop_of_seek) = (event.seqnum(), stop.filter(|_| !to_end));
-        let lead = Lead { number, start, stop: stop_of_seek, composite: Stage::Nothing, mask: Stage::Nothing };
+        let lead =
+            Lead { number, start, stop: stop_of_seek, first: None, composite: Stage::Nothing, mask: Stage::Nothing };
         lock(&self.state).lead = Some(lead);
         gst::event::Seek::builder(rate, flags, start_type, Some(wide.0), stop_type, wide.1)
             .seqnum(event.seqnum())
             .build()
+    }
+
+    /// Ahead of EOS where no segment has come since a seek: the base class would send the one that it has made of the seek as that
+    /// went upstream.
+    pub(super) fn narrow_output(&self) {
+        let Some(lead) = lock(&self.state).lead else { return };
+        let segment = self.obj().src_pad().downcast_ref::<gst_base::AggregatorPad>().map(|src| src.segment());
+        if let Some(segment) = segment.and_then(|segment| segment.downcast::<gst::ClockTime>().ok()) {
+            self.obj().update_segment(&narrowed(&segment, &lead));
+        }
     }
 
     /// How much is asked for on either side of what a seek is for: whole frames, so that a source whose frames begin where it is
@@ -115,8 +151,16 @@ impl Harmonize {
 
     /// A flush has begun on a pad: the next segment is that of the seek with this number.
     pub(super) fn is_flushed_for(&self, is_composite: bool, number: gst::Seqnum) {
-        if let Some(lead) = lock(&self.state).lead.as_mut().filter(|lead| lead.number == number) {
-            *(if is_composite { &mut lead.composite } else { &mut lead.mask }) = Stage::Flush;
+        let mut state = lock(&self.state);
+        let Some(lead) = &mut state.lead else { return };
+        let is_its_own = lead.number == number;
+        let stage = if is_composite { &mut lead.composite } else { &mut lead.mask };
+        match *stage {
+            _ if is_its_own => *stage = Stage::Flush,
+            // Another one, ahead of the seek's segment: what comes now has nothing to do with the seek.
+            Stage::Flush if is_composite => state.lead = None,
+            Stage::Flush => *stage = Stage::Nothing,
+            _ => (),
         }
     }
 
@@ -136,7 +180,14 @@ impl Harmonize {
         }
         *stage = Stage::Segment;
         let sought = narrowed(segment, lead);
+        let first = if segment.rate() < 0.0 { segment.stop() } else { segment.start() };
+        if is_composite {
+            lead.first = first;
+        }
         drop(state);
+        if !is_composite {
+            lock(&self.masks).first = first;
+        }
         gst::event::Segment::builder(&sought)
             .seqnum(event.seqnum())
             .running_time_offset(event.running_time_offset())
@@ -154,7 +205,7 @@ mod tests {
 
     fn lead(start: u64, stop: Option<u64>) -> Lead {
         let (start, stop) = (ms(start), stop.map(ms));
-        Lead { number: gst::Seqnum::next(), start, stop, composite: Stage::Segment, mask: Stage::Segment }
+        Lead { number: gst::Seqnum::next(), start, stop, first: None, composite: Stage::Segment, mask: Stage::Segment }
     }
 
     fn segment(rate: f64, start: u64, stop: Option<u64>) -> Segment {

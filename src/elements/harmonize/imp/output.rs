@@ -1,5 +1,6 @@
 //! What leaves the element: events ahead of a frame, frames, GAPs, and the statistics.
 
+use super::super::video::Video;
 use super::{Harmonize, lock};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -35,13 +36,29 @@ impl Harmonize {
             // Once more: a seek changes the base class's at once, ahead of the frames that were on their way.
             self.obj().update_segment(segment);
         }
+        let position = self.position_after(&buffer);
         self.obj().selected_samples(buffer.pts(), buffer.dts(), buffer.duration(), None);
         let flow = self.obj().finish_buffer(buffer);
         // In the midst of a flush the base class drops the frame and calls that a success.
         let is_out = flow.is_ok() && !self.inference.is_flushing();
+        if is_out && position.is_some() {
+            lock(&self.state).position = position;
+        }
         let mut stats = lock(&self.stats);
         *if is_out { &mut stats.frames_out } else { &mut stats.dropped } += 1;
         flow
+    }
+
+    /// The stream time that downstream has come to with this frame.
+    fn position_after(&self, buffer: &gst::BufferRef) -> Option<gst::ClockTime> {
+        let frame = lock(&self.state).composite.as_ref().and_then(Video::frame_duration);
+        let segment = self.obj().src_pad().downcast_ref::<gst_base::AggregatorPad>()?.segment();
+        let segment = segment.downcast::<gst::ClockTime>().ok()?;
+        let (start, stop) = (buffer.pts()?, segment.stop());
+        // Played backwards, a frame ends where it begins in the stream.
+        let lasts = buffer.duration().or(frame).filter(|_| segment.rate() > 0.0).unwrap_or_default();
+        let end = start.saturating_add(lasts);
+        segment.to_stream_time(stop.map_or(end, |stop| end.min(stop)).max(segment.start().unwrap_or_default()))
     }
 
     /// Posts `stats` where their time has come.

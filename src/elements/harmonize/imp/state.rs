@@ -36,8 +36,16 @@ pub(super) struct State {
     pub is_seeking: bool,
     /// No segment has come since the last flush: what is still taken off the pad is from before it.
     pub is_flushed: bool,
+    /// The stream has ended: what still comes is refused. Until a flush, or another stream of composites.
+    pub is_over: bool,
+    /// Queries that wait for their turn in a pad's queue.
+    pub asking: usize,
     pub tags: Vec<gst::Event>,
     pub last: Option<Span>,
+    /// Stream time up to which frames have left, or at which they begin.
+    pub position: Option<gst::ClockTime>,
+    /// The last flushing seek and where it goes to, until its segment comes.
+    pub sought: Option<(gst::Seqnum, gst::ClockTime)>,
     /// Composites that have come to the sink pad, and that have been taken from it.
     pub arrived: u64,
     pub taken: u64,
@@ -50,6 +58,9 @@ pub(super) struct State {
     pub had_transfer: bool,
     /// What the last seek asked for beside what it was for.
     pub lead: Option<Lead>,
+    /// The last seek if it need not be accurate; since its flush, whether the first frame is to be shown at once.
+    pub sought_roughly: Option<gst::Seqnum>,
+    pub shows_first: bool,
     /// How sending frames ahead of an event ended, for the next call of the base class.
     pub flow: Option<gst::FlowError>,
     /// Running time before which frames come too late downstream, and downstream's proportion.
@@ -67,9 +78,14 @@ impl State {
         self.episodes[episode as usize]
     }
 
+    /// Stream time that the output has come to, as far as it is known.
+    pub fn place(&self) -> Option<gst::ClockTime> {
+        self.position.or_else(|| self.sought.map(|(_, place)| place))
+    }
+
     /// What a flush leaves behind.
     pub fn forget(&mut self) {
-        (self.last, self.earliest, self.flow) = (None, None, None);
+        (self.last, self.position, self.earliest, self.flow) = (None, None, None, None);
         (self.scene_begins, self.had_transfer, self.discont) = (false, false, false);
         self.taken = self.arrived;
         for episode in [Episode::Maskless, Episode::NotReady, Episode::Late, Episode::Waiting] {

@@ -17,6 +17,24 @@ const LATENCY_RETRY: Duration = Duration::from_millis(20);
 /// Frames between two looks at how long the work takes.
 const MEASURED_EVERY: u64 = 16;
 
+/// The base class's properties of these names, which would have no effect: they are for elements that make a time of their own.
+pub(super) fn start_time() -> [glib::ParamSpec; 2] {
+    let selection = gst_base::AggregatorStartTimeSelection::First;
+    [
+        glib::ParamSpecEnum::builder_with_default("start-time-selection", selection)
+            .nick("Start Time Selection")
+            .blurb("Not to be set: frames leave at the composite's times, so the stream begins with the first of them")
+            .read_only()
+            .build(),
+        glib::ParamSpecUInt64::builder("start-time")
+            .nick("Start Time")
+            .blurb("Not to be set: frames leave at the composite's times")
+            .default_value(AUTOMATIC)
+            .read_only()
+            .build(),
+    ]
+}
+
 impl Harmonize {
     /// Takes notice of what the sources say of being live, and declares the latency that follows; true once all have an
     /// answer, which they have not before they are negotiated. They are asked themselves, because where their latencies
