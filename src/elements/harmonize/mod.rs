@@ -137,7 +137,7 @@ mod inference;
 mod latency;
 mod loading;
 mod masks;
-mod pairing;
+pub(crate) mod pairing;
 mod settings;
 mod stats;
 mod video;
