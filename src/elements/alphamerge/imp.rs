@@ -295,8 +295,7 @@ impl AlphaMerge {
             taken.make_mut().iter_mut().for_each(|structure| structure.set("format", from.to_str()));
             caps.merge(taken);
         }
-        filter
-            .map_or(caps.clone(), |filter| caps.intersect_with_mode(&filter.to_owned(), gst::CapsIntersectMode::First))
+        filter.map_or(caps.clone(), |filter| caps.intersect_with_mode(filter, gst::CapsIntersectMode::First))
     }
 
     fn sink_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
