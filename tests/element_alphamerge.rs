@@ -265,6 +265,38 @@ fn after_a_seek_masks_are_of_their_frames() {
 }
 
 #[test]
+fn after_its_end_a_seek_starts_it_anew() {
+    init();
+    let description = format!(
+        "{} ! m.sink {} ! m.mask alphamerge name=m ! fakesink name=out sync=false",
+        source("fill", "I420", 25, 1_000_000),
+        source("matte", "GRAY8", 25, 1_000_000)
+    );
+    let pipeline = gst::parse::launch(&description).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let frames = Arc::new(Mutex::new(0));
+    let count = frames.clone();
+    let out = pipeline.by_name("out").unwrap().static_pad("sink").unwrap();
+    out.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        *count.lock().unwrap() += 1;
+        gst::PadProbeReturn::Ok
+    });
+    pipeline.set_state(gst::State::Paused).unwrap();
+    pipeline.state(gst::ClockTime::from_seconds(10)).0.unwrap();
+    let (start, stop) = (gst::ClockTime::from_mseconds(80), gst::ClockTime::from_mseconds(400));
+    for _ in 0..20 {
+        pipeline.seek(1.0, gst::SeekFlags::FLUSH, gst::SeekType::Set, start, gst::SeekType::Set, stop).unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        *frames.lock().unwrap() = 0;
+        let end = [gst::MessageType::Eos, gst::MessageType::Error];
+        let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(20), &end);
+        let message = message.expect("neither EOS nor an error in 20 s");
+        assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
+        assert!(*frames.lock().unwrap() <= 8);
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
 fn a_mask_without_a_frame_and_an_unlinked_mask_are_errors() {
     init();
     for (mask, why) in [

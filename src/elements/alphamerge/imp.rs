@@ -121,11 +121,12 @@ impl AlphaMerge {
             if !state.is_playing || state.mask.is_flushing {
                 return Err(gst::FlowError::Flushing);
             }
-            if state.picture.is_over {
+            // A seek that is on its way starts the video anew.
+            if state.picture.is_over && !state.is_seeking {
                 return Err(gst::FlowError::Eos);
             }
             // Each is held until it is due, so that at most two are.
-            if state.next.is_none() {
+            if state.next.is_none() && !state.picture.is_over {
                 break;
             }
             state = self.wait(state);
