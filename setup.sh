@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Takes a bare Debian 12 machine to where `cargo build` works: the Debian packages that are missing, a virtual environment
-# in .venv with the pinned libtorch wheel, and .venv/libtorch, the folder of links the build and the plugin use.
+# Takes a bare machine with Debian 12 (GStreamer 1.22) or 13 (1.26), the two that are tested, to where `cargo build` works:
+# the Debian packages that are missing, a virtual environment in .venv with the pinned libtorch wheel, and .venv/libtorch,
+# the folder of links the build and the plugin use.
 # What is there already is left alone, so it can be run again at any time, after an interruption too.
 #
 #   CUDA=auto|yes|no   with yes, the wheel's CUDA half can be used too; auto asks whether there is an NVIDIA driver
@@ -16,7 +17,7 @@ PACKAGES=(
     ca-certificates make g++ pkg-config python3-venv
     libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libfontconfig-dev
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
-    gstreamer1.0-plugins-bad  # alphacombine, netsim, error correction for RTP
+    gstreamer1.0-plugins-bad  # netsim, error correction for RTP
     gstreamer1.0-plugins-ugly # x264enc
     gstreamer1.0-libav        # avdec_h264, avenc_prores_ks
     gstreamer1.0-x            # ximagesink: the live scripts' window

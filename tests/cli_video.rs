@@ -162,8 +162,9 @@ fn a_foreground_over_backgrounds_of_other_sizes_lengths_and_rates() {
         };
         assert!((brightness(0) - brightness(FRAMES - 1)).abs() < 10.0, "{background}");
         // Each frame shows the foreground of its own time through its own matte, and only there does harmonizing change it.
+        // 1.8 on GStreamer 1.22 and 2.3 on 1.26, whose `compositor` rounds in another way where the matte is grey.
         let [inside, outside] = distances(&foreground, &plain, &matte);
-        assert!(inside < 2.0 && outside > 10.0, "{background}: {inside} inside, {outside} outside");
+        assert!(inside < 3.0 && outside > 10.0, "{background}: {inside} inside, {outside} outside");
         let [inside, outside] = distances(&plain, &harmonized, &matte);
         assert!(inside > 5.0 && outside < 0.6, "{background}: {inside} inside, {outside} outside");
     }

@@ -42,6 +42,12 @@ fn picture(info: &VideoInfo, padding: Option<usize>) -> gst::Buffer {
     buffer
 }
 
+/// Bits of a sample in a format of planes: A420 has 8, A444_16LE, which GStreamer has since 1.24, 16.
+fn bits_of_planes(name: &str) -> u32 {
+    let depth = name.split('_').nth(1).map(|depth| depth.trim_end_matches("LE").trim_end_matches("BE"));
+    depth.map_or(8, |depth| depth.parse().unwrap())
+}
+
 /// Alpha of each pixel and its highest value, told apart from the element's own reading: by name, byte and bit.
 fn alpha(info: &VideoInfo, buffer: &gst::Buffer) -> (Vec<u64>, u64) {
     let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info).unwrap();
@@ -60,14 +66,9 @@ fn alpha(info: &VideoInfo, buffer: &gst::Buffer) -> (Vec<u64>, u64) {
         "AV12" => sample(2, x, y, 1, 0, 1),
         "Y410" | "RGB10A2_LE" | "BGR10A2_LE" => sample(0, x, y, 4, 0, 4) >> 30,
         "Y412_LE" | "Y412_BE" => sample(0, x, y, 8, 6, 2) >> 4,
+        "Y416_LE" | "Y416_BE" => sample(0, x, y, 8, 6, 2),
         n if n.starts_with("A4") || n.starts_with("GBRA") => {
-            let bits = if n.contains("10") {
-                10
-            } else if n.contains("12") {
-                12
-            } else {
-                8
-            };
+            let bits = bits_of_planes(n);
             let bytes = if bits > 8 { 2 } else { 1 };
             sample(3, x, y, bytes, 0, bytes) & ((1 << bits) - 1)
         }
@@ -76,9 +77,9 @@ fn alpha(info: &VideoInfo, buffer: &gst::Buffer) -> (Vec<u64>, u64) {
     });
     let max = match name.as_str() {
         "Y410" | "RGB10A2_LE" | "BGR10A2_LE" => 3,
-        n if n.contains("10") => 1023,
-        n if n.contains("12") && n != "AV12" => 4095,
-        n if n.contains("64") => 65535,
+        "Y412_LE" | "Y412_BE" => 4095,
+        n if n.starts_with("A4") || n.starts_with("GBRA") => (1 << bits_of_planes(n)) - 1,
+        n if n.contains("64") || n.starts_with("Y416") => 65535,
         _ => 255,
     };
     (values.collect(), max)

@@ -311,7 +311,12 @@ fn the_mask_lies_where_the_foreground_is_drawn() {
             let run = run.until_eos();
             let shown = assert_composites_are_their_masks(
                 &run,
-                if place.contains("th=") || place.contains("ht=") { 12.0 } else { 2.0 },
+                match place {
+                    place if place.contains("th=") || place.contains("ht=") => 12.0,
+                    // Opacity is rounded down on the way from one release on, by a code of alpha, and luma by another.
+                    place if place.contains("alpha=") => 3.0,
+                    _ => 2.0,
+                },
                 &format!("{format} {place}"),
             );
             assert!(shown > 0, "{format} {place}");
@@ -658,6 +663,25 @@ fn children_are_reached_by_name() {
     assert!(h.by_name("alpha").is_none());
 }
 
+/// GES looks up the factory of each, and what that says of it, without asking whether there is one.
+#[test]
+fn every_element_inside_comes_from_a_factory() {
+    init();
+    for description in ["harmonizebin", "harmonizebin key=green"] {
+        let h = gst::parse::launch(description).unwrap().downcast::<gst::Bin>().unwrap();
+        let inside = h.iterate_recurse().into_iter().map(Result::unwrap).collect::<Vec<_>>();
+        assert!(inside.len() >= 8, "{}", inside.len());
+        for element in inside {
+            let factory =
+                element.factory().unwrap_or_else(|| panic!("{description}: {} has no factory", element.name()));
+            for key in ["long-name", "klass", "description", "author"] {
+                assert!(factory.metadata(key).is_some_and(|text| !text.is_empty()), "{}: no {key}", factory.name());
+            }
+            assert!(gst::ElementFactory::find(&factory.name()).is_some(), "{} is not registered", factory.name());
+        }
+    }
+}
+
 #[test]
 fn a_green_backing_is_keyed_out() {
     for key in ["green", "custom key-color=0x00ff00"] {
@@ -694,9 +718,9 @@ fn a_key_keeps_the_foregrounds_colorimetry() {
 fn cutout(clips: &std::path::Path, to: &str) -> String {
     let at = |name: &str| clips.join(name).display().to_string();
     format!(
-        "filesrc location={} ! decodebin ! videoconvert ! video/x-raw,format=I420,colorimetry=1:3:5:1 ! queue ! cut.sink \
+        "filesrc location={} ! decodebin ! videoconvert ! video/x-raw,format=I420 ! queue ! cut.sink \
          filesrc location={} ! decodebin ! videoconvert ! video/x-raw,format=GRAY8 ! tee name=matte \
-         matte. ! queue max-size-bytes=0 ! cut.alpha alphacombine name=cut ! {to}",
+         matte. ! queue max-size-bytes=0 ! cut.mask alphamerge name=cut ! {to}",
         at("foreground.mp4"),
         at("mask.mp4")
     )
@@ -707,10 +731,11 @@ fn equals_the_pipeline_built_by_hand() {
     let Some(clips) = shared::folder("data/clips") else { return };
     init();
     let background = format!("filesrc location={} ! decodebin ! queue", clips.join("background.mp4").display());
+    // `videoconvert` forgets where chroma lies, and what is taken for it instead differs between releases.
     let by_hand = format!(
         "{background} ! mix.sink_0 {} matte. ! queue max-size-bytes=0 ! h.mask \
          compositor name=mix sink_0::zorder=0 sink_1::zorder=1 ! videoconvert ! \
-         video/x-raw,format=I420,colorimetry=bt709 ! queue ! h.sink harmonize name=h",
+         video/x-raw,format=I420,colorimetry=bt709,chroma-site=mpeg2 ! queue ! h.sink harmonize name=h",
         cutout(&clips, "mix.sink_1")
     );
     let by_bin = format!("{background} ! h.background {} harmonizebin name=h", cutout(&clips, "h.foreground"));

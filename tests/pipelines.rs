@@ -236,6 +236,26 @@ fn fill_and_key() {
     check_overlaid(&folder, "plain.mp4", "out.mp4", 4.0);
 }
 
+/// A subject that is gone, or an older one, where one of the inputs has ended before its last frame was drawn. It takes luck to
+/// be seen, so it is tried several times.
+#[test]
+fn a_foreground_over_a_background_to_the_last_frame() {
+    let (_films, folder) = films();
+    let script = |out: &str, strength: &str| {
+        let args = ["fill.mp4", "key.mp4", "plate.mp4", out, strength];
+        finish(script("foreground-over-background.sh", &folder).args(args));
+        check_grid(&times(&folder, "v", out));
+    };
+    script("out.mp4", "strength=1");
+    for _ in 0..8 {
+        script("plain.mp4", "strength=0");
+        check_overlaid(&folder, "plain.mp4", "out.mp4", 6.0);
+        let frames = decode(&folder, "plain.mp4");
+        let [before, last] = [FRAMES - 2, FRAMES - 1].map(|n| mean(&frames[n], inside(n)));
+        assert!(distance(before, last) < 2.0, "the subject is {last:?} in the last frame and {before:?} before it");
+    }
+}
+
 #[test]
 fn post_keeps_the_sound_and_tells_how_far_it_is() {
     let (_films, folder) = films();

@@ -62,8 +62,8 @@ impl Alpha {
             2 if step == 4 => Sample::TopBits,
             8 => Sample::Byte,
             9..=16 => {
-                if matches!(format, VideoFormat::Y412Le | VideoFormat::Y412Be) {
-                    // Its info tells no offsets: the samples are U, Y, V and A.
+                // Y412, and Y416 of GStreamer 1.24: their infos tell no offsets, the samples are U, Y, V and A.
+                if info.n_planes() == 1 && step == 8 && info.poffset().iter().all(|&offset| offset == 0) {
                     offset = 6;
                 }
                 Sample::Word { big_endian: !info.is_le(), shift: info.shift()[3] }

@@ -146,7 +146,7 @@ mod latency;
 mod later;
 mod loading;
 mod masks;
-mod pairing;
+pub(crate) mod pairing;
 mod settings;
 mod stats;
 mod video;

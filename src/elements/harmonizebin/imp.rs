@@ -13,7 +13,7 @@ use super::CAT;
 use super::Key;
 use super::formats::{composite_caps, opaque_caps, without_alpha};
 use super::mask::{Chosen, Selection};
-use super::masking::Masking;
+use super::masking::{self, Masking};
 use super::settings::Settings;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -155,7 +155,7 @@ impl HarmonizeBin {
         compositor.set_property_from_str("background", "black");
         compositor.set_property_from_str("start-time-selection", "first");
         let harmonize = make("harmonize", "harmonize")?;
-        let masking = Masking::new();
+        let masking = make(masking::FACTORY, "masking")?.downcast::<Masking>().map_err(|_| masking::FACTORY)?;
         let foreground_queue = queue("foreground-queue", QUEUED_IN)?;
         let background_queue = queue("background-queue", QUEUED_IN)?;
         let composite_queue = queue("composite-queue", QUEUED_BETWEEN)?;

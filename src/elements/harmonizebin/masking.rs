@@ -5,6 +5,9 @@
 //! background frame. Caps, segments and tags wait for the first composite that does.
 //!
 //! Locks are held for moments only, except `Stream`'s, which only the streaming thread takes.
+//!
+//! It is registered for one reason alone: applications look up the factory of every element in a bin, and GES, which does so
+//! for an effect's, does without checking that there is one.
 
 use super::CAT;
 use super::mask::{Masks, Selection};
@@ -19,11 +22,10 @@ glib::wrapper! {
     pub struct Masking(ObjectSubclass<imp::Masking>) @extends gst::Element, gst::Object;
 }
 
-impl Masking {
-    pub fn new() -> Self {
-        glib::Object::builder().property("name", "masking").build()
-    }
+/// The name of its factory.
+pub const FACTORY: &str = "harmonizebinmasking";
 
+impl Masking {
     /// What the next composite is made of.
     pub fn select(&self, selection: Selection) {
         *lock(&self.imp().selection) = Some(selection);
@@ -200,6 +202,18 @@ mod imp {
     impl GstObjectImpl for Masking {}
 
     impl ElementImpl for Masking {
+        fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+            static METADATA: Lazy<gst::subclass::ElementMetadata> = Lazy::new(|| {
+                gst::subclass::ElementMetadata::new(
+                    "Harmonize bin's masking",
+                    "Filter/Editor/Video",
+                    "A part of harmonizebin, which alone can use it: writes the foreground's mask into the composite's alpha",
+                    "gst-harmonize",
+                )
+            });
+            Some(&*METADATA)
+        }
+
         fn pad_templates() -> &'static [gst::PadTemplate] {
             static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(|| {
                 let caps = gst_video::VideoCapsBuilder::new().build();

@@ -64,6 +64,9 @@
  *   filesrc location=product.png ! pngdec ! h.foreground \
  *   v4l2src ! videoconvert ! h.background
  * ]| A still over a camera's picture, lit anew as the room's light changes.
+ *
+ * In GES an effect has one input. The clip is the background where the description brings the foreground along:
+ * `harmonizebin name=h repeat-after-eos=true filesrc location=product.png ! pngdec ! h.foreground`.
  */
 mod formats;
 mod imp;
@@ -105,5 +108,6 @@ pub enum Key {
 }
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    gst::Element::register(Some(plugin), masking::FACTORY, gst::Rank::NONE, masking::Masking::static_type())?;
     gst::Element::register(Some(plugin), "harmonizebin", gst::Rank::NONE, HarmonizeBin::static_type())
 }

@@ -24,7 +24,7 @@ pub struct Output {
 
 /// Grey of the whole range whatever the film's own; the same conversion for the compositor's alpha and for `harmonize`.
 const MATTE: &str = "video/x-raw,format=GRAY8,colorimetry=1:0:0:0";
-/// `alphacombine` takes only what claims one range: the picture gets this one, and the matte's alpha is made to say so too.
+/// The picture's, from its foreground to the encoder.
 const LABEL: &str = "video/x-raw,colorimetry=bt709";
 
 /// composite and mask -> harmonize
@@ -52,11 +52,11 @@ pub fn layered(foreground: &Clip, mask: &Clip, background: &Clip, output: &Outpu
     let grid = grid(rate);
     let rate = format!("video/x-raw,framerate={}/{}", rate.numer(), rate.denom());
     let pipeline = launch(&format!(
-        "videoconvert name=foreground ! {LABEL},format=I420 ! videorate ! {rate} ! queue ! combine.sink \
+        "videoconvert name=foreground ! {LABEL},format=I420 ! videorate ! {rate} ! queue ! merge.sink \
          videoconvertscale name=mask {freeze} ! {MATTE},width={width},height={height} ! videorate ! {rate} ! tee name=matte \
-         matte. ! queue ! capssetter caps={LABEL} ! combine.alpha \
+         matte. ! queue ! merge.mask \
          matte. ! queue max-size-buffers=8 max-size-bytes=0 max-size-time=0 ! h.mask \
-         alphacombine name=combine ! queue ! layers.sink_1 \
+         alphamerge name=merge ! queue ! layers.sink_1 \
          videoconvert name=background {freeze_background} ! videorate ! {rate} ! queue ! layers.sink_0 \
          compositor name=layers background=black sink_0::repeat-after-eos=true sink_0::xpos={x} sink_0::ypos={y} \
            sink_0::width={w} sink_0::height={h} sink_0::zorder=0 sink_1::zorder=1 ! \
@@ -82,7 +82,7 @@ pub fn layered(foreground: &Clip, mask: &Clip, background: &Clip, output: &Outpu
         });
     }
     once_a_seek(&child(&pipeline, "matte")?.static_pad("sink").context("tee without sink")?);
-    flush_together(&child(&pipeline, "combine")?)?;
+    flush_together(&child(&pipeline, "merge")?)?;
     Ok(pipeline)
 }
 
@@ -97,8 +97,8 @@ fn cover(aspect: f64, frame: &Clip) -> [i32; 4] {
     [(width - w) / 2.0, (height - h) / 2.0, w, h].map(|v| v.round() as i32)
 }
 
-/// Holds the last matte for as long as there are frames: `alphacombine` would wait for the next one for ever. `matte` is the
-/// tee that takes them in.
+/// Holds the last matte for as long as there are frames, so that neither `alphamerge` nor `harmonize` misses one. `matte` is
+/// the tee that takes them in.
 fn hold_matte(matte: &gst::Element, mask: &Clip) -> Result<()> {
     let sink = matte.static_pad("sink").context("tee without sink")?;
     let source = sink.peer().context("nothing feeds the matte")?;
@@ -227,14 +227,14 @@ fn once_a_seek(pad: &gst::Pad) {
     });
 }
 
-/// Holds back what follows the flush of one of `alphacombine`'s inputs until the other's is over: meanwhile it refuses buffers,
-/// and a source that is refused one sends no more.
-fn flush_together(combine: &gst::Element) -> Result<()> {
+/// Holds back what follows the flush of one of `alphamerge`'s inputs until the other's is over, or a frame from before would use
+/// up mattes from behind it: the seek comes to the matte through `harmonize` as well, without passing `alphamerge`.
+fn flush_together(merge: &gst::Element) -> Result<()> {
     // The pad that is held back.
     let held = Arc::new(Mutex::new(None::<(gst::Pad, gst::PadProbeId)>));
-    for name in ["sink", "alpha"] {
-        let pad = combine.static_pad(name).context("alphacombine without inputs")?;
-        let source = pad.peer().context("nothing feeds alphacombine")?;
+    for name in ["sink", "mask"] {
+        let pad = merge.static_pad(name).context("alphamerge without inputs")?;
+        let source = pad.peer().context("nothing feeds alphamerge")?;
         let held = held.clone();
         pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH, move |_, info| {
             let Some(gst::PadProbeData::Event(event)) = &info.data else { return gst::PadProbeReturn::Ok };
