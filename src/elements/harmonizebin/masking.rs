@@ -12,10 +12,12 @@
 use super::CAT;
 use super::mask::{Masks, Selection};
 use anyhow::{Context, Result, anyhow};
+use gst::buffer::BufferMetaForeachAction;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_video::VideoInfo;
 use once_cell::sync::Lazy;
+use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 glib::wrapper! {
@@ -82,6 +84,14 @@ mod imp {
                 let mut stream = lock(&self.stream);
                 let edit = composite.make_mut();
                 self.mask(&mut stream, &selection, edit).map_err(|error| self.fail(&error))?;
+                // compositor of GStreamer 1.28 brings its inputs' metas along.
+                edit.foreach_meta_mut(|meta| {
+                    let is_memorys = meta.flags().intersects(gst::MetaFlags::POOLED | gst::MetaFlags::LOCKED)
+                        || meta.api() == gst_video::VideoMeta::meta_api();
+                    let action =
+                        if is_memorys { BufferMetaForeachAction::Keep } else { BufferMetaForeachAction::Remove };
+                    ControlFlow::Continue(action)
+                });
                 let news = stream.background.as_ref().is_none_or(|last| last.as_ptr() != background.as_ptr());
                 if news && background.copy_into(edit, gst::BufferCopyFlags::META, ..).is_err() {
                     gst::warning!(CAT, imp = self, "The metas of {background:?} are lost");
