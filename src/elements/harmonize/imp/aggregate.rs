@@ -56,7 +56,10 @@ impl Harmonize {
         let mode = self.mode();
         if lock(&self.state).worked_in.replace(mode).is_some_and(|before| before != mode) {
             // What the other mode has found and begun is over.
-            self.let_go(true)?;
+            if let Err(flow) = self.let_go(true) {
+                lock(&self.stats).dropped += u64::from(!place.is_lead);
+                return Err(flow);
+            }
             self.inference.forget();
             self.forget_scene();
         }
