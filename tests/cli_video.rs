@@ -235,3 +235,16 @@ fn the_last_matte_stays() {
         assert!(inside > 5.0 && outside < 0.6, "{args:?}: {inside} inside, {outside} outside");
     }
 }
+
+/// With strength 0 nobody waits for the model: the process ends while it is warmed up.
+#[test]
+fn a_film_that_is_done_before_the_model_is_warm_ends_well() {
+    let folder = films();
+    for attempt in 0..8 {
+        let out = format!("out-{attempt}.mp4");
+        let args =
+            ["--composite", "picture.mp4", "--mask", "matte.mp4", "-o", &out, "--strength", "0", "--model", "compact"];
+        let output = video(folder.path(), &[&args[..], &["--stop", "2"]].concat());
+        assert!(output.status.success(), "attempt {attempt}: {:?}", output);
+    }
+}

@@ -60,13 +60,26 @@ pub struct Engine {
     precision: Precision,
 }
 
+/// Has libtorch make what it makes at its first convolution and its first product of matrices. It is torn down at the end of the
+/// process before whatever was registered earlier, so the exit can be held for a model that is still being warmed up only if
+/// this has come first.
+fn set_up_libtorch() -> Result<()> {
+    let ones = |shape: &[i64]| Tensor::f_ones(shape, (Kind::Float, Device::Cpu));
+    // Small ones don't go the way of those of a network.
+    let (picture, kernel) = (ones(&[16, 64, 32, 32])?, ones(&[64, 64, 3, 3])?);
+    let _seen = picture.f_conv2d(&kernel, None::<Tensor>, [2; 2], [1; 2], [1; 2], 1)?;
+    let _product = ones(&[64, 64])?.f_mm(&ones(&[64, 64])?)?;
+    Ok(())
+}
+
 impl Engine {
     /// Loads what `spec` asks for, once for all `workers`, and runs each of them once, which finds what can't run and makes what
     /// is made at the first run. Ends with an error soon after `is_given_up`, which is asked from this thread.
     pub fn load(spec: &ModelSpec, workers: usize, is_given_up: &dyn Fn() -> bool) -> Result<Self> {
         let _busy = exit::Busy::new().context("the process is ending")?;
-        exit::hold();
         tch::set_num_threads(1);
+        set_up_libtorch()?;
+        exit::hold();
         let device = harmonizers::device(&spec.device)?;
         let is_given_up = || is_given_up() || exit::is_exiting();
         let begun = Instant::now();

@@ -175,7 +175,7 @@ mod tests {
             let [before, _] = conv.padding(4);
             let steps = (4 + stride - 1) / stride;
             let exact = wide.narrow(3, kernel - before, (steps - 1) * stride + kernel).conv2d(
-                &*conv.weight,
+                &conv.weight,
                 conv.bias.as_deref(),
                 [stride],
                 [0],
