@@ -9,6 +9,7 @@ mod keyframes;
 mod pending;
 mod scenes;
 
+pub use exit::settle;
 pub use follow::Follow;
 pub use keyframes::{Keyframes, MOST_AHEAD, Place, Temporal};
 pub use pending::Pending;
@@ -77,6 +78,7 @@ impl Engine {
     /// is made at the first run. Ends with an error soon after `is_given_up`, which is asked from this thread.
     pub fn load(spec: &ModelSpec, workers: usize, is_given_up: &dyn Fn() -> bool) -> Result<Self> {
         let _busy = exit::Busy::new().context("the process is ending")?;
+        exit::hold();
         tch::set_num_threads(1);
         set_up_libtorch()?;
         exit::hold();

@@ -183,6 +183,7 @@ impl BackgroundArg {
 
 pub fn run(args: &Args) -> Result<()> {
     if args.film.video {
+        args.film.check_usage(args.dataset.as_deref());
         let model = args.models.one("--video")?;
         return match &args.dataset {
             Some(folder) => print(&films::run(folder, &args.film, &model, &args.temporal)?, args),

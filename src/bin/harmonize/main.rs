@@ -61,13 +61,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let code = match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
             eprintln!("harmonize: {err:#}");
             ExitCode::FAILURE
         }
-    }
+    };
+    gstharmonize::engine::settle();
+    code
 }
 
 fn run(command: Command) -> Result<()> {

@@ -138,9 +138,10 @@ pub fn run(args: &Args) -> Result<()> {
         return jobs::run(args, &picture);
     }
 
+    // A frame's difference is a matter of rounding.
+    let ends_early = |clip: &Clip| !clip.still && clip.duration + clip.frame() < picture.duration;
     for clip in [Some(&mask), background.as_ref()].into_iter().flatten() {
-        // A frame's difference is a matter of rounding.
-        if !clip.still && clip.duration + clip.frame() < picture.duration {
+        if ends_early(clip) {
             eprintln!(
                 "harmonize: {} ends after {:.2} s of {:.2}, its last frame stays",
                 clip.path.display(),
@@ -166,7 +167,9 @@ pub fn run(args: &Args) -> Result<()> {
     let part = Part::of(&args.output)?;
     film::child(&pipeline, "file")?.set_property("location", part.location()?);
 
-    let (frames, exported) = play(args, &pipeline, &harmonize, &picture, output.shard.as_deref())?;
+    // What has been said of the file need not be said of its frames.
+    let is_told = |warning: &str| ends_early(&mask) && warning.starts_with("No mask for the composite");
+    let (frames, exported) = play(args, &pipeline, &harmonize, &picture, output.shard.as_deref(), is_told)?;
     ensure!(frames > 0, "{}: no frame came out of it{}", picture.path.display(), args.range.told());
     part.keep()?;
     // Without its look the film is whole all the same.
@@ -203,12 +206,19 @@ fn play(
     harmonize: &gst::Element,
     picture: &Clip,
     shard: Option<&Shard>,
+    is_told: impl Fn(&str) -> bool,
 ) -> Result<(u64, Result<()>)> {
     let source = harmonize.static_pad("src").context("harmonize without src")?;
     let frames = pipeline::count(&source.peer().context("nothing behind harmonize")?);
     let bar = options::progress(picture.frames_in(args.range), "harmonizing");
     let bus = pipeline.bus().context("a pipeline without bus")?;
-    let mut sought = shard.map_or(Ok(()), |shard| shard.seek(pipeline, harmonize, picture.rate, picture.frame()));
+    let warn = |warning: String| {
+        if !is_told(&warning) {
+            bar.suspend(|| eprintln!("harmonize: {warning}"));
+        }
+    };
+    let seek = |shard: &Shard| shard.seek(pipeline, harmonize, picture.rate, picture.frame(), warn);
+    let mut sought = shard.map_or(Ok(()), seek);
     if sought.is_ok() {
         // When this fails, its ERROR message says why.
         let _ = pipeline.set_state(gst::State::Playing);
@@ -221,7 +231,6 @@ fn play(
             }
             Ok(false)
         };
-        let warn = |warning: String| bar.suspend(|| eprintln!("harmonize: {warning}"));
         sought = film::wait(&bus, tell, warn).map(drop);
     }
     bar.finish_and_clear();

@@ -6,6 +6,7 @@ use super::strip::Strip;
 use super::ways::{Alone, Steady, Way};
 use crate::options::{self, ModelArgs, TemporalArgs};
 use anyhow::{Context, Result, ensure};
+use clap::error::ErrorKind;
 use gstharmonize::eval::temporal::opencv::Dis;
 use gstharmonize::eval::temporal::{Course, Frame, Made, Measuring, Motion, Report, Row, warp};
 use image::imageops::{self, FilterType};
@@ -22,7 +23,7 @@ pub struct FilmArgs {
     pub video: bool,
 
     /// The composite: a film, or a folder of PNG or JPEG frames in the order of their names
-    #[arg(long, value_name = "CLIP|FOLDER", requires = "video", conflicts_with = "dataset")]
+    #[arg(long, value_name = "CLIP|FOLDER", requires = "video")]
     composite: Option<PathBuf>,
 
     /// Its mask frame by frame, white on the foreground, of the composite's size
@@ -47,11 +48,11 @@ pub struct FilmArgs {
     python: Option<PathBuf>,
 
     /// Also draw the figures over time as PNG
-    #[arg(long, value_name = "FILE", requires = "video", conflicts_with = "dataset")]
+    #[arg(long, value_name = "FILE", requires = "video")]
     plot: Option<PathBuf>,
 
     /// Also draw one column of pixels over time as PNG, as each way leaves it
-    #[arg(long, value_name = "FILE", requires = "video", conflicts_with = "dataset")]
+    #[arg(long, value_name = "FILE", requires = "video")]
     strip: Option<PathBuf>,
 
     /// The strip's column [default: through the middle of the masks]
@@ -60,6 +61,23 @@ pub struct FilmArgs {
 }
 
 impl FilmArgs {
+    /// Ends the process with a word about usage where the options don't say what to measure: one film, or those of `folder`.
+    pub fn check_usage(&self, folder: Option<&Path>) {
+        let of_one = [&self.composite, &self.mask, &self.real, &self.plot, &self.strip];
+        let (kind, what) = match folder {
+            Some(_) if of_one.iter().any(|option| option.is_some()) => (
+                ErrorKind::ArgumentConflict,
+                "the folder of films DATASET cannot be used with --composite, --mask, --real, --plot and --strip",
+            ),
+            None if self.composite.is_none() || self.mask.is_none() => (
+                ErrorKind::MissingRequiredArgument,
+                "--video needs --composite and --mask, or a folder of films as DATASET",
+            ),
+            _ => return,
+        };
+        clap::Error::raw(kind, format!("{what}\n")).exit()
+    }
+
     /// The same for the film of these.
     pub fn of(&self, [composite, mask, real]: [PathBuf; 3]) -> Self {
         Self { composite: Some(composite), mask: Some(mask), real: Some(real), ..self.clone() }

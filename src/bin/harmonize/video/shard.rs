@@ -37,6 +37,7 @@ impl Shard {
         harmonize: &gst::Element,
         rate: gst::Fraction,
         frame: gst::ClockTime,
+        warn: impl Fn(String),
     ) -> Result<()> {
         let pad = harmonize.static_pad("src").context("harmonize without src")?;
         let (here, arrived) = channel();
@@ -54,9 +55,7 @@ impl Shard {
             while let Some(message) = bus.pop() {
                 match message.view() {
                     gst::MessageView::Error(error) => bail!("{}", film::sentence(error.error(), error.debug())),
-                    gst::MessageView::Warning(warning) => {
-                        eprintln!("harmonize: {}", film::sentence(warning.error(), warning.debug()));
-                    }
+                    gst::MessageView::Warning(warning) => warn(film::sentence(warning.error(), warning.debug())),
                     _ => (),
                 }
             }
