@@ -179,6 +179,8 @@ impl Harmonize {
                     state.sought = state.sought.filter(|(number, _)| *number == event.seqnum());
                 }
                 forget_peeked(pad);
+                // The base class does not call `flush` for every flush of one pad alone.
+                self.forget_scene();
                 self.inference.resume();
                 let (number, flushed) = (event.seqnum(), self.parent_sink_event(pad, event));
                 self.recover_caps(pad);

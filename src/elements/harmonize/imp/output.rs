@@ -17,7 +17,11 @@ impl Harmonize {
     pub(super) fn announce(&self) -> Option<gst::Event> {
         let (caps, segment, tags) = {
             let mut state = lock(&self.state);
-            (state.caps.take(), state.segment.take(), std::mem::take(&mut state.tags))
+            let segment = state.segment.take();
+            if segment.is_some() {
+                state.announced.clone_from(&segment);
+            }
+            (state.caps.take(), segment, std::mem::take(&mut state.tags))
         };
         if let Some(caps) = caps {
             self.obj().set_src_caps(&caps);
@@ -29,7 +33,7 @@ impl Harmonize {
     }
 
     pub(super) fn push(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
-        if let Some(segment) = self.announce()
+        if let Some(segment) = self.announce().or_else(|| self.overtaken())
             && let gst::EventView::Segment(segment) = segment.view()
             && let Some(segment) = segment.segment().downcast_ref::<gst::ClockTime>()
         {
@@ -47,6 +51,18 @@ impl Harmonize {
         let mut stats = lock(&self.stats);
         *if is_out { &mut stats.frames_out } else { &mut stats.dropped } += 1;
         flow
+    }
+
+    /// The segment of the frames that leave, where a seek has put its own in its place: one that doesn't flush comes ahead of them.
+    fn overtaken(&self) -> Option<gst::Event> {
+        let announced = lock(&self.state).announced.clone()?;
+        let gst::EventView::Segment(segment) = announced.view() else { return None };
+        let place = |segment: &gst::FormattedSegment<gst::ClockTime>| {
+            (segment.rate(), segment.start(), segment.stop(), segment.time(), segment.base())
+        };
+        let own = self.obj().src_pad().downcast_ref::<gst_base::AggregatorPad>()?.segment();
+        let is_own = place(own.downcast_ref()?) == place(segment.segment().downcast_ref()?);
+        (!is_own).then_some(announced)
     }
 
     /// The stream time that downstream has come to with this frame.

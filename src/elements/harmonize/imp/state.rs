@@ -40,6 +40,8 @@ pub(super) struct State {
     pub is_over: bool,
     /// Queries that wait for their turn in a pad's queue.
     pub asking: usize,
+    /// The segment that the frames that leave are in.
+    pub announced: Option<gst::Event>,
     pub tags: Vec<gst::Event>,
     pub last: Option<Span>,
     /// Stream time up to which frames have left, or at which they begin.
@@ -85,7 +87,7 @@ impl State {
 
     /// What a flush leaves behind.
     pub fn forget(&mut self) {
-        (self.last, self.position, self.earliest, self.flow) = (None, None, None, None);
+        (self.last, self.position, self.earliest, self.flow, self.announced) = (None, None, None, None, None);
         (self.scene_begins, self.had_transfer, self.discont) = (false, false, false);
         self.taken = self.arrived;
         for episode in [Episode::Maskless, Episode::NotReady, Episode::Late, Episode::Waiting] {
