@@ -64,6 +64,43 @@ fn a_mask_that_was_looked_at_before_a_flush_serves_nothing_after_it() {
     assert_eq!(bytes(&out), [90; 24], "its own mask is black");
 }
 
+/// A seek without flush sets the base class's segment at once, which goes ahead of a frame where a GAP came first in its segment.
+#[test]
+fn a_frame_that_a_seek_without_flush_has_overtaken_leaves_in_its_own_segment() {
+    let mut rig = Rig::of(element(&Arc::default()), |harness| harness.set_live(false));
+    rig.push(0);
+    rig.out.pull().unwrap();
+    let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    segment.set_start(gst::ClockTime::from_nseconds(at(30, 1)));
+    segment.set_time(gst::ClockTime::from_nseconds(at(30, 1)));
+    segment.set_base(gst::ClockTime::from_nseconds(at(30, 1)));
+    for pad in [&mut rig.composite, &mut rig.mask] {
+        assert!(pad.push_event(gst::event::Segment::new(&segment)));
+    }
+    let src = rig.element.static_pad("src").unwrap();
+    let left = || {
+        let segment = src.peer().unwrap().sticky_event::<gst::event::Segment>(0).unwrap();
+        segment.segment().downcast_ref::<gst::ClockTime>().unwrap().start().unwrap().nseconds()
+    };
+    let gap = gst::event::Gap::builder(gst::ClockTime::from_nseconds(at(30, 1))).duration(gst::ClockTime::MSECOND);
+    assert!(rig.composite.push_event(gap.build()));
+    rig.mask.push(buffer(at(30, 1), at(30, 2) - at(30, 1), &[255; 8])).unwrap();
+    until("the gap", || left() == at(30, 1));
+    for name in ["sink", "mask"] {
+        // Sources that take the seek, and go on with what they had begun.
+        rig.element.static_pad(name).unwrap().add_probe(gst::PadProbeType::EVENT_UPSTREAM, |_, info| {
+            let is_seek = info.event().is_some_and(|event| event.type_() == gst::EventType::Seek);
+            if is_seek { gst::PadProbeReturn::Handled } else { gst::PadProbeReturn::Ok }
+        });
+    }
+    let (start, set, none) = (5 * gst::ClockTime::SECOND, gst::SeekType::Set, gst::SeekType::None);
+    let flags = gst::SeekFlags::empty();
+    assert!(src.send_event(gst::event::Seek::new(1.0, flags, set, start, none, gst::ClockTime::NONE)));
+    rig.push(2);
+    assert_eq!(rig.out.pull().unwrap().pts().unwrap().nseconds(), at(30, 2));
+    assert_eq!(left(), at(30, 1));
+}
+
 /// A paused pipeline whose model answers when it is told to, at its start.
 fn paused(model: &Arc<Manual>) -> (gst::Pipeline, Harmonize) {
     init();
