@@ -8,7 +8,7 @@
 use super::colour::{
     POLYNOMIAL, average, map_globally, map_locally, polynomial, pooled, signed, statistics, statistics_len, upsample,
 };
-use super::{Harmonizer, Precision, ProxyGrid, Run};
+use super::{Harmonizer, Precision, ProxyGrid, Run, check_sampling};
 use crate::diffusion::{self, Schedule};
 use crate::nets::weights::channels_last;
 use crate::nets::{Conv2d, Init, Linear, Path, ResnetBlock, SelfAttention, embeddings};
@@ -92,12 +92,7 @@ impl Compact {
             [c0, c1, c2].iter().all(|c| *c > 0 && c % groups == 0) && c2 % heads == 0,
             "channels {c0}, {c1}, {c2} must divide into {groups} groups and {heads} heads"
         );
-        let (proxy_size, timesteps, steps) = (config.proxy_size, config.train_timesteps, config.steps);
-        ensure!((8..=4096).contains(&proxy_size), "proxy_size {proxy_size} is not within 8 to 4096");
-        ensure!((2..=100_000).contains(&timesteps), "train_timesteps {timesteps} is not within 2 to 100000");
-        ensure!((1..=timesteps).contains(&(steps as usize)), "steps {steps} is not within 1 to {timesteps}");
-        let scale = config.residual_scale;
-        ensure!(scale.is_finite() && scale > 0.0, "residual_scale {scale} is not above 0");
+        check_sampling(config.proxy_size, config.train_timesteps, config.steps, config.residual_scale)?;
         let zero = Init::Const(0.0);
         let conv =
             |name: &str, channels, kernel, stride, init| Conv2d::new(&p.sub(name), channels, kernel, stride, init);

@@ -114,6 +114,15 @@ impl<'a> Run<'a> {
     }
 }
 
+/// What the configuration of a diffusion over changes of colour has to keep to.
+fn check_sampling(proxy_size: u32, timesteps: usize, steps: u32, scale: f64) -> Result<()> {
+    ensure!((8..=4096).contains(&proxy_size), "proxy_size {proxy_size} is not within 8 to 4096");
+    ensure!((2..=100_000).contains(&timesteps), "train_timesteps {timesteps} is not within 2 to 100000");
+    ensure!((1..=timesteps).contains(&(steps as usize)), "steps {steps} is not within 1 to {timesteps}");
+    ensure!(scale.is_finite() && scale > 0.0, "residual_scale {scale} is not above 0");
+    Ok(())
+}
+
 /// How a harmonizer samples; what is left open is the model's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sampling {
