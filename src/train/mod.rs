@@ -18,7 +18,7 @@ mod workers;
 pub use trainee::{Class, Masking};
 
 use crate::harmonizers::{BUILT_IN, Precision, files};
-use crate::nets::{Weights, weights};
+use crate::nets::{Weights, arithmetic, weights};
 use anyhow::{Context, Result, ensure};
 use draw::Source;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -102,7 +102,7 @@ pub struct Args {
     /// CUDA one a core
     #[arg(long)]
     pub threads: Option<usize>,
-    /// Kind of the features, weights being f32: auto (bf16 on CUDA, f32 on a CPU), f32 or bf16
+    /// Kind of the features, weights being f32: auto (bf16 on CUDA and on CPUs that are fast in it, else f32), f32 or bf16
     #[arg(long, value_name = "KIND", default_value_t = Precision::Auto)]
     pub precision: Precision,
     /// Steps between checkpoints and validations
@@ -178,8 +178,8 @@ fn check(args: &Args) -> Result<()> {
 
 fn recipe(args: &Args, device: Device) -> Result<Recipe> {
     let kind = match args.precision {
-        Precision::Auto if device.is_cuda() => Kind::BFloat16,
-        Precision::Auto | Precision::F32 => Kind::Float,
+        Precision::Auto => arithmetic(Kind::BFloat16, device),
+        Precision::F32 => Kind::Float,
         Precision::Bf16 => Kind::BFloat16,
         Precision::F16 => anyhow::bail!("f16 underflows in training: take bf16"),
     };
