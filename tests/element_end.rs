@@ -114,6 +114,27 @@ fn a_flush_after_the_end_begins_both_streams_anew() {
     }
 }
 
+/// The base class would begin a stream without caps downstream, and end it at once.
+#[test]
+fn another_stream_of_masks_alone_begins_nothing_after_the_end() {
+    for mode in MODES {
+        let mut rig = playing(mode);
+        rig.lifted(0);
+        assert!(rig.composite.push_event(gst::event::Eos::new()));
+        eos(&mut rig);
+        assert!(rig.mask.push_event(gst::event::FlushStart::new()));
+        assert!(rig.mask.push_event(gst::event::FlushStop::new(true)));
+        assert!(rig.mask.push_event(gst::event::StreamStart::new("another")));
+        assert!(rig.mask.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new())));
+        rig.mask.push(frames(30, 1, &[255; 8]).remove(0)).unwrap();
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(rig.out.try_pull_event().map(|event| event.type_()), None, "{mode}");
+        rig.flush();
+        rig.push(1);
+        assert_eq!(rig.pull().nseconds(), at(30, 1), "{mode}");
+    }
+}
+
 #[test]
 fn a_mask_pad_may_be_released_after_the_end_while_its_source_goes_on() {
     let mut rig = playing("exact");

@@ -23,6 +23,12 @@ impl Harmonize {
         });
     }
 
+    /// The composite's stream goes on, or another one comes.
+    pub(super) fn begin_again(&self) {
+        let mut state = lock(&self.state);
+        (state.is_over, state.has_ended) = (false, false);
+    }
+
     /// A query on its way into a pad, on the thread that asks. Those that wait for their turn are not to be left in the queue
     /// either.
     pub(super) fn arrives_as_query(&self, pad: &gst_base::AggregatorPad, query: &mut gst::QueryRef) -> bool {
@@ -45,7 +51,11 @@ impl Harmonize {
     /// and queries between two calls, and comes back at once because no pad is waited for at its EOS. What passed the
     /// probe before all this finds an empty queue, which has room for it.
     pub(super) fn end(&self) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let is_first = !std::mem::replace(&mut lock(&self.state).is_over, true);
+        let is_first = {
+            let mut state = lock(&self.state);
+            state.has_ended = true;
+            !std::mem::replace(&mut state.is_over, true)
+        };
         if is_first && lock(&self.state).is_flushed {
             self.narrow_output();
         }

@@ -103,16 +103,20 @@ impl Harmonize {
             gst::EventView::Segment(_) => {
                 return self.parent_sink_event_pre_queue(pad, self.sought(*pad == self.sink, event));
             }
-            gst::EventView::StreamStart(start) if lock(&self.state).is_over => {
+            gst::EventView::StreamStart(start) if lock(&self.state).has_ended => {
                 if *pad != self.sink {
                     // Since GStreamer 1.24 the base class would begin a stream downstream too, which is over at once.
                     lock(&self.masks).begin_stream(start.stream_id());
                     return Ok(gst::FlowSuccess::Ok);
                 }
-                lock(&self.state).is_over = false;
+                self.begin_again();
             }
             gst::EventView::FlushStart(_) => {
-                lock(&self.state).is_over = false;
+                match *pad == self.sink {
+                    true => self.begin_again(),
+                    // A source of masks may be sought before that of the composites: its masks wait.
+                    false => lock(&self.state).is_over = false,
+                }
                 self.is_flushed_for(*pad == self.sink, event.seqnum());
                 let number = Some(event.seqnum());
                 let mut flushes = lock(&self.flushes);

@@ -38,6 +38,8 @@ pub(super) struct State {
     pub is_flushed: bool,
     /// The stream has ended: what still comes is refused. Until a flush, or another stream of composites.
     pub is_over: bool,
+    /// Downstream has had EOS. Until a flush of the composite, or another stream of composites.
+    pub has_ended: bool,
     /// Queries that wait for their turn in a pad's queue.
     pub asking: usize,
     /// The segment that the frames that leave are in.
