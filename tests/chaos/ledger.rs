@@ -111,10 +111,10 @@ impl Ledger {
     pub fn watch(self: &std::sync::Arc<Self>, src: &gst::Pad) {
         use gst::PadProbeType as Kind;
         let ledger = self.clone();
-        src.add_probe(Kind::BUFFER | Kind::BUFFER_LIST | Kind::EVENT_DOWNSTREAM | Kind::EVENT_FLUSH, move |_, info| {
+        src.add_probe(Kind::BUFFER | Kind::BUFFER_LIST | Kind::EVENT_DOWNSTREAM | Kind::EVENT_FLUSH, move |src, info| {
             match &info.data {
                 Some(gst::PadProbeData::Buffer(buffer)) => ledger.buffer_out(buffer),
-                Some(gst::PadProbeData::Event(event)) => ledger.event_out(event),
+                Some(gst::PadProbeData::Event(event)) => ledger.event_out(event, src),
                 _ => violated("A buffer list left".into()),
             }
             gst::PadProbeReturn::Ok
@@ -218,13 +218,14 @@ impl Ledger {
         }
     }
 
-    fn event_out(&self, event: &gst::EventRef) {
+    fn event_out(&self, event: &gst::EventRef, src: &gst::Pad) {
         use gst::EventView::*;
         let mut inner = lock(&self.0);
         note(&format!("out {:?} {:?}", event.type_(), event.seqnum()));
         match event.view() {
             StreamStart(_) => {
-                (inner.started, inner.eos, inner.caps, inner.segment) = (true, false, None, None);
+                // Caps stick to the pad until it is deactivated, and the base class sends the same ones only once.
+                (inner.started, inner.eos, inner.caps, inner.segment) = (true, false, src.current_caps(), None);
             }
             Caps(caps) => inner.caps = Some(caps.caps_owned()),
             Segment(segment) => inner.segment = segment.segment().downcast_ref().cloned(),

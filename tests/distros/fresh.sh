@@ -1,33 +1,46 @@
 #!/usr/bin/env bash
-# Tries this checkout on Debian 13, whose GStreamer is 1.26, as a new user would: a chroot made with debootstrap, README's two
+# Tries this checkout on a distribution with another GStreamer, as a new user would: a chroot made with debootstrap, README's two
 # commands in it, which begin with set-up, and a look at the demo's frames.
 #
-#   tests/distros/debian13.sh FOLDER [COMMAND ARG ...]
+#   tests/distros/fresh.sh SUITE FOLDER [COMMAND ARG ...]
 #
+#   SUITE    trixie (Debian 13, GStreamer 1.26) or noble (Ubuntu 24.04, GStreamer 1.24)
 #   FOLDER   of the chroot: made where it isn't there, else used again with what was built in it
 #   COMMAND  in place of the two, in the checkout's copy: cargo test --locked --test 'element_*'
 #
-# Needs root, debootstrap, git, and Rust by rustup, which is shared with the chroot. The first run takes an hour on two cores and
-# 12 GB. How this machine gets at packages goes along: its Debian mirror, certificates, and what the environment, pip's and
-# cargo's configuration say. Nothing stays mounted.
+# Needs root, debootstrap, git, and Rust by rustup, which is shared with the chroot; for noble the keys of Ubuntu's package
+# ubuntu-keyring. The first run takes an hour on two cores and 12 GB. How this machine gets at packages goes along: its mirror of Debian, certificates, and
+# what the environment, pip's and cargo's configuration say. Nothing stays mounted.
 set -euo pipefail
-[ $# -ge 1 ] || { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-root=$(realpath -m "$1")
-shift
+[ $# -ge 2 ] || { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+suite=$1 root=$(realpath -m "$2")
+shift 2
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-say() { printf 'debian13: %s\n' "$*"; }
-fail() { printf 'debian13: %s\n' "$*" >&2; exit 1; }
+say() { printf 'fresh: %s\n' "$*"; }
+fail() { printf 'fresh: %s\n' "$*" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || fail "has to be root, for chroot"
 home=${HOME:-/root}
 
 if [ ! -e "$root/etc/debian_version" ]; then
     command -v debootstrap >/dev/null || fail "debootstrap isn't here: apt-get install debootstrap"
-    # The mirror that this machine's own packages come from, where it is a Debian machine; else debootstrap's.
-    mirror=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 2>/dev/null | sed -n 's/^Debian Debian //p' | head -1)
-    say "making a Debian 13 in $root"
-    debootstrap --variant=minbase --include=ca-certificates trixie "$root" ${mirror:+"$mirror"} >"$root.log" 2>&1 ||
-        fail "debootstrap could not: $root.log says why"
+    case $suite in
+    trixie)
+        # The mirror that this machine's own packages come from, where it is a Debian machine; else debootstrap's.
+        mirror=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 2>/dev/null | sed -n 's/^Debian Debian //p' | head -1)
+        set_up=(--include=ca-certificates trixie "$root" ${mirror:+"$mirror"})
+        ;;
+    noble)
+        keys=/usr/share/keyrings/ubuntu-archive-keyring.gpg
+        [ -e "$keys" ] || fail "$keys isn't here: it comes with Ubuntu's package ubuntu-keyring"
+        # One script makes every Ubuntu; debootstrap knows it by the name of the first it was for.
+        set_up=(--include=ca-certificates --components=main,universe --keyring="$keys"
+            noble "$root" http://archive.ubuntu.com/ubuntu gutsy)
+        ;;
+    *) fail "no suite $suite: trixie or noble" ;;
+    esac
+    say "making $suite in $root"
+    debootstrap --variant=minbase "${set_up[@]}" >"$root.log" 2>&1 || fail "debootstrap could not: $root.log says why"
 fi
 
 # What packages are fetched with.
