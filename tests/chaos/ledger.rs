@@ -111,14 +111,17 @@ impl Ledger {
     pub fn watch(self: &std::sync::Arc<Self>, src: &gst::Pad) {
         use gst::PadProbeType as Kind;
         let ledger = self.clone();
-        src.add_probe(Kind::BUFFER | Kind::BUFFER_LIST | Kind::EVENT_DOWNSTREAM | Kind::EVENT_FLUSH, move |src, info| {
-            match &info.data {
-                Some(gst::PadProbeData::Buffer(buffer)) => ledger.buffer_out(buffer),
-                Some(gst::PadProbeData::Event(event)) => ledger.event_out(event, src),
-                _ => violated("A buffer list left".into()),
-            }
-            gst::PadProbeReturn::Ok
-        });
+        src.add_probe(
+            Kind::BUFFER | Kind::BUFFER_LIST | Kind::EVENT_DOWNSTREAM | Kind::EVENT_FLUSH,
+            move |src, info| {
+                match &info.data {
+                    Some(gst::PadProbeData::Buffer(buffer)) => ledger.buffer_out(buffer),
+                    Some(gst::PadProbeData::Event(event)) => ledger.event_out(event, src),
+                    _ => violated("A buffer list left".into()),
+                }
+                gst::PadProbeReturn::Ok
+            },
+        );
     }
 
     /// The next composite's number.
