@@ -307,3 +307,22 @@ fn a_flush_ahead_of_a_seeks_segment_ends_the_seek() {
     rig.mask.push_event(gst::event::Eos::new());
     assert_eq!([0, 1, 2].map(|_| rig.pull().nseconds()), [0, 1, 2].map(|n| at(30, n)));
 }
+
+/// The base class does not tell of every flush of one pad alone.
+#[test]
+fn what_waits_ends_with_a_flush_of_the_composite_alone() {
+    let element = element(&Arc::default());
+    element.set_property("smoothing", 0.95);
+    let mut rig = Rig::of(element, |harness| harness.set_live(false));
+    (0..3).for_each(|n| rig.push(n));
+    until("the first frames", || rig.stat("frames-in") == 3);
+    assert_eq!(rig.stat("frames-out"), 0, "they wait for what comes after them");
+    assert!(rig.composite.push_event(gst::event::FlushStart::new()));
+    assert!(rig.composite.push_event(gst::event::FlushStop::new(false)));
+    let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    assert!(rig.composite.push_event(gst::event::Segment::new(&segment)));
+    (3..6).for_each(|n| rig.push(n));
+    rig.composite.push_event(gst::event::Eos::new());
+    rig.mask.push_event(gst::event::Eos::new());
+    assert_eq!([0; 3].map(|_| rig.pull().nseconds()), [3, 4, 5].map(|n| at(30, n)));
+}
