@@ -40,9 +40,10 @@ pub fn describe(info: &VideoFormatInfo) -> Option<Format> {
 }
 
 /// The format that holds the samples of `info`, where they lie in no words of their own, and where and how deep they are in it.
-/// `None` for those of `describe`, and for those without one: a palette's entries, which other pixels share.
+/// `None` for those of `describe`, and for those without one: a palette's entries, which other pixels share, and MediaTek's tiles, of
+/// which GStreamer (1.24 to 1.28) leaves samples at the edges of small pictures unread.
 pub fn partner(info: &VideoFormatInfo) -> Option<(VideoFormat, Format)> {
-    if !is_of_integers(info) || describe(info).is_some() {
+    if !is_of_integers(info) || describe(info).is_some() || info.name().starts_with("MT2110") {
         return None;
     }
     let colours = &info.depth()[..info.depth().len().min(3)];

@@ -211,14 +211,13 @@ fn short(size: usize) -> anyhow::Error {
     anyhow!("its {size} bytes can't hold the picture that its caps announce")
 }
 
-/// What the caps say, or else what GStreamer takes for granted of pictures of their size. `VideoInfo` forgets what caps without a
-/// colorimetry say.
+/// What the caps say, or else what is usual: of standard definition between the luma samples, above it on their columns. GStreamer
+/// before 1.26 takes the same for granted.
 fn chroma_site(caps: &gst::CapsRef, info: &VideoInfo) -> VideoChromaSite {
     let said = caps.structure(0).and_then(|structure| structure.get::<&str>("chroma-site").ok());
-    said.and_then(|site| site.parse().ok()).unwrap_or_else(|| {
-        let usual = VideoInfo::builder(info.format(), info.width(), info.height()).build();
-        usual.map_or(VideoChromaSite::NONE, |usual| usual.chroma_site())
-    })
+    let is_high = info.is_yuv() && info.height() > 576;
+    let usual = if is_high { VideoChromaSite::H_COSITED } else { VideoChromaSite::NONE };
+    said.and_then(|site| site.parse().ok()).unwrap_or(usual)
 }
 
 fn colour(info: &VideoInfo, site: VideoChromaSite) -> Colour {
