@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Takes a bare machine with Debian 12 (GStreamer 1.22) or 13 (1.26), the two that are tested, to where `cargo build` works:
+# Takes a bare machine with Debian 12 (GStreamer 1.22), 13 (1.26) or Ubuntu 24.04 (1.24), which are tested, to where `cargo build` works:
 # the Debian packages that are missing, a virtual environment in .venv with the pinned libtorch wheel, and .venv/libtorch,
 # the folder of links the build and the plugin use.
 # What is there already is left alone, so it can be run again at any time, after an interruption too.
