@@ -58,6 +58,8 @@ def render(cluster, clips, out, program, options, take_away=None):
             worker, child = (int(pid) for pid in stopped.read_text().split())
             name = Path(f"/proc/{worker}/cmdline").read_text()
             assert name.startswith("ray::render"), f"{worker} is {name}, no worker at its task"
+            # It has told of itself before it sleeps.
+            wait_for("shard that stands still", lambda: state(child) in ("S", "") or running.poll() is not None)
             assert state(child) == "S" and running.poll() is None, "the shard is not being rendered"
             take_away(worker)
             wait_for(f"end of {worker}", lambda: state(worker) in ("", "Z"))
