@@ -1,7 +1,8 @@
 //! gst-harmonize: makes a composited foreground look as if it had been filmed in the scene behind it.
 //!
 //! `elements` is all that knows GStreamer; it uses `engine`, which ties together `frame` (raw pictures), `transfer`
-//! (colour maps) and `harmonizers` (diffusion models, built from `nets` and `diffusion`). Nothing points back.
+//! (colour maps) and `harmonizers` (diffusion models, built from `nets` and `diffusion`). Nothing points back, and no files import each
+//! other in a circle: `tests/layers.rs` sees to that.
 
 pub mod bands;
 pub mod convert;

@@ -1,7 +1,7 @@
 //! Proxy, fit and apply, with the memory that they keep: nothing is allocated for a frame once they have seen a few, on any thread.
 
 use gstharmonize::frame::{
-    Colour, Format, Mask, MaskSettings, Matrix, PictureMut, Place, Plan, PlaneMut, Proxy, Region, View,
+    Colour, Format, Mask, MaskSettings, Matrix, PictureMut, Place, PlaneMut, Proxy, Region, View,
 };
 use gstharmonize::transfer::{Fit, Transfer};
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -5,8 +5,9 @@ mod common;
 use common::*;
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
-use gstharmonize::frame::{Colour, Format, Mask, Matrix, PictureMut, PlaneMut, Region, apply};
+use gstharmonize::frame::{Colour, Format, Mask, Matrix, PictureMut, PlaneMut, Region};
 use gstharmonize::transfer::Transfer;
+use gstharmonize::transfer::apply;
 use std::sync::Arc;
 
 /// The common ones, of a byte a sample.

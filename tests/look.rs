@@ -5,12 +5,10 @@ mod shared;
 use anyhow::Result;
 use gstharmonize::engine::{Engine, Request};
 use gstharmonize::eval::still::{self, Settings};
-use gstharmonize::frame::{
-    Colour, Format, Mask, Matrix, Picture, PictureMut, Plane, PlaneMut, Proxy, View, apply, proxy,
-};
+use gstharmonize::frame::{Colour, Format, Mask, Matrix, Picture, PictureMut, Plane, PlaneMut, Proxy, View, proxy};
 use gstharmonize::harmonizers::ModelSpec;
 use gstharmonize::transfer::look::Residual;
-use gstharmonize::transfer::{Look, Transfer};
+use gstharmonize::transfer::{Look, Transfer, apply};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use std::io::Write;
 use std::path::Path;

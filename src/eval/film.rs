@@ -4,8 +4,9 @@
 use super::still::{self, Settings};
 use crate::diffusion::NoiseMode;
 use crate::engine::{Engine, Keyframes, Moment, Pending, Place, Request, Temporal};
-use crate::frame::{Describer, Descriptor, Mask, apply, proxy};
+use crate::frame::{Describer, Descriptor, Mask, proxy};
 use crate::transfer::Transfer;
+use crate::transfer::apply;
 use anyhow::{Result, anyhow};
 use image::{GrayImage, RgbImage};
 use std::collections::VecDeque;

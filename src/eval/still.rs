@@ -2,9 +2,9 @@
 
 use crate::engine::{Engine, Request};
 use crate::frame::{
-    Colour, Format, Mask, MaskRange, MaskSettings, Matrix, Picture, PictureMut, Plane, PlaneMut, Proxy, apply, proxy,
+    Colour, Format, Mask, MaskRange, MaskSettings, Matrix, Picture, PictureMut, Plane, PlaneMut, Proxy, proxy,
 };
-use crate::transfer::Transfer;
+use crate::transfer::{Transfer, apply};
 use anyhow::{Context, Result, anyhow};
 use image::{DynamicImage, GrayImage, ImageReader, RgbImage};
 use std::path::Path;

@@ -1,25 +1,22 @@
-//! A raw frame in memory: its formats, its mask, its proxy, and a transfer applied to it in place.
+//! A raw frame in memory: its formats, its mask and its proxy.
 //!
 //! Knows neither GStreamer nor tensors. A sample whose mask is zero is never changed. Whoever makes a picture from
 //! memory of someone else's calls `check` once and reports its error; on a picture that would fail it nothing here
-//! panics: its mask is empty, its proxy black, and `apply` leaves it alone.
+//! panics: its mask is empty, its proxy black, and a transfer leaves it alone.
 
-pub mod apply;
 mod cells;
-mod colour;
+pub(crate) mod colour;
 pub mod descriptor;
 pub mod format;
-mod maps;
 pub mod mask;
 pub mod proxy;
 pub mod region;
-mod samples;
+pub(crate) mod samples;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use anyhow::{Result, ensure};
 
-pub use apply::{Plan, apply};
 pub use descriptor::{Describer, Descriptor};
 pub use format::{Components, Format, Place};
 pub use mask::{Mask, MaskChannel, MaskRange, MaskSettings};

@@ -5,16 +5,16 @@ use crate::simd::vectorized;
 use std::ops::Range;
 
 /// Samples of a row that are worked on together.
-pub(super) const BLOCK: usize = 256;
+pub(crate) const BLOCK: usize = 256;
 /// Loops run over whole multiples of this many samples; what they compute beyond a block is never stored.
-pub(super) const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
-pub(super) type Samples = [f32; BLOCK + LANES];
-pub(super) const NONE: Samples = [0.0; BLOCK + LANES];
+pub(crate) type Samples = [f32; BLOCK + LANES];
+pub(crate) const NONE: Samples = [0.0; BLOCK + LANES];
 
 /// One component's samples in the rows of its plane.
 #[derive(Clone, Copy)]
-pub(super) struct Channel {
+pub(crate) struct Channel {
     pub plane: usize,
     first: usize,
     step: usize,

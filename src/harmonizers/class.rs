@@ -4,7 +4,7 @@ use super::compact::{self, Compact};
 use super::gift::{self, Gift};
 use super::lite0::{self, Lite0};
 use super::star::{self, Autoencoder, Latents, Star};
-use super::{Harmonizer, files, info};
+use super::{Harmonizer, files, parts};
 use crate::nets::vae::{Vae, VaeConfig};
 use crate::nets::{Path, Weights};
 use anyhow::{Context, Result, bail};
@@ -72,7 +72,7 @@ impl Config {
             Self::Gift(config) => (1, config.proxy_size),
             Self::Star(config) => (config.steps, config.proxy_size),
         };
-        format!("{}, {size} px", info::steps(steps))
+        format!("{}, {size} px", parts::steps(steps))
     }
 
     /// The network of the parameters at `p`; `vae` is asked where it works on Stable Diffusion's latents.

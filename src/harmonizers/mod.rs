@@ -10,13 +10,15 @@ pub mod gift;
 mod info;
 pub mod lite0;
 mod load;
+mod parts;
 mod shared;
 pub mod star;
 
 pub use crate::nets::weights::Malformed;
 pub use device::device;
-pub use info::{Info, Part, info};
+pub use info::info;
 pub use load::{BUILT_IN, folder, load};
+pub use parts::{Info, Part};
 pub use shared::shared;
 
 use crate::diffusion::{self, Method, Noise};

@@ -1,6 +1,7 @@
 //! The course of a training: steps, validation, checkpoints, and when it ends.
 
 use super::draw::Batch;
+use super::log::Row;
 use super::optimizer::Optimizer;
 use super::page;
 use super::workers::{Task, Worker};
@@ -27,18 +28,6 @@ pub struct Course<'a, 'scope> {
     pub workers: Vec<Worker<'scope>>,
     pub log: Vec<Row>,
     pub config: Config,
-}
-
-/// One row of the log.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Row {
-    pub step: u64,
-    #[serde(default)]
-    pub stage: usize,
-    /// Mean loss since the row before.
-    pub loss: f64,
-    /// Foreground error on photographs kept out of training, as a share of the composites' own.
-    pub validation: f64,
 }
 
 /// What is left of the composites' error, and pictures to show.

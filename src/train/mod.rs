@@ -5,6 +5,7 @@
 mod ahead;
 mod course;
 mod draw;
+mod log;
 mod optimizer;
 #[cfg_attr(not(feature = "plugin"), path = "no_page.rs")]
 mod page;

@@ -1,6 +1,6 @@
 //! In place of the page where nothing is there to draw with.
 
-use super::course::Row;
+use super::log::Row;
 use super::trainee::Stage;
 use anyhow::Result;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! The page of a training: its course as curves, and what the network makes of some composites by now.
 
-use super::course::Row;
+use super::log::Row;
 use super::trainee::Stage;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;

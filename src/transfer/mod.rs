@@ -1,13 +1,16 @@
 //! The transfer: how the foreground's colours are to change, as a grid of affine colour maps over the frame or a region
-//! of it.
+//! of it; how it is fitted, and applied to a picture in place.
 
+pub mod apply;
 pub mod fit;
 pub mod look;
+mod maps;
 pub mod smooth;
 #[cfg(test)]
 mod tests;
 
 use crate::frame::Region;
+pub use apply::{Plan, apply};
 pub use fit::{Evidence, Fit, fit};
 pub use look::Look;
 

@@ -4,7 +4,7 @@
 //! is made of its own plain one and nothing else, a sample that did not change keeps its bits, and so does all padding, whatever it
 //! held.
 
-use super::video::{self, Extent, Extents, planes};
+use super::extents::{self, Extent, Extents, planes};
 use anyhow::{Context, Result, ensure};
 use gst_video::{
     VideoChromaMode, VideoConverter, VideoConverterConfig, VideoDitherMethod, VideoFormat, VideoFrameRef,
@@ -183,7 +183,7 @@ impl Conversion {
 pub fn lay_out(info: &VideoInfo, offsets: &[usize], strides: &[i32]) -> Result<Extents> {
     match info.format_info().is_tiled() {
         true => tiles_at(info, offsets, strides),
-        false => video::lay_out(offsets, strides, packed_sizes(info)),
+        false => extents::lay_out(offsets, strides, packed_sizes(info)),
     }
 }
 

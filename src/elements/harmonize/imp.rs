@@ -30,8 +30,9 @@ use super::{
     CAT, MaskChannel, MaskRange, Mode, ModelState, Noise, OnError, OnMissingMask, OnNotReady, Precision, Sampler,
 };
 use crate::engine::Follow;
-use crate::frame::{Describer, Plan};
+use crate::frame::Describer;
 use crate::harmonizers::Sampling;
+use crate::transfer::Plan;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::AGGREGATOR_FLOW_NEED_DATA as NEED_DATA;

@@ -1,6 +1,6 @@
 //! An inference that is put off until another, which somebody is waiting for, has been begun.
 
-use super::inference::{Infer, Job};
+use super::infer::{Infer, Job};
 use crate::engine::Request;
 use crate::frame::Proxy;
 use crate::transfer::Transfer;

@@ -1,6 +1,7 @@
 //! Loading a model beside the pipeline: its thread, its messages, and the kind of error it ends with.
 
-use super::inference::{Finish, Infer, Inference, Loaded};
+use super::infer::Infer;
+use super::inference::{Finish, Inference, Loaded};
 use super::{CAT, Harmonize};
 use crate::engine::Engine;
 use crate::harmonizers::{Malformed, ModelSpec};

@@ -140,7 +140,9 @@
  */
 mod convert;
 mod enums;
+mod extents;
 mod imp;
+mod infer;
 mod inference;
 mod latency;
 mod later;
@@ -152,7 +154,7 @@ mod stats;
 mod video;
 
 #[doc(hidden)]
-pub use inference::{Infer, Job};
+pub use infer::{Infer, Job};
 #[doc(hidden)]
 pub use loading::Loader;
 pub use settings::SMOOTHING;

@@ -1,56 +1,53 @@
 //! Every format against plain f64 arithmetic, pixel by pixel, on pictures with padded rows and guarded borders.
 
-mod apply;
-mod digest;
 mod mask;
 mod proxy;
-mod region;
+pub(crate) mod region;
 
 use super::*;
-use crate::transfer::Transfer;
 
-const fn place(plane: u8, first: u8, step: u8) -> Option<Place> {
+pub(crate) const fn place(plane: u8, first: u8, step: u8) -> Option<Place> {
     Some(Place { plane, first, step })
 }
 
-const fn packed(components: Components, step: u8, [a, b, c]: [u8; 3], alpha: Option<Place>) -> Format {
+pub(crate) const fn packed(components: Components, step: u8, [a, b, c]: [u8; 3], alpha: Option<Place>) -> Format {
     let places = [place(0, a, step), place(0, b, step), place(0, c, step), alpha];
     Format { components, places, ..Format::RGB }
 }
 
-const fn planar(components: Components, sub: [u8; 2], [a, b, c]: [u8; 3], alpha: Option<Place>) -> Format {
+pub(crate) const fn planar(components: Components, sub: [u8; 2], [a, b, c]: [u8; 3], alpha: Option<Place>) -> Format {
     let places = [place(a, 0, 1), place(b, 0, 1), place(c, 0, 1), alpha];
     Format { components, sub, places, ..Format::RGB }
 }
 
-const fn semi_planar(sub: [u8; 2], [b, c]: [u8; 2]) -> Format {
+pub(crate) const fn semi_planar(sub: [u8; 2], [b, c]: [u8; 2]) -> Format {
     let places = [place(0, 0, 1), place(1, b, 2), place(1, c, 2), None];
     Format { components: Components::Yuv, sub, places, ..Format::RGB }
 }
 
-const fn packed_422([y, u, v]: [u8; 3]) -> Format {
+pub(crate) const fn packed_422([y, u, v]: [u8; 3]) -> Format {
     let places = [place(0, y, 2), place(0, u, 4), place(0, v, 4), None];
     Format { components: Components::Yuv, sub: [1, 0], places, ..Format::RGB }
 }
 
 /// The same in words of two bytes.
-const fn wide(depth: u8, shift: u8, big_endian: bool, format: Format) -> Format {
+pub(crate) const fn wide(depth: u8, shift: u8, big_endian: bool, format: Format) -> Format {
     Format { depth, shift, big_endian, bytes: 2, ..format }
 }
 
-pub(super) const NV12: Format = semi_planar([1, 1], [0, 1]);
-pub(super) const BGR: Format = packed(RGB, 3, [2, 1, 0], None);
-pub(super) const ARGB: Format = packed(RGB, 4, [1, 2, 3], place(0, 0, 4));
-pub(super) const AYUV: Format = packed(YUV, 4, [1, 2, 3], place(0, 0, 4));
-pub(super) const A420: Format = planar(YUV, [1, 1], [0, 1, 2], place(3, 0, 1));
-pub(super) const P010: Format = wide(10, 6, false, NV12);
-pub(super) const GRAY16_BE: Format = wide(16, 0, true, Format::GRAY8);
-pub(super) const GBR_10: Format = wide(10, 0, false, planar(RGB, [0, 0], [2, 0, 1], None));
-const RGB: Components = Components::Rgb;
-const YUV: Components = Components::Yuv;
+pub(crate) const NV12: Format = semi_planar([1, 1], [0, 1]);
+pub(crate) const BGR: Format = packed(RGB, 3, [2, 1, 0], None);
+pub(crate) const ARGB: Format = packed(RGB, 4, [1, 2, 3], place(0, 0, 4));
+pub(crate) const AYUV: Format = packed(YUV, 4, [1, 2, 3], place(0, 0, 4));
+pub(crate) const A420: Format = planar(YUV, [1, 1], [0, 1, 2], place(3, 0, 1));
+pub(crate) const P010: Format = wide(10, 6, false, NV12);
+pub(crate) const GRAY16_BE: Format = wide(16, 0, true, Format::GRAY8);
+pub(crate) const GBR_10: Format = wide(10, 0, false, planar(RGB, [0, 0], [2, 0, 1], None));
+pub(crate) const RGB: Components = Components::Rgb;
+pub(crate) const YUV: Components = Components::Yuv;
 
 /// One of each kind: every step, word, order, shift, depth and subsampling, with alpha and without.
-pub(super) const FORMATS: [Format; 32] = [
+pub(crate) const FORMATS: [Format; 32] = [
     Format::RGB,
     BGR,
     Format::RGBA,
@@ -85,21 +82,21 @@ pub(super) const FORMATS: [Format; 32] = [
     GRAY16_BE,
 ];
 
-const fn sited(across: bool, down: bool, colour: Colour) -> Colour {
+pub(crate) const fn sited(across: bool, down: bool, colour: Colour) -> Colour {
     Colour { siting: Siting { across, down }, ..colour }
 }
 
-pub(super) const COLOURS: [Colour; 4] = [
+pub(crate) const COLOURS: [Colour; 4] = [
     Colour::new(Matrix::Bt601, false),
     sited(true, false, Colour::new(Matrix::Bt709, false)),
     Colour::new(Matrix::Bt709, true),
     sited(true, true, Colour::new(Matrix::Bt2020, false)),
 ];
 
-pub(super) const SIZES: [(usize, usize); 8] = [(1, 1), (2, 1), (1, 3), (3, 2), (7, 5), (33, 18), (131, 9), (300, 6)];
+pub(crate) const SIZES: [(usize, usize); 8] = [(1, 1), (2, 1), (1, 3), (3, 2), (7, 5), (33, 18), (131, 9), (300, 6)];
 
 /// SplitMix64.
-pub(super) struct Dice(pub u64);
+pub(crate) struct Dice(pub u64);
 
 impl Dice {
     pub fn next(&mut self) -> u64 {
@@ -122,7 +119,7 @@ impl Dice {
 
 /// A picture that owns its planes.
 #[derive(Clone)]
-pub(super) struct Owned {
+pub(crate) struct Owned {
     pub format: Format,
     pub colour: Colour,
     pub width: usize,
@@ -228,7 +225,7 @@ impl Owned {
 }
 
 /// Textbook R'G'B' in 0..1 of code values.
-pub(super) fn rgb(format: Format, colour: Colour, c: [f64; 3]) -> [f64; 3] {
+pub(crate) fn rgb(format: Format, colour: Colour, c: [f64; 3]) -> [f64; 3] {
     let (scale, highest) = (f64::from(1u32 << (format.depth - 8)), f64::from((1u32 << format.depth) - 1));
     if !format.is_yuv() {
         return if colour.full_range { c.map(|v| v / highest) } else { c.map(|v| (v / scale - 16.0) / 219.0) };
@@ -244,7 +241,7 @@ pub(super) fn rgb(format: Format, colour: Colour, c: [f64; 3]) -> [f64; 3] {
 }
 
 /// The other way round.
-pub(super) fn codes(format: Format, colour: Colour, [r, g, b]: [f64; 3]) -> [f64; 3] {
+pub(crate) fn codes(format: Format, colour: Colour, [r, g, b]: [f64; 3]) -> [f64; 3] {
     let (scale, highest) = (f64::from(1u32 << (format.depth - 8)), f64::from((1u32 << format.depth) - 1));
     if !format.is_yuv() {
         return [r, g, b].map(|v| if colour.full_range { v * highest } else { (v * 219.0 + 16.0) * scale });
@@ -259,7 +256,7 @@ pub(super) fn codes(format: Format, colour: Colour, [r, g, b]: [f64; 3]) -> [f64
     }
 }
 
-fn coefficients(matrix: Matrix) -> (f64, f64) {
+pub(crate) fn coefficients(matrix: Matrix) -> (f64, f64) {
     match matrix {
         Matrix::Bt601 => (0.299, 0.114),
         Matrix::Bt709 => (0.2126, 0.0722),
@@ -268,7 +265,7 @@ fn coefficients(matrix: Matrix) -> (f64, f64) {
 }
 
 /// A mask with an empty part, a full part, soft values and stray samples.
-pub(super) fn patchy(width: usize, height: usize, dice: &mut Dice) -> Mask {
+pub(crate) fn patchy(width: usize, height: usize, dice: &mut Dice) -> Mask {
     let data = (0..width * height)
         .map(|i| match (i % width * 5 / width, dice.next() % 16) {
             (0 | 3, 1..) => 0,
@@ -279,14 +276,14 @@ pub(super) fn patchy(width: usize, height: usize, dice: &mut Dice) -> Mask {
     Mask { width, height, data }
 }
 
-pub(super) fn crop_mask(mask: &Mask, region: Region) -> Mask {
+pub(crate) fn crop_mask(mask: &Mask, region: Region) -> Mask {
     let Region { x, y, width, height } = region;
     let rows = mask.data.chunks_exact(mask.width).skip(y).take(height);
     Mask { width, height, data: rows.flat_map(|row| row[x..x + width].iter().copied()).collect() }
 }
 
 /// Regions of a `width` x `height` picture that begin and end at every fourth pixel or its edge.
-pub(super) fn even_regions(width: usize, height: usize) -> Vec<Region> {
+pub(crate) fn even_regions(width: usize, height: usize) -> Vec<Region> {
     let spans = |side: usize| [(0, side), (side / 8 * 4, side), (side / 12 * 4, side / 6 * 4)];
     let filled = |(from, to): &(usize, usize)| from < to;
     let mut regions = Vec::new();
@@ -298,14 +295,6 @@ pub(super) fn even_regions(width: usize, height: usize) -> Vec<Region> {
     regions
 }
 
-pub(super) fn uniform(width: usize, height: usize, value: u8) -> Mask {
+pub(crate) fn uniform(width: usize, height: usize, value: u8) -> Mask {
     Mask { width, height, data: vec![value; width * height] }
-}
-
-/// Maps that differ from cell to cell and drive some colours out of range.
-pub(super) fn varied(cols: usize, rows: usize, dice: &mut Dice) -> Transfer {
-    let maps = (0..cols * rows)
-        .map(|_| std::array::from_fn(|i| (if i % 5 == 0 { 1.0 } else { 0.0 } + 0.8 * (dice.real() - 0.5)) as f32))
-        .collect();
-    Transfer { cols, rows, region: None, maps, ..Transfer::identity() }
 }

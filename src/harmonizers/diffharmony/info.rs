@@ -1,7 +1,7 @@
 //! The parts of a folder, for who wants to know whether they are whole.
 
 use super::super::files;
-use super::super::info::{self, Info, Part, folder_part};
+use super::super::parts::{self, Info, Part, folder_part};
 use super::Parts;
 use super::check::Configs;
 use super::folder::{self, Folder};
@@ -59,7 +59,7 @@ pub fn info(folder: &Path) -> Info {
         let folder = Folder::open(folder, Parts::ForVideo)?;
         configs.fit()?;
         let folder::Config { size, steps, .. } = folder.config;
-        let steps = info::steps(steps);
+        let steps = parts::steps(steps);
         Ok::<_, anyhow::Error>(format!("decoder {}, sampler {}, {steps}, {size} px", folder.decoder, folder.method))
     };
     Info { setup: setup().map_err(|e| format!("{e:#}")), parts }
@@ -69,7 +69,7 @@ pub fn info(folder: &Path) -> Info {
 fn text(base: &Path, channels: Option<i64>) -> Part {
     let file = base.join(null_text::FILE);
     if file.exists() {
-        let mut part = info::network("null text", "{}", info::stored(&file), |p, _| {
+        let mut part = parts::network("null text", "{}", parts::stored(&file), |p, _| {
             let found = p.shape(null_text::KEY).and_then(|shape| shape.last().copied());
             let shape = [1, null_text::TOKENS, channels.or(found).unwrap_or(1)];
             p.get(null_text::KEY, &shape, Init::Const(0.0)).map(drop)
@@ -92,7 +92,7 @@ fn text(base: &Path, channels: Option<i64>) -> Part {
 fn scheduler(base: &Path) -> Part {
     let mut part = Part { name: "scheduler".into(), ..Part::default() };
     let read = files::read_text(&base.join("scheduler").join("scheduler_config.json")).and_then(|json| {
-        part.class = info::class(&json);
+        part.class = parts::class(&json);
         diffusion::Config::from_json(&json)
     });
     part.problems.extend(read.err().map(|e| format!("{e:#}")));

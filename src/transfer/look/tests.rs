@@ -1,5 +1,6 @@
 use super::*;
-use crate::frame::{Colour, Format, Mask, Matrix, PictureMut, PlaneMut, Region, apply};
+use crate::frame::{Colour, Format, Mask, Matrix, PictureMut, PlaneMut, Region};
+use crate::transfer::apply;
 
 const WARM: [f32; 12] = [0.8, 0.1, -0.05, 0.08, 0.02, 0.7, 0.05, 0.05, 0.0, -0.1, 0.6, 0.2];
 const BRIGHT: [f32; 12] = [1.6, 0.0, 0.0, 0.1, 0.0, 1.5, 0.0, 0.0, 0.0, 0.3, 1.4, -0.2];

@@ -38,7 +38,7 @@ impl Reel {
         for index in 0..FRAMES {
             let centre = 0.5 + sway * (2.0 * index as f64 / (FRAMES - 1) as f64 - 1.0);
             let matte = scene::ellipse(width as usize, height as usize, half_axis, centre).data;
-            let picture = gst::Buffer::from_slice(paint(width as usize, &matte, index as u32));
+            let picture = gst::Buffer::from_slice(scene::paint(width as usize, &matte, index as u32));
             let mut converted = gst::Buffer::with_size(composite.size())?;
             {
                 let picture = VideoFrameRef::from_buffer_ref_readable(&picture, &rgba)?;
@@ -68,21 +68,6 @@ impl Reel {
         let fps = self.info.fps();
         now.nseconds().mul_div_ceil(fps.numer() as u64, 1_000_000_000 * fps.denom() as u64)
     }
-}
-
-/// RGBA of a scene in blue and green with a foreground in warm colours, and the grain of a camera.
-pub fn paint(width: usize, matte: &[u8], seed: u32) -> Vec<u8> {
-    let height = matte.len() / width;
-    let pixel = |(i, &m): (usize, &u8)| {
-        let (x, y) = ((i % width) as f32 / width as f32, (i / width) as f32 / height as f32);
-        let wave = 20.0 * (40.0 * x).sin() * (25.0 * y).cos();
-        let grain = (((i as u32 ^ seed << 24).wrapping_mul(2_654_435_761) >> 24) % 5) as f32 - 2.0;
-        let (behind, front) = ([60.0 + 40.0 * x, 90.0 + 60.0 * y, 150.0 - 40.0 * y], [200.0, 150.0 - 60.0 * y, 90.0]);
-        let share = f32::from(m) / 255.0;
-        let colour = |c: usize| (front[c] * share + behind[c] * (1.0 - share) + wave + grain) as u8;
-        [colour(0), colour(1), colour(2), 255]
-    };
-    matte.iter().enumerate().flat_map(pixel).collect()
 }
 
 /// Rows of GRAY8 with the stride that GStreamer gives them.

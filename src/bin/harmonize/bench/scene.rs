@@ -1,6 +1,5 @@
 //! The frame that is measured, in any format: a painted scene, and a soft-edged ellipse as its foreground.
 
-use super::film::paint;
 use anyhow::{Context, Result};
 use gst_video::{VideoChromaSite, VideoConverter, VideoFormat, VideoFormatInfo, VideoFrameRef, VideoInfo};
 use gstharmonize::elements::formats::describe;
@@ -155,4 +154,19 @@ pub fn ellipse(width: usize, height: usize, half_axis: f64, centre: f64) -> Mask
     };
     let data = (0..height).flat_map(|y| (0..width).map(move |x| value(x, y))).collect();
     Mask { width, height, data }
+}
+
+/// RGBA of a scene in blue and green with a foreground in warm colours, and the grain of a camera.
+pub fn paint(width: usize, matte: &[u8], seed: u32) -> Vec<u8> {
+    let height = matte.len() / width;
+    let pixel = |(i, &m): (usize, &u8)| {
+        let (x, y) = ((i % width) as f32 / width as f32, (i / width) as f32 / height as f32);
+        let wave = 20.0 * (40.0 * x).sin() * (25.0 * y).cos();
+        let grain = (((i as u32 ^ seed << 24).wrapping_mul(2_654_435_761) >> 24) % 5) as f32 - 2.0;
+        let (behind, front) = ([60.0 + 40.0 * x, 90.0 + 60.0 * y, 150.0 - 40.0 * y], [200.0, 150.0 - 60.0 * y, 90.0]);
+        let share = f32::from(m) / 255.0;
+        let colour = |c: usize| (front[c] * share + behind[c] * (1.0 - share) + wave + grain) as u8;
+        [colour(0), colour(1), colour(2), 255]
+    };
+    matte.iter().enumerate().flat_map(pixel).collect()
 }

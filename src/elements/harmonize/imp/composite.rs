@@ -1,15 +1,15 @@
 //! One composite's way through the element: its place in time, its mask, its transfer, and what the policies make of it where
 //! one of these is missing.
 
-use super::super::inference::{Infer, Newest, Unavailable};
+use super::super::infer::Infer;
+use super::super::inference::{Newest, Unavailable};
 use super::super::masks::MaskFrame;
 use super::super::pairing::{Clock, Pair, Span, nanoseconds};
 use super::super::settings::Settings;
 use super::super::video::Video;
 use super::super::{Mode, OnError, OnMissingMask, OnNotReady};
-use super::exact::Work;
 use super::{CAT, Episode, Harmonize, NEED_DATA, lock};
-use crate::engine::Request;
+use crate::engine::{self, Request};
 use crate::frame::{self, Descriptor, Mask, MaskSettings, Picture, Proxy, View};
 use crate::recycle::unused;
 use crate::transfer::Transfer;
@@ -25,6 +25,14 @@ pub(super) enum Outcome {
     Waits(Box<Work>),
     Untouched(&'static str),
     Dropped(&'static str),
+}
+
+/// What is to be done to a frame that waits.
+pub(super) struct Work {
+    pub frame: Frame,
+    pub at: engine::Place,
+    /// What it has taken of the streaming thread.
+    pub took: Duration,
 }
 
 /// Why a frame goes no further, or its stream with it.

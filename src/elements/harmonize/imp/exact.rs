@@ -1,7 +1,8 @@
 //! Exact mode: a frame waits until nothing that is still to come can change its transfer, and leaves after those before it.
 
-use super::super::inference::{Job, Newest};
-use super::composite::{Frame, Outcome, Stop, fallback};
+use super::super::infer::Job;
+use super::super::inference::Newest;
+use super::composite::{Frame, Outcome, Stop, Work, fallback};
 use super::{CAT, Clock, Harmonize, lock};
 use crate::engine::{self, Keyframes, Moment};
 use crate::frame::Proxy;
@@ -10,7 +11,7 @@ use anyhow::Context;
 use gst::subclass::prelude::*;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub(super) enum Waiting {
     Gap(gst::Buffer),
@@ -18,14 +19,6 @@ pub(super) enum Waiting {
     Untouched(gst::Buffer, i64),
     Harmonized(gst::Buffer, i64),
     Frame(gst::Buffer, Box<Work>),
-}
-
-/// What is to be done to a frame that waits.
-pub(super) struct Work {
-    frame: Frame,
-    at: engine::Place,
-    /// What it has taken of the streaming thread.
-    took: Duration,
 }
 
 #[derive(Default)]

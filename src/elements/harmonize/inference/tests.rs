@@ -1,4 +1,6 @@
 use super::*;
+use crate::frame::{Mask, View};
+use crate::harmonizers::Precision;
 use anyhow::bail;
 use std::sync::atomic::{AtomicBool, Ordering};
 

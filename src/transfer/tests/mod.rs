@@ -1,5 +1,8 @@
+mod apply;
+mod digest;
+
 use super::*;
-use crate::frame::{Colour, Format, Mask, Matrix, Picture, PictureMut, Plane, PlaneMut, Proxy, View, apply, proxy};
+use crate::frame::{Colour, Format, Mask, Matrix, Picture, PictureMut, Plane, PlaneMut, Proxy, View, proxy};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 

@@ -4,12 +4,12 @@
 //! picture's own code values, less the identity, and its difference is added by the mask: no sample is converted, and
 //! a mask or a difference of zero leaves a sample as it is, whatever its value. Each sample is read and written once.
 
+use super::Transfer;
 use super::maps::{Axis, Line, Maps};
-use super::samples::{BLOCK, Channel, LANES, NONE, Samples};
-use super::{Colour, Format, Mask, PictureMut, Plane, PlaneMut, Region};
 use crate::bands;
+use crate::frame::samples::{BLOCK, Channel, LANES, NONE, Samples};
+use crate::frame::{Colour, Format, Mask, PictureMut, Plane, PlaneMut, Region};
 use crate::simd::{fused, vectorized};
-use crate::transfer::Transfer;
 use std::cell::RefCell;
 use std::ops::Range;
 

@@ -1,10 +1,10 @@
 //! A transfer's maps as differences of code values, and where a picture's samples lie among them.
 
-use super::colour::compose;
-use super::samples::{BLOCK, LANES};
-use super::{Colour, Format, Region};
+use super::Transfer;
+use crate::frame::colour::compose;
+use crate::frame::samples::{BLOCK, LANES};
+use crate::frame::{Colour, Format, Region};
 use crate::simd::vectorized;
-use crate::transfer::Transfer;
 
 /// The maps of a row of cells at some height, and by how much each is less than the next.
 #[derive(Default)]

@@ -1,7 +1,8 @@
 use super::*;
+use crate::frame::tests::*;
+use crate::frame::*;
 use crate::simd::tests::at_every_level;
 use crate::simd::{self, Level};
-use crate::transfer::fit;
 
 /// FNV-1a.
 fn digest(hash: &mut u64, bytes: impl IntoIterator<Item = u8>) {

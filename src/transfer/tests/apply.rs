@@ -1,8 +1,11 @@
 use super::*;
+use crate::frame::tests::region::{boxed, region};
+use crate::frame::tests::*;
+use crate::frame::*;
 use crate::simd::tests::at_every_level;
 
 /// The map at (u, v), 0..1 across and down what the grid lies over.
-pub(super) fn map_at(t: &Transfer, (u, v): (f64, f64)) -> [f64; 12] {
+fn map_at(t: &Transfer, (u, v): (f64, f64)) -> [f64; 12] {
     let axis = |u: f64, n: usize| {
         let at = (u * n as f64 - 0.5).clamp(0.0, n as f64 - 1.0);
         let first = at.floor() as usize;
@@ -216,12 +219,7 @@ fn pictures_that_do_not_hold_their_samples_are_named_and_left_alone() {
                 apply(&mut bad.picture_mut(), &uniform(9, 7, 255), &varied(2, 2, &mut dice), 1.0);
                 assert!(bad.planes == before.planes);
                 assert!(Mask::from_picture(&bad.picture(), MaskSettings::default(), 9, 7).is_empty());
-                assert!(
-                    super::super::proxy(&bad.picture(), &uniform(9, 7, 255), View::whole(4, 4))
-                        .mask
-                        .iter()
-                        .all(|&m| m == 0.0)
-                );
+                assert!(proxy(&bad.picture(), &uniform(9, 7, 255), View::whole(4, 4)).mask.iter().all(|&m| m == 0.0));
             }
         }
     }
@@ -270,5 +268,76 @@ fn a_region_s_transfer_does_what_it_does_to_the_picture_cut_out() {
                 assert!(after.crop(region).planes == part.planes, "{format:?} {size:?} {region}");
             }
         }
+    }
+}
+
+/// Maps that differ from cell to cell and drive some colours out of range.
+pub(super) fn varied(cols: usize, rows: usize, dice: &mut Dice) -> Transfer {
+    let maps = (0..cols * rows)
+        .map(|_| std::array::from_fn(|i| (if i % 5 == 0 { 1.0 } else { 0.0 } + 0.8 * (dice.real() - 0.5)) as f32))
+        .collect();
+    Transfer { cols, rows, region: None, maps, ..Transfer::identity() }
+}
+
+/// Waves of other lengths in each sample: colours that vary over a foreground, as a real one's do.
+fn waves(format: Format, (width, height): (usize, usize)) -> Owned {
+    let mut o = Owned::random(format, COLOURS[1], (width, height), 0, &mut Dice(16));
+    for k in 0..3 {
+        let [rate, _] = format.rate(k);
+        let [across, down] = format.size(k, width, height);
+        for (line, x) in (0..down).flat_map(|line| (0..across).map(move |x| (line, x))) {
+            let (x_at, y_at, k_at) = ((x << rate) as f64, (line << rate) as f64, k as f64);
+            let wave = (x_at / (5.0 + k_at) + k_at).sin() * (y_at / (6.0 - k_at)).cos();
+            o.set_code(x, line, k, (120.0 + 30.0 * wave) as u16);
+        }
+    }
+    o
+}
+
+/// A crop's harmonized proxy is all there is to tell the change; it comes out at full size as if it had been known.
+#[test]
+fn a_known_change_seen_in_a_crop_is_lifted_to_the_full_size() {
+    let (size @ (w, h), bounds) = ((640, 360), region(430, 190, 70, 80));
+    let gains = [[0.8, 0.9, 0.7], [0.7, 1.0, 0.8], [0.9, 0.8, 0.9]].as_flattened().to_vec();
+    let maps = gains.iter().map(|g: &f32| [*g, 0.1, 0.0, 0.03, 0.05, *g, 0.0, -0.02, 0.0, -0.1, g + 0.1, 0.05]);
+    // A light that falls off across the frame.
+    let change = Transfer { cols: 3, rows: 3, region: None, maps: maps.collect(), ..Transfer::identity() };
+    for format in [Format::RGB, Format::I420] {
+        let (before, mut mask) = (waves(format, size), boxed(size, bounds));
+        // A soft border, and a corner cut off.
+        for (i, m) in mask.data.iter_mut().enumerate() {
+            let (x, y) = (i % w, i / w);
+            *m = if x + y > 740 {
+                0
+            } else if x < 436 {
+                *m / 2
+            } else {
+                *m
+            };
+        }
+        let region = Region::around(&mask, 64).unwrap();
+        assert_eq!(region, Region { x: 320, y: 132, width: 320, height: 180 });
+        let view = View { region: Some(region), cols: 64, rows: 36 };
+        let small = proxy(&before.picture(), &mask, view);
+        let mut harmonized = small.rgb.clone();
+        for i in 0..64 * 36 {
+            let at = |cell: usize, pitch: f64| (cell as f64 + 0.5) * pitch;
+            let (x, y) = (320.0 + at(i % 64, 5.0), 132.0 + at(i / 64, 5.0));
+            let map = map_at(&change, (x / w as f64, y / h as f64));
+            let x = [0, 1, 2].map(|c| f64::from(small.rgb[c * 64 * 36 + i]));
+            for (c, row) in map.chunks(4).enumerate() {
+                let target = row[0] * x[0] + row[1] * x[1] + row[2] * x[2] + row[3];
+                harmonized[c * 64 * 36 + i] += small.mask[i] * (target - x[c]) as f32;
+            }
+        }
+        let (mut lifted, mut truth) = (before.clone(), before.clone());
+        apply(&mut lifted.picture_mut(), &mask, &fit(&small, &harmonized, 1), 1.0);
+        apply(&mut truth.picture_mut(), &mask, &change, 1.0);
+        let bytes = |o: &Owned| o.planes.iter().flatten().copied().collect::<Vec<u8>>();
+        let [before, lifted, truth] = [&before, &lifted, &truth].map(bytes);
+        let off = lifted.iter().zip(&truth).map(|(a, b)| a.abs_diff(*b)).max();
+        let moved: Vec<u8> = truth.iter().zip(&before).filter(|(a, b)| a != b).map(|(a, b)| a.abs_diff(*b)).collect();
+        assert!(off <= Some(1), "{format:?}: {off:?} codes off");
+        assert!(moved.iter().filter(|&&by| by > 3).count() > 70 * 80 / 2, "{format:?}: hardly anything changes");
     }
 }

@@ -1,0 +1,149 @@
+//! The house's floors: what a folder of src may import, and that no files import each other in a circle. Read off the `use` lines;
+//! those of unit tests are left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+/// Each may import those before it.
+const LAYERS: [&str; 13] = [
+    "bands",
+    "simd",
+    "recycle",
+    "diffusion",
+    "frame",
+    "transfer",
+    "nets",
+    "harmonizers",
+    "engine",
+    "convert",
+    "eval",
+    "train",
+    "elements",
+];
+
+/// Modules by their paths, `["frame", "mask"]`, with the paths that each imports from this crate.
+type Modules = BTreeMap<Vec<String>, BTreeSet<Vec<String>>>;
+
+/// `use` trees spelled out: `a::{b, c::d}` is `a::b` and `a::c::d`.
+fn spelled_out(tree: &str) -> Vec<String> {
+    let tree = tree.trim();
+    let Some((stem, branches)) = tree.split_once('{') else {
+        return vec![tree.split(" as ").next().unwrap().trim().to_owned()];
+    };
+    let branches = branches.strip_suffix('}').unwrap_or_else(|| panic!("{tree} is no use tree"));
+    let (mut depth, mut branch, mut all) = (0, String::new(), Vec::new());
+    for c in branches.chars().chain([',']) {
+        match c {
+            ',' if depth == 0 => all.push(std::mem::take(&mut branch)),
+            _ => {
+                depth += i32::from(c == '{') - i32::from(c == '}');
+                branch.push(c);
+            }
+        }
+    }
+    let filled = all.iter().filter(|branch| !branch.trim().is_empty());
+    filled.flat_map(|branch| spelled_out(&format!("{stem}{}", branch.trim()))).collect()
+}
+
+/// The imports of a file's text, each as a path from the crate's root; those of other crates are left out.
+fn imports(module: &[String], text: &str) -> BTreeSet<Vec<String>> {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let lines: Vec<&str> = code.lines().map(|line| line.split("//").next().unwrap()).collect();
+    let code = lines.join("\n");
+    let mut all = BTreeSet::new();
+    for statement in code.split(';') {
+        let start = statement.rfind("\nuse ").map(|at| at + 5);
+        let public = statement.rfind("\npub use ").map(|at| at + 9);
+        let inner = statement.rfind("\npub(super) use ").map(|at| at + 16);
+        let Some(start) = [start, public, inner].into_iter().flatten().max() else { continue };
+        for path in spelled_out(&statement[start..].split_whitespace().collect::<Vec<_>>().join(" ")) {
+            let mut parts: Vec<String> = path.split("::").map(str::to_owned).collect();
+            let mut from = match &*parts[0] {
+                "crate" => Vec::new(),
+                "self" | "super" => module.to_vec(),
+                _ => continue,
+            };
+            while parts.first().is_some_and(|part| ["crate", "self", "super"].contains(&&**part)) {
+                if parts.remove(0) == "super" {
+                    from.pop();
+                }
+            }
+            from.extend(parts);
+            all.insert(from);
+        }
+    }
+    all
+}
+
+fn read(folder: &Path, path: &[String], modules: &mut Modules) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let file = entry.unwrap().path();
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        if name == "tests" {
+            continue;
+        }
+        let inner: Vec<String> = path.iter().cloned().chain([name.clone()]).collect();
+        if file.is_dir() {
+            read(&file, &inner, modules);
+        } else if file.extension().is_some_and(|extension| extension == "rs") {
+            let module = if ["mod", "main", "lib"].contains(&&*name) { path.to_vec() } else { inner };
+            let text = format!("\n{}", fs::read_to_string(&file).unwrap());
+            modules.entry(module.clone()).or_default().extend(imports(&module, &text));
+        }
+    }
+}
+
+/// Every module of src with the modules that it imports from.
+fn modules() -> Modules {
+    let mut modules = Modules::new();
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &[], &mut modules);
+    assert!(modules.len() > 100, "{} modules", modules.len());
+    let known: BTreeSet<Vec<String>> = modules.keys().cloned().collect();
+    let module_of = |mut path: Vec<String>| {
+        while !known.contains(&path) {
+            path.pop();
+        }
+        path
+    };
+    for imported in modules.values_mut() {
+        *imported = std::mem::take(imported).into_iter().map(module_of).collect();
+    }
+    modules
+}
+
+#[test]
+fn a_folder_imports_from_those_below_it_alone() {
+    let floor = |name: &str| LAYERS.iter().position(|layer| *layer == name);
+    let mut checked = 0;
+    for (module, imported) in modules() {
+        let Some(own) = module.first().and_then(|name| floor(name)) else { continue };
+        for other in imported.iter().filter(|other| other.first().is_some_and(|name| *name != module[0])) {
+            let its = floor(&other[0]).unwrap_or_else(|| panic!("{} is on no floor", other[0]));
+            assert!(its < own, "{} imports from {}", module.join("::"), other.join("::"));
+            checked += 1;
+        }
+    }
+    assert!(checked > 100, "{checked} imports");
+}
+
+/// A module knows those that it is in, whose items it adds to.
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let mut left = modules();
+    for (module, imported) in &mut left {
+        imported.retain(|other| !module.starts_with(other));
+    }
+    // What imports from nothing that is left is in no circle.
+    loop {
+        let free: Vec<Vec<String>> =
+            left.iter().filter(|(_, imported)| imported.is_empty()).map(|(module, _)| module.clone()).collect();
+        if free.is_empty() {
+            break;
+        }
+        free.iter().for_each(|module| drop(left.remove(module)));
+        left.values_mut().for_each(|imported| imported.retain(|other| !free.contains(other)));
+    }
+    let left: Vec<String> = left.keys().map(|module| module.join("::")).collect();
+    assert!(left.is_empty(), "in a circle, or importing from one: {left:?}");
+}
