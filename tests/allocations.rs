@@ -3,7 +3,7 @@
 use gstharmonize::frame::{
     Colour, Format, Mask, MaskSettings, Matrix, PictureMut, Place, PlaneMut, Proxy, Region, View,
 };
-use gstharmonize::transfer::{Fit, Transfer};
+use gstharmonize::transfer::{Fit, Plan, Transfer};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
