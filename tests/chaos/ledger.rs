@@ -79,8 +79,8 @@ struct Inner {
     may_drop: bool,
     /// The side that the mask leaves alone, and the first composite of which that is certain.
     background: Option<(Side, u64)>,
-    /// Where the last two flushing seeks went: what is on its way may be of the one before.
-    sought: [Option<gst::ClockTime>; 2],
+    /// Where the last two flushing seeks went, and one that was refused: what is on its way may be of the one before.
+    sought: [Option<gst::ClockTime>; 3],
     counts: Counts,
     total: Counts,
 }
@@ -151,7 +151,12 @@ impl Ledger {
     /// A flushing seek is about to go to `start`: the element may ask for more, and then makes a segment of what was sought.
     pub fn seek(&self, start: gst::ClockTime) {
         let mut inner = lock(&self.0);
-        inner.sought = [inner.sought[1], Some(start)];
+        inner.sought = [inner.sought[1], inner.sought[2], Some(start)];
+    }
+
+    /// The last seek was refused: what was on its way still is, and of those that are known it is the first to be forgotten.
+    pub fn seek_was_refused(&self) {
+        lock(&self.0).sought.rotate_right(1);
     }
 
     /// Composites from now on belong to another epoch than those before, which may be lost.

@@ -224,13 +224,16 @@ impl Rig {
                 if *flush {
                     self.ledger.seek(*start);
                 }
-                match pipeline {
-                    true => drop(self.pipeline.seek_simple(flags, *start)),
+                let is_sought = match pipeline {
+                    true => self.pipeline.seek_simple(flags, *start).is_ok(),
                     false => {
                         let (set, none) = (gst::SeekType::Set, gst::SeekType::None);
                         let seek = gst::event::Seek::new(1.0, flags, set, *start, none, gst::ClockTime::NONE);
-                        self.element.static_pad("src").unwrap().send_event(seek);
+                        self.element.static_pad("src").unwrap().send_event(seek)
                     }
+                };
+                if *flush && !is_sought {
+                    self.ledger.seek_was_refused();
                 }
                 if let Some(role) = refused_by {
                     self.source(*role).refuse_seeks(false);
