@@ -1,6 +1,6 @@
 //! A raw frame in memory: its formats, its mask and its proxy.
 //!
-//! Knows neither GStreamer nor tensors. A sample whose mask is zero is never changed. Whoever makes a picture from
+//! Knows neither GStreamer nor tensors. Whoever makes a picture from
 //! memory of someone else's calls `check` once and reports its error; on a picture that would fail it nothing here
 //! panics: its mask is empty, its proxy black, and a transfer leaves it alone.
 

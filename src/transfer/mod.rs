@@ -1,5 +1,5 @@
 //! The transfer: how the foreground's colours are to change, as a grid of affine colour maps over the frame or a region
-//! of it; how it is fitted, and applied to a picture in place.
+//! of it; how it is fitted, and applied to a picture in place. A sample whose mask is zero is never changed.
 
 pub mod apply;
 pub mod fit;

@@ -9,8 +9,8 @@
 #   COMMAND  in place of the two, in the checkout's copy: cargo test --locked --test 'element_*'
 #
 # Needs root, debootstrap, git, and Rust by rustup, which is shared with the chroot; for noble the keys of Ubuntu's package
-# ubuntu-keyring. The first run takes an hour on two cores and 12 GB. How this machine gets at packages goes along: its mirror of Debian, certificates, and
-# what the environment, pip's and cargo's configuration say. Nothing stays mounted.
+# ubuntu-keyring. The first run takes an hour on two cores and 12 GB. How this machine gets at packages goes along: its mirror of
+# Debian, certificates, and what the environment, pip's and cargo's configuration say. Nothing stays mounted.
 set -euo pipefail
 [ $# -ge 2 ] || { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 suite=$1 root=$(realpath -m "$2")

@@ -51,12 +51,12 @@ impl Harmonize {
     /// and queries between two calls, and comes back at once because no pad is waited for at its EOS. What passed the
     /// probe before all this finds an empty queue, which has room for it.
     pub(super) fn end(&self) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let is_first = {
+        let (is_first, is_flushed) = {
             let mut state = lock(&self.state);
             state.has_ended = true;
-            !std::mem::replace(&mut state.is_over, true)
+            (!std::mem::replace(&mut state.is_over, true), state.is_flushed)
         };
-        if is_first && lock(&self.state).is_flushed {
+        if is_first && is_flushed {
             self.narrow_output();
         }
         let mut is_drained = !is_first;
