@@ -17,12 +17,12 @@ pub enum Recolour<'a> {
 }
 
 /// Shares of the families among the recolourings; what is left are smooth ones.
-const STATISTICS: f64 = 0.22;
-const WIDE: f64 = 0.25;
-const WHITE_BALANCE: f64 = 0.06;
+const STATISTICS: f64 = 0.20;
+const WIDE: f64 = 0.22;
+const WHITE_BALANCE: f64 = 0.05;
 const RETOUCH: f64 = 0.11;
-const ILLUMINANT: f64 = 0.19;
-const LOOK: f64 = 0.13;
+const ILLUMINANT: f64 = 0.22;
+const LOOK: f64 = 0.18;
 
 impl<'a> Recolour<'a> {
     /// Draws from the families that `data` has material for. `own` are the colours to change, `other` a photograph to take colours
