@@ -14,6 +14,7 @@ pub mod eval;
 pub mod frame;
 pub mod harmonizers;
 pub mod nets;
+pub mod pictures;
 mod recycle;
 pub mod simd;
 pub mod train;

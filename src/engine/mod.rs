@@ -8,15 +8,18 @@ mod follow;
 mod keyframes;
 mod pending;
 mod scenes;
+pub mod still;
+pub mod stream;
 
 pub use exit::settle;
 pub use follow::Follow;
 pub use keyframes::{Keyframes, MOST_AHEAD, Place, Temporal};
 pub use pending::Pending;
 pub use scenes::Moment;
+pub use stream::{Applied, Ended, Entry, Frame, Outcome, Parameters, Policy, Ready, Stopped, Stream};
 
 use crate::diffusion::{Noise, NoiseMode};
-use crate::frame::{Mask, Proxy, Region, View};
+use crate::frame::{Descriptor, Mask, Proxy, Region, View};
 use crate::harmonizers::{self, Harmonizer, ModelSpec, Precision, ProxyGrid, Run, Sampling};
 use crate::recycle::unused;
 use crate::transfer::{Fit, Transfer};
@@ -166,12 +169,30 @@ impl Engine {
     /// Queues an inference. Its result depends on `proxy` and `request` alone, not on the workers or the queue. When it is
     /// there, the caller's `Arc` is the only one again.
     pub fn submit(&self, proxy: impl Into<Arc<Proxy>>, request: Request) -> Pending {
-        let (promise, pending) = Pending::new();
-        log::trace!("inference {} is queued", pending.id());
-        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        // A job that finds no worker left is dropped, and its promise tells who waits.
-        let _ = jobs.send(Job { proxy: proxy.into(), request, promise });
+        let (put_off, pending) = self.put_off(proxy, request);
+        put_off.begin();
         pending
+    }
+
+    /// The same, but that it is not queued before it is begun.
+    pub fn put_off(&self, proxy: impl Into<Arc<Proxy>>, request: Request) -> (PutOff, Pending) {
+        let (promise, pending) = Pending::new();
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (PutOff { jobs, job: Job { proxy: proxy.into(), request, promise } }, pending)
+    }
+}
+
+/// An inference that is not queued yet. Dropped, it tells who waits that it came to nothing.
+pub struct PutOff {
+    jobs: Sender<Job>,
+    job: Job,
+}
+
+impl PutOff {
+    pub fn begin(self) {
+        log::trace!("inference {} is queued", self.job.promise.id());
+        // A job that finds no worker left is dropped, and its promise tells who waits.
+        let _ = self.jobs.send(self.job);
     }
 }
 
@@ -249,9 +270,12 @@ impl Worker {
         let tensor = |values: &[f32], channels: i64| -> Result<Tensor> {
             Ok(Tensor::f_from_slice(values)?.f_view([1, channels, h, w])?.f_to_device(self.device)?)
         };
-        let (composite, mask) = (tensor(&proxy.rgb, 3)?, tensor(&proxy.mask, 1)?);
         let noise = Noise::new(request.seed, request.noise, &proxy.mask, proxy.width);
         let run = Run { noise: &noise, sampling: request.sampling, is_cancelled };
+        if let Some(transfer) = self.model.transfer(proxy, &run) {
+            return transfer.map(Arc::new).context("inference failed");
+        }
+        let (composite, mask) = (tensor(&proxy.rgb, 3)?, tensor(&proxy.mask, 1)?);
         let harmonized = self.model.harmonize(&composite, &mask, &run).context("inference failed")?;
         ensure!(harmonized.size() == composite.size(), "the model answered with shape {:?}", harmonized.size());
         let harmonized = harmonized.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?;
@@ -267,4 +291,4 @@ impl Worker {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,5 +1,5 @@
 use super::*;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Brightens by `gain`; slow, panicking or not finite on demand.
@@ -30,10 +30,66 @@ fn fake(gain: f64, takes: Duration) -> Arc<dyn Harmonizer> {
     Arc::new(Fake { gain, crop: false, takes, panics_on_seed: true })
 }
 
-fn proxy(level: f32) -> Proxy {
+pub fn proxy(level: f32) -> Proxy {
     let ramp = |i: usize| level + 0.3 * (i % 16) as f32 / 16.0;
     let rgb = (0..3 * 128).map(ramp).collect();
     Proxy { width: 16, height: 8, region: None, rgb, mask: vec![1.0; 128] }
+}
+
+/// Answers with every colour a fifth brighter: at once, when it is let, or not at all.
+#[derive(Clone, Default)]
+pub struct Switched(Arc<Switches>);
+
+#[derive(Default)]
+struct Switches {
+    holds: AtomicBool,
+    fails: AtomicBool,
+    runs: AtomicUsize,
+}
+
+impl Switched {
+    const WORKERS: usize = 2;
+
+    pub fn engine(&self) -> Engine {
+        Engine::new(Arc::new(self.clone()), Device::Cpu, Self::WORKERS, &|| false).unwrap()
+    }
+
+    pub fn hold(&self, holds: bool) {
+        self.0.holds.store(holds, Ordering::SeqCst);
+    }
+
+    pub fn fail(&self, fails: bool) {
+        self.0.fails.store(fails, Ordering::SeqCst);
+    }
+
+    /// Inferences begun since the warm-up.
+    pub fn runs(&self) -> usize {
+        self.0.runs.load(Ordering::SeqCst) - Self::WORKERS
+    }
+}
+
+impl Harmonizer for Switched {
+    fn precision(&self) -> Precision {
+        Precision::F32
+    }
+
+    fn grid(&self) -> ProxyGrid {
+        ProxyGrid { long_side: 16, multiple: 8, cell: 1, crop: false }
+    }
+
+    fn harmonize(&self, _composite: &Tensor, _mask: &Tensor, _run: &Run) -> Result<Tensor> {
+        bail!("it answers with transfers")
+    }
+
+    fn transfer(&self, _proxy: &Proxy, run: &Run) -> Option<Result<Transfer>> {
+        self.0.runs.fetch_add(1, Ordering::SeqCst);
+        while self.0.holds.load(Ordering::SeqCst) && run.check().is_ok() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let mut transfer = Transfer::identity();
+        (0..3).for_each(|channel| transfer.maps[0][4 * channel + 3] = 0.2);
+        Some(if self.0.fails.load(Ordering::SeqCst) { Err(anyhow::anyhow!("no")) } else { Ok(transfer) })
+    }
 }
 
 const REQUEST: Request = Request { sampling: Sampling { method: None, steps: 0 }, seed: 1, noise: NoiseMode::Fixed };

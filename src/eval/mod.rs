@@ -5,7 +5,6 @@
 pub mod baselines;
 pub mod dataset;
 pub mod diffharmony;
-pub mod film;
 pub mod grid;
 pub mod groups;
 pub mod intervals;
@@ -18,10 +17,10 @@ pub mod reference_report;
 pub mod report;
 mod scale;
 pub mod share;
-pub mod still;
 pub mod tables;
 pub mod temporal;
 
+use crate::pictures;
 use anyhow::{Context, Result, ensure};
 use image::{GrayImage, RgbImage};
 use std::borrow::Cow;
@@ -256,7 +255,7 @@ fn paste_background(picture: &mut RgbImage, background: &RgbImage, foreground: i
 }
 
 fn rgb(path: &Path, size: Size) -> Result<RgbImage> {
-    let picture = still::open(path)?.into_rgb8();
+    let picture = pictures::open(path)?.into_rgb8();
     Ok(match size {
         Size::Square256 => square(&picture, 256),
         Size::Native => picture,
@@ -273,7 +272,7 @@ fn binary_mask(path: &Path, size: Size) -> Result<GrayImage> {
 
 /// 255 where the file has 128 or more, else 0.
 fn binary(path: &Path) -> Result<GrayImage> {
-    let mut mask = still::open(path)?.into_luma8();
+    let mut mask = pictures::open(path)?.into_luma8();
     mask.iter_mut().for_each(|m| *m = if *m >= 128 { 255 } else { 0 });
     Ok(mask)
 }

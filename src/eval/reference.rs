@@ -8,8 +8,9 @@
 use super::dataset::{Subset, Triple};
 use super::metrics;
 use super::scale::{square, square_mask};
-use super::{Background, Measured, binary, each, foreground, paste_background, still};
+use super::{Background, Measured, binary, each, foreground, paste_background};
 use crate::diffusion::Philox;
+use crate::pictures;
 use anyhow::{Context, Result, ensure};
 use image::{GrayImage, RgbImage};
 use std::time::Instant;
@@ -71,8 +72,8 @@ fn measure(triple: &Triple, stages: &dyn Stages, sizes: &[u32], seed: u64) -> Re
     let mask = binary(&triple.mask)?;
     let small_mask = square_mask(&mask, SIDE);
     let Some((foreground, share)) = foreground(&small_mask) else { return Ok(None) };
-    let composite = still::open(&triple.composite)?.into_rgb8();
-    let real = square(&still::open(&triple.real)?.into_rgb8(), SIDE);
+    let composite = pictures::open(&triple.composite)?.into_rgb8();
+    let real = square(&pictures::open(&triple.real)?.into_rgb8(), SIDE);
     let small_composite = square(&composite, SIDE);
     let refinement = Refinement { stages, mask: mask_tensor(&small_mask)?, composite: tensor(&small_composite)? };
     let seed = picture_seed(seed, triple);

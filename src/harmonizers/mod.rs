@@ -22,6 +22,8 @@ pub use parts::{Info, Part};
 pub use shared::shared;
 
 use crate::diffusion::{self, Method, Noise};
+use crate::frame::Proxy;
+use crate::transfer::Transfer;
 use anyhow::{Result, bail, ensure};
 use std::fmt::{self, Display};
 use std::str::FromStr;
@@ -69,6 +71,12 @@ pub trait Harmonizer: Send + Sync {
     /// `composite` is B x 3 x h x w, sRGB in 0..1; `mask` B x 1 x h x w in 0..1; h and w fit `grid`. Returns the harmonized
     /// proxy like `composite`, blended where the mask is partial. No randomness but the run's noise.
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, run: &Run) -> Result<Tensor>;
+
+    /// The transfer itself, of a model that answers with colour maps: it is applied as it is. `None` of one that answers with a
+    /// picture, which a transfer is fitted to.
+    fn transfer(&self, _proxy: &Proxy, _run: &Run) -> Option<Result<Transfer>> {
+        None
+    }
 }
 
 /// What an answer depends on besides composite and mask.

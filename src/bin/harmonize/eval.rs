@@ -16,7 +16,8 @@ use gstharmonize::eval::baselines::Baseline;
 use gstharmonize::eval::dataset::{self, Subset};
 use gstharmonize::eval::diffharmony;
 use gstharmonize::eval::published::Published;
-use gstharmonize::eval::{self, Background, Method, ReferenceReport, Report, Size, reference, still};
+use gstharmonize::eval::{self, Background, Method, ReferenceReport, Report, Size, reference};
+use gstharmonize::pictures;
 use indicatif::ProgressBar;
 use serde::Serialize;
 use std::fmt::Display;
@@ -216,11 +217,11 @@ fn data_set(args: &Args, subsets: &[Subset]) -> Result<()> {
         let is_twice = name == untouched || names[..index].contains(name);
         ensure!(!is_twice, "two rows would be called {name}: give each model once, and no folder a baseline's name");
     }
-    let settings = models[0].settings();
+    let parameters = models[0].parameters();
     let engines: Vec<Engine> = models.iter().map(|model| model.load(jobs)).collect::<Result<_>>()?;
     let by_model = models.iter().zip(&engines).map(|(model, engine)| {
         Method::new(&model.model, move |sample: &eval::Sample| {
-            Ok(still::harmonize(engine, &sample.composite, &sample.mask, settings)?.picture)
+            Ok(pictures::harmonize(engine, &sample.composite, &sample.mask, parameters)?.picture)
         })
     });
     let methods: Vec<Method> = baselines.iter().map(|&baseline| baseline.into()).chain(by_model).collect();

@@ -4,7 +4,7 @@ use crate::canvas;
 use crate::options::{self, ModelArgs};
 use ::image::{GrayImage, RgbImage, imageops};
 use anyhow::{Context, Result, ensure};
-use gstharmonize::eval::still::{self, Harmonized};
+use gstharmonize::pictures::{self, Harmonized};
 use gstharmonize::transfer::Look;
 use std::path::{Path, PathBuf};
 
@@ -48,8 +48,8 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let composite = still::open(&args.composite)?.into_rgb8();
-    let mask = still::open_mask(&args.mask)?;
+    let composite = pictures::open(&args.composite)?.into_rgb8();
+    let mask = pictures::open_mask(&args.mask)?;
     ensure!(
         composite.dimensions() == mask.dimensions(),
         "{} is {}x{} but {} is {}x{}: give a mask of the composite's size",
@@ -69,14 +69,14 @@ pub fn run(args: &Args) -> Result<()> {
         eprintln!("harmonize: {} is black everywhere, so the picture stays as it is", args.mask.display());
     }
     let engine = args.model.load(1)?;
-    let settings = args.model.settings();
-    let Harmonized { picture: harmonized, inferred } = still::harmonize(&engine, &composite, &mask, settings)?;
+    let parameters = args.model.parameters();
+    let Harmonized { picture: harmonized, applied } = pictures::harmonize(&engine, &composite, &mask, parameters)?;
     save(&harmonized, &args.output)?;
     if let Some(path) = &args.sheet {
         save(&sheet(&composite, &mask, &harmonized), path)?;
     }
-    if let (Some(path), Some((proxy, transfer))) = (&args.export_look, inferred) {
-        let look = Look::new(&proxy, &transfer, settings.strength)?;
+    if let (Some(path), Some(applied)) = (&args.export_look, applied) {
+        let look = Look::new(&applied.proxy, &applied.transfer, parameters.strength)?;
         look.save(path)?;
         println!("{}: {}", path.display(), look.residual());
     }

@@ -5,8 +5,7 @@ use anyhow::{Result, bail, ensure};
 use gst::prelude::*;
 use gstharmonize::diffusion::{Method, NoiseMode};
 use gstharmonize::elements::harmonize::SMOOTHING;
-use gstharmonize::engine::{Engine, Request, Temporal};
-use gstharmonize::eval::still::Settings;
+use gstharmonize::engine::{Engine, Parameters, Request, Temporal};
 use gstharmonize::harmonizers::{ModelSpec, Precision, Sampling};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
@@ -193,10 +192,12 @@ fn named(text: &str, extension: &str) -> Result<PathBuf> {
 }
 
 impl ModelArgs {
-    pub fn settings(&self) -> Settings {
+    /// Of a picture by itself.
+    pub fn parameters(&self) -> Parameters {
         let ModelOptions { sampler, steps, seed, strength, proxy_size, .. } = self.options;
         let sampling = Sampling { method: sampler, steps };
-        Settings { request: Request { sampling, seed, ..Default::default() }, proxy_size, strength: strength as f32 }
+        let request = Request { sampling, seed, ..Default::default() };
+        Parameters { request, proxy_size, strength: strength as f32, ..Default::default() }
     }
 
     /// Sets the properties of the same names on the element `harmonize`.

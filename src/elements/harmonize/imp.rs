@@ -5,34 +5,30 @@
 
 mod aggregate;
 mod composite;
+mod drain;
 mod end;
 mod events;
-mod exact;
 mod lead;
-mod live;
 mod look;
 mod output;
 mod patience;
 mod state;
 mod timing;
 
-use self::composite::{Place, Proxies};
-use self::exact::Exact;
-use self::state::{Episode, Flushes, State};
+use self::composite::{Composite, Place};
+use self::state::{Episode, State};
 use super::super::formats;
-use super::inference::Inference;
-use super::loading::{self, Loader};
+use super::loading;
 use super::masks::Masks;
+use super::model::Model;
 use super::pairing::Clock;
 use super::settings::{AUTOMATIC, SMOOTHING, Settings};
 use super::stats::Stats;
 use super::{
     CAT, MaskChannel, MaskRange, Mode, ModelState, Noise, OnError, OnMissingMask, OnNotReady, Precision, Sampler,
 };
-use crate::engine::Follow;
-use crate::frame::Describer;
+use crate::engine::Stream;
 use crate::harmonizers::Sampling;
-use crate::transfer::Plan;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::AGGREGATOR_FLOW_NEED_DATA as NEED_DATA;
@@ -131,18 +127,12 @@ pub struct Harmonize {
     stats: Mutex<Stats>,
     #[property(name = "model-state", nick = "Model state",
         blurb = "Where the model's loading stands",
-        type = ModelState, get = |this: &Self| this.inference.state(), builder(ModelState::default()))]
-    inference: Arc<Inference>,
-    loader: Mutex<Arc<Loader>>,
+        type = ModelState, get = |this: &Self| this.model.state(), builder(ModelState::default()))]
+    pub(super) model: Arc<Model>,
+    stream: Stream<Composite>,
     sink: gst_base::AggregatorPad,
     state: Mutex<State>,
     masks: Mutex<Masks>,
-    plan: Mutex<Plan>,
-    proxies: Mutex<Proxies>,
-    describer: Mutex<Describer>,
-    exact: Mutex<Exact>,
-    follow: Mutex<Follow>,
-    flushes: Mutex<Flushes>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -150,13 +140,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Harmonize {
-    pub(super) fn set_loader(&self, loader: Arc<Loader>) {
-        *lock(&self.loader) = loader;
-    }
-
     fn stats(&self) -> gst::Structure {
         let settings = lock(&self.settings).clone();
-        let (mode, loaded) = (self.mode(), self.inference.loaded());
+        let (mode, loaded) = (self.mode(), self.model.loaded());
         lock(&self.stats).to_structure(&settings, mode, loaded.as_ref())
     }
 
@@ -183,7 +169,7 @@ impl Harmonize {
             "sampler" => settings.sampler = value.get().unwrap_or_default(),
             _ => return true,
         }
-        let Some(loaded) = self.inference.loaded() else { return true };
+        let Some(loaded) = self.model.loaded() else { return true };
         let checked = loaded.engine.check(settings.sampling());
         if let Err(error) = &checked {
             self.warn(&format!("Can't set {name}: {error:#}"));
@@ -197,16 +183,20 @@ impl Harmonize {
             return;
         }
         let asked = lock(&self.settings).load();
-        let loader = lock(&self.loader).clone();
-        if let Err(error) = loading::start(&self.obj(), &self.inference, loader, asked, true) {
+        if let Err(error) = loading::start(&self.obj(), &self.model, asked, true) {
             self.obj().post_error_message(error);
         }
     }
 
-    /// Forgets the frames that wait and all that has been found: what comes next has nothing to do with them.
-    fn forget_scene(&self) {
-        self.forget_waiting();
-        *lock(&self.follow) = Follow::default();
+    /// Releases whoever waits for the model or for an inference, now and until `resume`.
+    fn release(&self) {
+        self.stream.flush();
+        self.model.flush();
+    }
+
+    fn resume(&self) {
+        self.stream.resume();
+        self.model.resume();
     }
 
     fn mask_pad(&self) -> Option<gst_base::AggregatorPad> {
@@ -244,17 +234,11 @@ impl ObjectSubclass for Harmonize {
         Self {
             settings: Mutex::default(),
             stats: Mutex::default(),
-            inference: Arc::default(),
-            loader: Mutex::new(Arc::new(loading::load_engine)),
+            model: Arc::default(),
+            stream: Stream::default(),
             sink: gst::PadBuilder::<gst_base::AggregatorPad>::from_template(&template).build(),
             state: Mutex::default(),
             masks: Mutex::default(),
-            plan: Mutex::default(),
-            proxies: Mutex::default(),
-            describer: Mutex::default(),
-            exact: Mutex::default(),
-            follow: Mutex::default(),
-            flushes: Mutex::default(),
         }
     }
 }
@@ -360,7 +344,7 @@ impl ElementImpl for Harmonize {
     fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         let changed = self.parent_change_state(transition)?;
         if transition == gst::StateChange::ReadyToNull {
-            self.inference.unload();
+            self.model.unload();
             self.obj().notify_model_state();
         }
         Ok(changed)
@@ -382,19 +366,17 @@ impl AggregatorImpl for Harmonize {
         *lock(&self.masks) = Masks::default();
         self.forget_scene();
         *lock(&self.stats) = Stats::default();
-        *lock(&self.flushes) = Flushes::default();
         self.end_flush();
         let asked = lock(&self.settings).load();
-        if self.inference.loaded().is_some_and(|loaded| (&loaded.spec, loaded.workers) == (&asked.0, asked.1)) {
+        if self.model.loaded().is_some_and(|loaded| (&loaded.spec, loaded.workers) == (&asked.0, asked.1)) {
             gst::debug!(CAT, imp = self, "Model {} has stayed loaded", asked.0.model);
             return Ok(());
         }
-        let loader = lock(&self.loader).clone();
-        loading::start(&self.obj(), &self.inference, loader, asked, false)
+        loading::start(&self.obj(), &self.model, asked, false)
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        if self.inference.give_up_load() {
+        if self.model.give_up_load() {
             loading::post_progress(&self.obj(), gst::ProgressType::Canceled, "Stopped before the model was loaded");
         }
         self.obj().notify_model_state();
@@ -406,9 +388,9 @@ impl AggregatorImpl for Harmonize {
 
     fn src_activate(&self, mode: gst::PadMode, active: bool) -> Result<(), gst::LoggableError> {
         if active {
-            self.inference.resume();
+            self.resume();
         } else {
-            self.inference.flush();
+            self.release();
         }
         self.parent_src_activate(mode, active)
     }
@@ -417,7 +399,7 @@ impl AggregatorImpl for Harmonize {
         gst::debug!(CAT, imp = self, "Flushed");
         lock(&self.state).forget();
         self.forget_scene();
-        self.inference.resume();
+        self.resume();
         Ok(gst::FlowSuccess::Ok)
     }
 

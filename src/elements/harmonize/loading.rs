@@ -1,9 +1,7 @@
 //! Loading a model beside the pipeline: its thread, its messages, and the kind of error it ends with.
 
-use super::infer::Infer;
-use super::inference::{Finish, Inference, Loaded};
+use super::model::{Finish, Loaded, Model};
 use super::{CAT, Harmonize};
-use crate::engine::Engine;
 use crate::harmonizers::{Malformed, ModelSpec};
 use anyhow::{Context, Result, anyhow};
 use gst::prelude::*;
@@ -15,31 +13,23 @@ use std::time::Duration;
 /// What an application is given to get from its state change to its main loop.
 const UNTIL_MAIN_LOOP: Duration = Duration::from_millis(100);
 
-/// Loads a model for so many workers, and ends with an error soon after the last argument says that it is given up.
-pub type Loader = dyn Fn(&ModelSpec, usize, &dyn Fn() -> bool) -> Result<Arc<dyn Infer>> + Send + Sync;
-
-/// The loader of every element that no test has touched.
-pub fn load_engine(spec: &ModelSpec, workers: usize, is_given_up: &dyn Fn() -> bool) -> Result<Arc<dyn Infer>> {
-    Ok(Arc::new(Engine::load(spec, workers, is_given_up)?))
-}
-
 /// Starts loading on a thread that nothing ever waits for; a model that is there stays in use meanwhile if `keep` says so. How
-/// it ends is told by messages, and to those who wait in `inference`.
+/// it ends is told by messages, and to those who wait in `model`.
 pub fn start(
     element: &Harmonize,
-    inference: &Arc<Inference>,
-    loader: Arc<Loader>,
+    model: &Arc<Model>,
     (spec, workers): (ModelSpec, usize),
     keep: bool,
 ) -> Result<(), gst::ErrorMessage> {
-    let (load, gave_up) = inference.begin_load(keep);
+    let (load, gave_up) = model.begin_load(keep);
     if gave_up {
         post_progress(element, gst::ProgressType::Canceled, "Another model is asked for");
     }
     element.notify_model_state();
     let what = format!("model {} on device {}", spec.model, spec.device);
     post_progress(element, gst::ProgressType::Start, &format!("Loading {what}"));
-    let (element, loads) = (element.downgrade(), inference.clone());
+    let (element, loads) = (element.downgrade(), model.clone());
+    let loader = model.loader();
     let run = move || {
         let loaded = catch_unwind(AssertUnwindSafe(|| loader(&spec, workers, &|| !loads.is_current(load))));
         let loaded = loaded.unwrap_or_else(|_| Err(anyhow!("its loading panicked")));
@@ -50,13 +40,13 @@ pub fn start(
         }
     };
     std::thread::Builder::new().name("harmonize-load".into()).spawn(run).map(drop).map_err(|error| {
-        inference.give_up_load();
+        model.give_up_load();
         gst::error_msg!(gst::ResourceError::Failed, ("Can't start a thread to load the model: {error}"))
     })
 }
 
-fn finish(element: &Harmonize, inference: &Inference, load: u64, loaded: Result<Loaded>) {
-    if !inference.is_current(load) {
+fn finish(element: &Harmonize, model: &Model, load: u64, loaded: Result<Loaded>) {
+    if !model.is_current(load) {
         gst::debug!(CAT, obj = element, "Load {load} was given up before it ended");
         return;
     }
@@ -64,25 +54,25 @@ fn finish(element: &Harmonize, inference: &Inference, load: u64, loaded: Result<
         Ok(loaded) => {
             let Loaded { engine, spec, .. } = &loaded;
             let text = format!("Model {} ready on device {} in {}", spec.model, engine.device(), engine.precision());
-            if inference.finish_load(load, Some(loaded)) == Finish::Ready {
+            if model.finish_load(load, Some(loaded)) == Finish::Ready {
                 post_progress(element, gst::ProgressType::Complete, &text);
             }
         }
-        Err(error) if inference.loaded().is_some() => {
-            if inference.finish_load(load, None) == Finish::Kept {
+        Err(error) if model.loaded().is_some() => {
+            if model.finish_load(load, None) == Finish::Kept {
                 gst::element_warning!(element, kind(&error), ("{error:#}: the model before it stays in use"));
                 post_progress(element, gst::ProgressType::Error, &format!("{error:#}"));
             }
         }
         Err(error) => {
             wait_for_state_change(element);
-            if !inference.is_current(load) {
+            if !model.is_current(load) {
                 return;
             }
             // The streaming thread fails as soon as it learns of this, so its cause is told first.
             gst::element_error!(element, kind(&error), ("{error:#}"));
             post_progress(element, gst::ProgressType::Error, &format!("{error:#}"));
-            inference.finish_load(load, None);
+            model.finish_load(load, None);
         }
     }
     element.notify_model_state();

@@ -142,21 +142,17 @@ mod convert;
 mod enums;
 mod extents;
 mod imp;
-mod infer;
-mod inference;
 mod latency;
-mod later;
 mod loading;
 mod masks;
+mod model;
 pub(crate) mod pairing;
 mod settings;
 mod stats;
 mod video;
 
 #[doc(hidden)]
-pub use infer::{Infer, Job};
-#[doc(hidden)]
-pub use loading::Loader;
+pub use model::Loader;
 pub use settings::SMOOTHING;
 
 pub use enums::{
@@ -182,7 +178,7 @@ impl Harmonize {
     /// Loads models through `loader` instead of the engine from the next start on. For tests.
     #[doc(hidden)]
     pub fn set_loader(&self, loader: Arc<Loader>) {
-        self.imp().set_loader(loader);
+        self.imp().model.set_loader(loader);
     }
 }
 

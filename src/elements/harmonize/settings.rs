@@ -1,7 +1,7 @@
 //! The properties that a user sets, and what they are before anyone does.
 
 use super::{MaskChannel, MaskRange, Mode, Noise, OnError, OnMissingMask, OnNotReady, Precision, Sampler};
-use crate::engine::Temporal;
+use crate::engine::{Parameters, Request, Temporal};
 use crate::frame::MaskSettings;
 use crate::harmonizers::{ModelSpec, Sampling};
 
@@ -98,6 +98,14 @@ impl Settings {
     /// How transfers go on from frame to frame.
     pub fn temporal(&self) -> Temporal {
         Temporal { interval: self.keyframe_interval, smoothing: self.smoothing, detection: self.scene_detection }
+    }
+
+    /// What a frame at stream time `time` is harmonized by.
+    pub fn parameters(&self, time: i64) -> Parameters {
+        let noise = self.noise.mode(time, self.noise_period);
+        let request = Request { sampling: self.sampling(), seed: self.seed, noise };
+        let &Self { proxy_size, strength, .. } = self;
+        Parameters { request, proxy_size, strength: strength as f32, temporal: self.temporal() }
     }
 
     /// How the mask stream is to be read.

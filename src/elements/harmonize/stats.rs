@@ -1,6 +1,6 @@
 //! What the `stats` property counts. In and out always balance: a frame that came in has left, was dropped, or is at work.
 
-use super::inference::Loaded;
+use super::model::Loaded;
 use super::settings::Settings;
 use super::{Mode, enums};
 use std::collections::VecDeque;

@@ -8,7 +8,7 @@ use crate::film::{child, launch, sentence};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use gst::prelude::*;
 use gst_video::{VideoFrameRef, VideoInfo};
-use gstharmonize::eval::still;
+use gstharmonize::pictures;
 use image::{GrayImage, RgbImage};
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ impl Pixels for RgbImage {
     const CHANNELS: usize = 3;
 
     fn open(path: &Path) -> Result<Self> {
-        Ok(still::open(path)?.into_rgb8())
+        Ok(pictures::open(path)?.into_rgb8())
     }
 
     fn from_bytes(width: u32, height: u32, bytes: Vec<u8>) -> Option<Self> {
@@ -41,7 +41,7 @@ impl Pixels for GrayImage {
     const CHANNELS: usize = 1;
 
     fn open(path: &Path) -> Result<Self> {
-        still::open_mask(path)
+        pictures::open_mask(path)
     }
 
     fn from_bytes(width: u32, height: u32, bytes: Vec<u8>) -> Option<Self> {

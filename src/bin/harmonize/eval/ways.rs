@@ -2,12 +2,12 @@
 
 use super::frames::Frames;
 use crate::options::{ModelArgs, TemporalArgs};
-use anyhow::{Context, Result};
-use gstharmonize::engine::Engine;
+use anyhow::{Context, Result, bail, ensure};
+use gstharmonize::engine::still::Still;
+use gstharmonize::engine::{Engine, Entry, Outcome, Parameters, Policy, Request, Stream};
 use gstharmonize::eval::baselines::Reinhard;
-use gstharmonize::eval::film::Film;
-use gstharmonize::eval::still;
 use gstharmonize::eval::temporal::{Frame, Made};
+use gstharmonize::pictures;
 use gstharmonize::transfer::Transfer;
 use image::{GrayImage, RgbImage};
 use std::path::Path;
@@ -58,7 +58,7 @@ impl<'a> Way<'a> {
 
 pub struct Alone<'a> {
     engine: &'a Engine,
-    settings: still::Settings,
+    parameters: Parameters,
     /// Whether each frame has noise of its own.
     new_noise: bool,
     before: Option<Arc<Transfer>>,
@@ -66,17 +66,17 @@ pub struct Alone<'a> {
 
 impl<'a> Alone<'a> {
     pub fn new(engine: &'a Engine, model: &ModelArgs, new_noise: bool) -> Self {
-        Self { engine, settings: model.settings(), new_noise, before: None }
+        Self { engine, parameters: model.parameters(), new_noise, before: None }
     }
 
     fn make(&mut self, index: usize, Frame { composite, mask, .. }: &Frame) -> Result<Made> {
-        let mut settings = self.settings;
+        let mut parameters = self.parameters;
         if self.new_noise {
-            settings.request.seed = settings.request.seed.wrapping_add(index as u64);
+            parameters.request.seed = parameters.request.seed.wrapping_add(index as u64);
         }
-        let harmonized = still::harmonize(self.engine, composite, mask, settings)?;
-        let transfer = harmonized.inferred.map(|(_, transfer)| transfer);
-        let again = again(&mut self.before, transfer, composite, mask, settings.strength);
+        let harmonized = pictures::harmonize(self.engine, composite, mask, parameters)?;
+        let transfer = harmonized.applied.map(|applied| applied.transfer);
+        let again = again(&mut self.before, transfer, composite, mask, parameters.strength)?;
         Ok(Made { picture: harmonized.picture, again })
     }
 }
@@ -88,18 +88,20 @@ fn again(
     composite: &RgbImage,
     mask: &GrayImage,
     strength: f32,
-) -> Option<RgbImage> {
+) -> Result<Option<RgbImage>> {
     let before = std::mem::replace(before, transfer);
-    before.map(|transfer| still::changed(composite, mask, &transfer, strength))
+    before.map(|transfer| pictures::changed(composite, mask, &transfer, strength)).transpose()
 }
 
 /// Reads ahead as far as a frame needs.
 pub struct Steady<'a> {
-    film: Film<'a>,
+    engine: &'a Engine,
+    stream: Stream<Still>,
+    parameters: Parameters,
+    temporal: &'a TemporalArgs,
     composites: Frames<RgbImage>,
     masks: Frames<GrayImage>,
     is_over: bool,
-    strength: f32,
     before: Option<Arc<Transfer>>,
 }
 
@@ -111,30 +113,50 @@ impl<'a> Steady<'a> {
         model: &ModelArgs,
         temporal: &'a TemporalArgs,
     ) -> Result<Self> {
-        let settings = model.settings();
         Ok(Self {
-            film: Film::new(engine, settings, temporal.temporal(), |time| temporal.noise(time)),
+            engine,
+            stream: Stream::default(),
+            parameters: Parameters { temporal: temporal.temporal(), ..model.parameters() },
+            temporal,
             composites: Frames::open(composite)?,
             masks: Frames::open(mask)?,
             is_over: false,
-            strength: settings.strength,
             before: None,
         })
     }
 
     fn make(&mut self, Frame { composite, mask, .. }: &Frame) -> Result<Made> {
         loop {
-            if let Some((picture, transfer)) = self.film.next(self.is_over)? {
-                let again = again(&mut self.before, transfer, composite, mask, self.strength);
-                return Ok(Made { picture, again });
+            if let Some(ready) = self.stream.next(self.is_over, 0, &mut |ended| ended.map(drop)) {
+                let transfer = match ready.outcome.map_err(pictures::error)? {
+                    Outcome::Harmonized(applied) => Some(applied.transfer),
+                    Outcome::Passed => None,
+                    _ => bail!("a frame without a transfer"),
+                };
+                let again = again(&mut self.before, transfer, composite, mask, self.parameters.strength)?;
+                return Ok(Made { picture: pictures::picture(ready.frame)?, again });
             }
-            anyhow::ensure!(!self.is_over, "the film ended before its frames did");
+            ensure!(!self.is_over, "the film ended before its frames did");
             match (self.composites.next()?, self.masks.next()?) {
                 (Some(composite), Some(mask)) => {
-                    self.film.push(composite.picture, &mask.picture, composite.time.nseconds() as i64);
+                    self.push(composite.picture, &mask.picture, composite.time.nseconds() as i64)?;
                 }
                 _ => self.is_over = true,
             }
         }
+    }
+
+    fn push(&self, composite: RgbImage, mask: &GrayImage, time: i64) -> Result<()> {
+        let frame = pictures::still(composite)?;
+        let mask = Arc::new(pictures::foreground(&frame, mask));
+        if mask.is_empty() {
+            self.stream.pass(frame, time);
+            return Ok(());
+        }
+        let request = Request { noise: self.temporal.noise(time), ..self.parameters.request };
+        let parameters = Parameters { request, ..self.parameters };
+        let entry = Entry { frame, mask, time, running_time: time, begins: false, is_margin: false, parameters };
+        let policy = Policy::Exact { shows_first: false };
+        self.stream.push(self.engine, entry, policy, &mut |ended| ended.map(drop)).map_err(pictures::error)
     }
 }

@@ -1,17 +1,17 @@
 //! One call of the base class: a composite is taken from its pad, finds its mask, and leaves, or waits for what comes after it.
 
-use super::composite::{Outcome, Place, Stop};
-use super::exact::Waiting;
+use super::composite::{Composite, Or, Otherwise, Place, Prepared, Stop};
 use super::output::is_gap;
 use super::{CAT, Clock, Episode, FLUSH_RETRY, Harmonize, Mode, NEED_DATA, lock};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
+use std::time::Duration;
 
 impl Harmonize {
     /// The base class comes here until every pad with data has been served; one call takes one composite.
     pub(super) fn serve(&self, timeout: bool) -> Result<gst::FlowSuccess, gst::FlowError> {
-        if self.inference.is_flushing() || lock(&self.state).is_seeking {
+        if self.stream.is_flushing() || lock(&self.state).is_seeking {
             // What is queued belongs to the flush that is about to reach the pads.
             std::thread::sleep(FLUSH_RETRY);
             return Err(NEED_DATA);
@@ -26,7 +26,7 @@ impl Harmonize {
             if !self.sink.is_eos() {
                 return Err(NEED_DATA);
             }
-            self.let_go(true)?;
+            self.drain(true)?;
             return Err(gst::FlowError::Eos);
         };
         if lock(&self.state).is_flushed {
@@ -37,7 +37,7 @@ impl Harmonize {
         let find = |pad| self.find_mask(&pad, place.span.start, timeout || passthrough);
         let mask = self.mask_pad().filter(|_| !place.is_outside).map(find).transpose()?;
         drop(composite);
-        let Some(mut composite) = self.sink.pop_buffer() else { return Err(NEED_DATA) };
+        let Some(composite) = self.sink.pop_buffer() else { return Err(NEED_DATA) };
         {
             let mut state = lock(&self.state);
             state.last = Some(place.span);
@@ -47,8 +47,9 @@ impl Harmonize {
         self.ends(Episode::Waiting);
         if is_gap(&composite) {
             let duration = composite.duration().unwrap_or_default().nseconds();
-            lock(&self.exact).keyframes.pass(place.time.saturating_add_unsigned(duration));
-            return self.wait(Waiting::Gap(composite));
+            let gap = Composite { buffer: composite, place, video: None, took: Duration::ZERO };
+            self.stream.pass(gap, place.time.saturating_add_unsigned(duration));
+            return self.drain(false);
         }
         self.count_in(place);
         // Nothing but a bad control binding fails here, which it says itself.
@@ -56,32 +57,30 @@ impl Harmonize {
         let mode = self.mode();
         if lock(&self.state).worked_in.replace(mode).is_some_and(|before| before != mode) {
             // What the other mode has found and begun is over.
-            if let Err(flow) = self.let_go(true) {
+            if let Err(flow) = self.drain(true) {
                 lock(&self.stats).dropped += u64::from(!place.is_lead);
                 return Err(flow);
             }
-            self.inference.forget();
             self.forget_scene();
         }
         let place = Place { begins: self.is_told_to_begin(&composite, mode), ..place };
-        let outcome = if place.is_lead && mode == Mode::Live {
-            Ok(Outcome::Dropped("it belongs to the lead of a seek"))
+        let prepared = if place.is_lead && mode == Mode::Live {
+            Ok(Err(Otherwise::Dropped("it belongs to the lead of a seek")))
         } else if place.is_outside {
-            Ok(Outcome::Dropped("it lies outside its segment"))
+            Ok(Err(Otherwise::Dropped("it lies outside its segment")))
         } else if self.is_late(&composite, place) {
-            Ok(Outcome::Dropped("it is late"))
+            Ok(Err(Otherwise::Dropped("it is late")))
         } else if self.has_no_time_left(place, mode, timeout) {
-            Ok(Outcome::Untouched("its time was up when its mask had not come"))
+            Ok(Err(Otherwise::Untouched("its time was up when its mask had not come")))
         } else {
-            self.harmonize(&mut composite, place, mask, mode)
+            self.prepare(&composite, place, mask, mode)
         };
+        let taken = self.take_up(composite, place, mode, prepared);
         if !place.is_lead && std::mem::take(&mut lock(&self.state).shows_first) {
-            self.inference.begin_put_off();
+            self.stream.begin_put_off();
         }
-        if !matches!(outcome, Ok(Outcome::Waits(_) | Outcome::Harmonized)) {
-            lock(&self.exact).keyframes.pass(place.time);
-        }
-        self.conclude(composite, place, outcome)
+        taken.map_err(|stop| self.stopped(stop, place))?;
+        self.drain(false)
     }
 
     /// A composite that belongs to a lead is no frame of the stream.
@@ -92,43 +91,46 @@ impl Harmonize {
         }
     }
 
-    /// Sends a frame, or has it wait, or not, as `outcome` says.
-    fn conclude(
+    /// Has the stream take a composite up, or let it pass, as `prepared` says.
+    fn take_up(
         &self,
-        mut composite: gst::Buffer,
+        mut buffer: gst::Buffer,
         place: Place,
-        outcome: Result<Outcome, Stop>,
-    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        mode: Mode,
+        prepared: Result<Or<Prepared>, Stop>,
+    ) -> Result<(), Stop> {
         let time = Clock(place.span.start);
-        let is_dropped = place.is_lead || matches!(outcome, Ok(Outcome::Dropped(_)));
+        let is_dropped = place.is_lead || matches!(prepared, Ok(Err(Otherwise::Dropped(_))));
         if !is_dropped && std::mem::take(&mut lock(&self.state).discont) {
-            composite.make_mut().set_flags(gst::BufferFlags::DISCONT);
+            buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
         }
-        if place.is_lead && composite.flags().contains(gst::BufferFlags::DISCONT) {
-            lock(&self.exact).discont = true;
+        if place.is_lead && buffer.flags().contains(gst::BufferFlags::DISCONT) {
+            lock(&self.state).leaves_discont = true;
         }
-        match outcome {
-            Ok(Outcome::Harmonized) => {
-                gst::debug!(CAT, imp = self, "The composite at {time} is harmonized");
-                self.wait(Waiting::Harmonized(composite, place.span.start))
+        let otherwise = match prepared {
+            Ok(Ok(prepared)) => return self.enter(buffer, place, mode, prepared),
+            Ok(Err(otherwise)) => otherwise,
+            Err(stop) => {
+                self.stream.skip(place.time);
+                return Err(stop);
             }
-            Ok(Outcome::Waits(work)) => self.wait(Waiting::Frame(composite, work)),
-            Ok(Outcome::Untouched(_)) if place.is_lead => Ok(gst::FlowSuccess::Ok),
-            Ok(Outcome::Untouched(why)) => {
+        };
+        match otherwise {
+            Otherwise::Untouched(_) if place.is_lead => self.stream.skip(place.time),
+            Otherwise::Untouched(why) => {
                 gst::debug!(CAT, imp = self, "The composite at {time} passes untouched: {why}");
-                self.wait(Waiting::Untouched(composite, place.span.start))
+                self.stream.pass(Composite { buffer, place, video: None, took: Duration::ZERO }, place.time);
             }
-            Ok(Outcome::Dropped(why)) => {
+            Otherwise::Dropped(why) => {
                 gst::debug!(CAT, imp = self, "The composite at {time} is dropped: {why}");
+                self.stream.skip(place.time);
                 if !place.is_lead {
                     lock(&self.stats).dropped += 1;
                     lock(&self.state).discont = true;
                 }
-                // The base class may take the next one at once.
-                Ok(gst::FlowSuccess::Ok)
             }
-            Err(stop) => Err(self.stopped(stop, place)),
         }
+        Ok(())
     }
 
     /// What the base class is told of a frame that goes no further.

@@ -1,38 +1,46 @@
 //! One composite's way through the element: its place in time, its mask, its transfer, and what the policies make of it where
 //! one of these is missing.
 
-use super::super::infer::Infer;
-use super::super::inference::{Newest, Unavailable};
 use super::super::masks::MaskFrame;
+use super::super::model::Unavailable;
 use super::super::pairing::{Clock, Pair, Span, nanoseconds};
 use super::super::settings::Settings;
 use super::super::video::Video;
 use super::super::{Mode, OnError, OnMissingMask, OnNotReady};
 use super::{CAT, Episode, Harmonize, NEED_DATA, lock};
-use crate::engine::{self, Request};
-use crate::frame::{self, Descriptor, Mask, MaskSettings, Picture, Proxy, View};
-use crate::recycle::unused;
-use crate::transfer::Transfer;
+use crate::engine::{Ended, Engine, Entry, Frame, Policy, Stopped};
+use crate::frame::{self, Mask, MaskSettings, Picture, PictureMut};
 use anyhow::{Context, Error, Result, anyhow};
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(super) enum Outcome {
-    Harmonized,
-    /// For what comes after it.
-    Waits(Box<Work>),
-    Untouched(&'static str),
-    Dropped(&'static str),
+/// A composite on its way through the stream, or a GAP in its place.
+pub(super) struct Composite {
+    pub buffer: gst::Buffer,
+    pub place: Place,
+    pub video: Option<Video>,
+    /// What it has taken of the streaming thread before it was pushed.
+    pub took: Duration,
 }
 
-/// What is to be done to a frame that waits.
-pub(super) struct Work {
-    pub frame: Frame,
-    pub at: engine::Place,
-    /// What it has taken of the streaming thread.
-    pub took: Duration,
+impl Frame for Composite {
+    fn read<R>(&self, f: impl FnOnce(&Picture) -> R) -> Result<R> {
+        let video = self.video.as_ref().context("no caps")?;
+        video.read(&self.buffer, f).context("Pad sink: can't read a composite")
+    }
+
+    fn write<R>(&mut self, f: impl FnOnce(&mut PictureMut) -> R) -> Result<R> {
+        let video = self.video.as_ref().context("no caps")?;
+        video.write(self.buffer.make_mut(), f).context("Pad sink: can't write a composite")
+    }
+}
+
+/// What becomes of a frame that is not harmonized, and why.
+pub(super) enum Otherwise {
+    Untouched(&'static str),
+    Dropped(&'static str),
 }
 
 /// Why a frame goes no further, or its stream with it.
@@ -45,6 +53,15 @@ pub(super) enum Stop {
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {
         Self::Failed(error)
+    }
+}
+
+impl From<Stopped> for Stop {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Flushed => Self::Flushed,
+            Stopped::Failed(error) => Self::Failed(error),
+        }
     }
 }
 
@@ -64,30 +81,15 @@ pub(super) struct Place {
 }
 
 /// What there is of something that a frame needs, or what becomes of the frame without it.
-pub(super) type Or<T> = Result<T, Outcome>;
+pub(super) type Or<T> = Result<T, Otherwise>;
 
-/// Proxies of frames: the newest transfer's, those that inference is at, one that it has given up, and one to read the next into.
-pub(super) type Proxies = [Arc<Proxy>; 16];
-
-/// A frame at work.
-pub(super) struct Frame {
-    pub settings: Settings,
-    pub video: Video,
-    pub mask: Arc<Mask>,
-    pub place: Place,
-}
-
-impl Frame {
-    pub fn size(&self) -> [usize; 2] {
-        let (width, height) = self.video.size();
-        [width, height]
-    }
-
-    /// How the model is to look at it.
-    pub fn request(&self) -> Request {
-        let Settings { seed, noise, noise_period, .. } = self.settings;
-        Request { sampling: self.settings.sampling(), seed, noise: noise.mode(self.place.time, noise_period) }
-    }
+/// What a composite is harmonized with.
+pub(super) struct Prepared {
+    engine: Arc<Engine>,
+    mask: Arc<Mask>,
+    settings: Settings,
+    video: Video,
+    took: Duration,
 }
 
 impl Harmonize {
@@ -140,14 +142,14 @@ impl Harmonize {
         Ok((found.frame, found.pair))
     }
 
-    /// Harmonizes `composite` in place, or has it wait for that. `mask` is `None` without a mask pad, and holds `None` if there is no mask at its time.
-    pub(super) fn harmonize(
+    /// What is needed to harmonize `composite`. `mask` is `None` without a mask pad, and holds `None` if there is no mask at its time.
+    pub(super) fn prepare(
         &self,
-        composite: &mut gst::Buffer,
+        composite: &gst::BufferRef,
         place: Place,
         mask: Option<(Option<MaskFrame>, Pair)>,
         mode: Mode,
-    ) -> Result<Outcome, Stop> {
+    ) -> Result<Or<Prepared>, Stop> {
         let start = Instant::now();
         let settings = lock(&self.settings).clone();
         let video = lock(&self.state).composite.clone().context("Pad sink: a composite came before its caps")?;
@@ -157,50 +159,50 @@ impl Harmonize {
             (settings.strength == 0.0, "strength is 0"),
         ] {
             if whether {
-                return Ok(Outcome::Untouched(why));
+                return Ok(Err(Otherwise::Untouched(why)));
             }
         }
         let mask = match self.mask(composite, &settings, &video, place, mask)? {
             Ok(mask) => mask,
-            Err(outcome) => return Ok(outcome),
+            Err(otherwise) => return Ok(Err(otherwise)),
         };
         if mask.is_empty() {
-            return Ok(Outcome::Untouched("its mask is empty"));
+            return Ok(Err(Otherwise::Untouched("its mask is empty")));
         }
-        let frame = Frame { settings, video, mask, place };
         let waited = Instant::now();
-        if self.waits(&frame.settings, mode) {
-            self.inference.wait_until_ready()?;
+        if waits(&settings, mode) {
+            self.model.wait_until_ready()?;
         }
-        let start = start + waited.elapsed();
+        let waited = waited.elapsed();
+        let Some(engine) = self.model.ready()? else { return Ok(Err(self.not_ready())) };
         if mode != Mode::Live {
-            return self.enter(composite, frame, start);
+            self.ends(Episode::NotReady);
         }
-        Ok(match self.live_transfer(composite, &frame)? {
-            Ok(newest) => {
-                self.take(composite, &frame, newest, || start.elapsed())?;
-                Outcome::Harmonized
-            }
-            Err(outcome) => outcome,
-        })
+        Ok(Ok(Prepared { engine, mask, settings, video, took: start.elapsed() - waited }))
     }
 
-    /// Harmonizes a frame by `newest`; `took` is asked at the end for the time of the streaming thread.
-    pub(super) fn take(
-        &self,
-        composite: &mut gst::Buffer,
-        frame: &Frame,
-        newest: Newest,
-        took: impl FnOnce() -> Duration,
-    ) -> Result<()> {
-        self.apply(composite, frame, &newest.transfer)?;
-        let mut stats = lock(&self.stats);
-        stats.harmonized += 1;
-        stats.transfer_age = Duration::from_nanos(frame.place.span.start.abs_diff(newest.time));
-        stats.work.push(took());
-        drop(stats);
-        self.inference.show(newest);
-        Ok(())
+    /// Has the stream take a composite up.
+    pub(super) fn enter(&self, buffer: gst::Buffer, place: Place, mode: Mode, prepared: Prepared) -> Result<(), Stop> {
+        let Prepared { engine, mask, settings, video, took } = prepared;
+        let shows_first = {
+            let mut state = lock(&self.state);
+            state.scene_begins = false;
+            state.shows_first
+        };
+        let policy = match mode {
+            Mode::Live => Policy::Live { waits: waits(&settings, mode) },
+            _ => Policy::Exact { shows_first },
+        };
+        let entry = Entry {
+            frame: Composite { buffer, place, video: Some(video), took },
+            mask,
+            time: place.time,
+            running_time: place.span.start,
+            begins: place.begins,
+            is_margin: place.is_lead,
+            parameters: settings.parameters(place.time),
+        };
+        Ok(self.stream.push(&engine, entry, policy, &mut |ended| self.ended(ended))?)
     }
 
     fn mask(
@@ -219,7 +221,7 @@ impl Harmonize {
                         "Frames pass untouched: link a mask to the pad mask, or give the composite an alpha channel",
                     );
                 }
-                return Ok(Err(Outcome::Untouched("it has no alpha, and there is no mask pad")));
+                return Ok(Err(Otherwise::Untouched("it has no alpha, and there is no mask pad")));
             }
             let own = MaskSettings {
                 channel: frame::MaskChannel::Alpha,
@@ -229,18 +231,18 @@ impl Harmonize {
             let mask = video.read(composite, |picture| Mask::from_picture(picture, own, width, height));
             return Ok(Ok(Arc::new(mask.context("Pad sink: can't read a composite")?)));
         };
-        if let Some(outcome) = self.missing_mask(settings, place, pair)? {
-            return Ok(Err(outcome));
+        if let Some(otherwise) = self.missing_mask(settings, place, pair)? {
+            return Ok(Err(otherwise));
         }
         Ok(match frame {
-            None => Err(Outcome::Untouched("there is no mask at its time")),
-            Some(frame) if frame.is_gap() => Err(Outcome::Untouched("the mask stream has a gap at its time")),
+            None => Err(Otherwise::Untouched("there is no mask at its time")),
+            Some(frame) if frame.is_gap() => Err(Otherwise::Untouched("the mask stream has a gap at its time")),
             Some(frame) => Ok(lock(&self.masks).read(&frame, (width, height), settings.mask()).context("Pad mask")?),
         })
     }
 
     /// What becomes of a frame whose mask is missing, unless the last one serves it.
-    fn missing_mask(&self, settings: &Settings, place: Place, pair: Pair) -> Result<Option<Outcome>, Stop> {
+    fn missing_mask(&self, settings: &Settings, place: Place, pair: Pair) -> Result<Option<Otherwise>, Stop> {
         let stale = pair == Pair::Stale;
         if !stale && pair != Pair::Missing {
             if self.ends(Episode::Maskless) {
@@ -253,88 +255,43 @@ impl Harmonize {
             *if stale { &mut stats.stale_masks } else { &mut stats.missing_masks } += 1;
         }
         let what = format!("No mask for the composite at running time {}", Clock(place.span.start));
-        let (outcome, then) = match settings.on_missing_mask {
+        let (otherwise, then) = match settings.on_missing_mask {
             OnMissingMask::Error => return Err(anyhow!("Pad mask: {what}").into()),
             OnMissingMask::Repeat if stale => (None, "the last mask stays in use until the next one comes"),
             OnMissingMask::Repeat | OnMissingMask::PassThrough => (
-                Some(Outcome::Untouched("there is no mask at its time")),
+                Some(Otherwise::Untouched("there is no mask at its time")),
                 "frames pass untouched until the next one comes",
             ),
-            OnMissingMask::Drop => {
-                (Some(Outcome::Dropped("there is no mask at its time")), "frames are dropped until the next one comes")
-            }
+            OnMissingMask::Drop => (
+                Some(Otherwise::Dropped("there is no mask at its time")),
+                "frames are dropped until the next one comes",
+            ),
         };
         if self.begins(Episode::Maskless) {
             self.warn(&format!("{what}: {then}"));
         }
-        Ok(outcome)
+        Ok(otherwise)
     }
 
-    /// Whether frames are held until there is a model.
-    pub(super) fn waits(&self, settings: &Settings, mode: Mode) -> bool {
-        match settings.on_not_ready {
-            OnNotReady::Wait => true,
-            OnNotReady::Auto => mode != Mode::Live,
-            _ => false,
-        }
-    }
-
-    /// What a frame's background looks like, if anyone asks.
-    pub(super) fn describe(&self, picture: &Picture, frame: &Frame) -> Descriptor {
-        if frame.settings.temporal().looks() {
-            lock(&self.describer).read(picture, &frame.mask)
-        } else {
-            Descriptor::NONE
-        }
-    }
-
-    /// What the model is to see of a frame.
-    pub(super) fn see(&self, picture: &Picture, frame: &Frame, view: View) -> Arc<Proxy> {
-        let mut proxies = lock(&self.proxies);
-        unused(&mut proxies).read(picture, &frame.mask, view);
-        proxies[0].clone()
-    }
-
-    /// The same from the buffer.
-    pub(super) fn look(&self, engine: &dyn Infer, composite: &gst::BufferRef, frame: &Frame) -> Result<Arc<Proxy>> {
-        let view = engine.view(&frame.mask, frame.settings.proxy_size);
-        gst::debug!(CAT, imp = self, "The model sees {view} of the composite at {}", Clock(frame.place.span.start));
-        let proxy = frame.video.read(composite, |picture| self.see(picture, frame, view));
-        proxy.context("Pad sink: can't read a composite")
-    }
-
-    fn apply(&self, composite: &mut gst::Buffer, frame: &Frame, transfer: &Transfer) -> Result<()> {
-        let strength = frame.settings.strength as f32;
-        frame
-            .video
-            .write(composite.make_mut(), |picture| lock(&self.plan).apply(picture, &frame.mask, transfer, strength))
-            .context("Pad sink: can't write a composite")
-    }
-
-    pub(super) fn inferred(&self, took: Duration) {
+    /// How an inference ended.
+    pub(super) fn ended(&self, ended: Ended) -> Result<()> {
+        let took = match ended {
+            Ok(took) => took,
+            Err(error) => return self.failed(error),
+        };
         self.ends(Episode::Failing);
         let mut stats = lock(&self.stats);
         stats.transfers += 1;
         stats.inference.push(took);
+        Ok(())
     }
 
-    pub(super) fn not_ready(&self, settings: &Settings) -> Outcome {
-        lock(&self.stats).not_ready += 1;
-        let drops = settings.on_not_ready == OnNotReady::Drop;
-        // A cut is nobody's fault: the next transfer is on its way.
-        if !lock(&self.state).had_transfer && self.begins(Episode::NotReady) {
-            let then = if drops { "are dropped" } else { "pass untouched" };
-            self.warn(&format!("The model is not ready: frames {then} until it is"));
-        }
-        let why = "the model is not ready";
-        if drops { Outcome::Dropped(why) } else { Outcome::Untouched(why) }
-    }
-
-    pub(super) fn failed(&self, settings: &Settings, error: Error) -> Result<Outcome, Stop> {
+    fn failed(&self, error: Error) -> Result<()> {
         lock(&self.stats).errors += 1;
         let error = error.context("Can't harmonize a frame");
-        let then = match settings.on_error {
-            OnError::Error => return Err(error.into()),
+        let on_error = lock(&self.settings).on_error;
+        let then = match on_error {
+            OnError::Error => return Err(error),
             OnError::PassThrough => "frames pass untouched until one can be harmonized again",
             OnError::Drop => "frames are dropped until one can be harmonized again",
         };
@@ -342,13 +299,39 @@ impl Harmonize {
         if self.begins(Episode::Failing) {
             self.warn(&format!("{error:#}: {then}"));
         }
-        Ok(fallback(settings.on_error))
+        Ok(())
+    }
+
+    /// What becomes of a frame whose inference failed.
+    pub(super) fn without_inference(&self) -> Otherwise {
+        let why = "its inference failed";
+        match lock(&self.settings).on_error {
+            OnError::Drop => Otherwise::Dropped(why),
+            _ => Otherwise::Untouched(why),
+        }
+    }
+
+    /// What becomes of a frame for which there is no model or no transfer yet.
+    pub(super) fn not_ready(&self) -> Otherwise {
+        lock(&self.stats).not_ready += 1;
+        let drops = lock(&self.settings).on_not_ready == OnNotReady::Drop;
+        // A cut is nobody's fault: the next transfer is on its way.
+        if !lock(&self.state).had_transfer && self.begins(Episode::NotReady) {
+            let then = if drops { "are dropped" } else { "pass untouched" };
+            self.warn(&format!("The model is not ready: frames {then} until it is"));
+        }
+        let why = "the model is not ready";
+        if drops { Otherwise::Dropped(why) } else { Otherwise::Untouched(why) }
     }
 }
 
-pub(super) fn fallback(on_error: OnError) -> Outcome {
-    let why = "its inference failed";
-    if on_error == OnError::Drop { Outcome::Dropped(why) } else { Outcome::Untouched(why) }
+/// Whether frames are held until there is a model.
+fn waits(settings: &Settings, mode: Mode) -> bool {
+    match settings.on_not_ready {
+        OnNotReady::Wait => true,
+        OnNotReady::Auto => mode != Mode::Live,
+        _ => false,
+    }
 }
 
 impl From<Unavailable> for Stop {

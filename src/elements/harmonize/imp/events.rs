@@ -59,7 +59,6 @@ impl Harmonize {
         let is_new = lock(&self.state).composite.as_ref().is_none_or(|before| before.info != video.info);
         if is_new {
             // A transfer is made for frames of one size.
-            self.inference.forget();
             self.forget_scene();
         }
         {
@@ -119,24 +118,21 @@ impl Harmonize {
                 }
                 self.is_flushed_for(*pad == self.sink, event.seqnum());
                 let number = Some(event.seqnum());
-                let mut flushes = lock(&self.flushes);
-                if *pad == self.sink {
-                    flushes.sink = number;
-                } else {
-                    flushes.mask_source = number;
-                }
+                let is_of_composite = {
+                    let flushes = &mut lock(&self.state).flushes;
+                    *if *pad == self.sink { &mut flushes.sink } else { &mut flushes.mask_source } = number;
+                    flushes.sink == number
+                };
                 // A flush of the mask alone leaves the composite at work alone.
-                let composite = flushes.sink == number;
-                drop(flushes);
-                if composite {
-                    self.inference.flush();
+                if is_of_composite {
+                    self.release();
                 }
                 if *pad == self.sink {
                     let (number, started) = (event.seqnum(), self.parent_sink_event_pre_queue(pad, event));
                     // Now, so that the base class's task has come to its end before any pad is given its FLUSH_STOP: with EOS
                     // or an error, it would close the pads once more.
                     if let Some(mask) = self.mask_pad().filter(|mask| !mask.is_linked()) {
-                        lock(&self.flushes).mask = Some(number);
+                        lock(&self.state).flushes.mask = Some(number);
                         self.start_flush(&mask, number);
                     }
                     return started;
@@ -153,7 +149,7 @@ impl Harmonize {
         let is_composite = *pad == self.sink;
         if is_composite && matches!(event.view(), Caps(_) | Segment(_) | SegmentDone(_)) {
             // What waits comes before that.
-            if let Err(flow) = self.let_go(true) {
+            if let Err(flow) = self.drain(true) {
                 lock(&self.state).flow = Some(flow).filter(|flow| *flow != NEED_DATA);
             }
         }
@@ -185,10 +181,10 @@ impl Harmonize {
                 forget_peeked(pad);
                 // The base class does not call `flush` for every flush of one pad alone.
                 self.forget_scene();
-                self.inference.resume();
+                self.resume();
                 let (number, flushed) = (event.seqnum(), self.parent_sink_event(pad, event));
                 self.recover_caps(pad);
-                let begun = lock(&self.flushes).mask == Some(number);
+                let begun = lock(&self.state).flushes.mask == Some(number);
                 if let Some(mask) = self.mask_pad().filter(|mask| begun || !mask.is_linked()) {
                     self.flush_mask(&mask, number);
                 }
@@ -200,12 +196,13 @@ impl Harmonize {
                 self.recover_caps(pad);
                 // A seek that the composite's source took no part in is over with this.
                 let number = Some(event.seqnum());
-                let flushes = lock(&self.flushes);
-                let alone = flushes.seek == number && flushes.sink != number;
-                drop(flushes);
-                if alone {
+                let is_alone = {
+                    let flushes = &lock(&self.state).flushes;
+                    flushes.seek == number && flushes.sink != number
+                };
+                if is_alone {
                     self.forget_scene();
-                    self.inference.resume();
+                    self.resume();
                 }
             }
             Caps(_) | StreamStart(_) | FlushStart(_) | Eos(_) | Gap(_) => (),
@@ -237,7 +234,7 @@ impl Harmonize {
         if !self.sink.is_linked() {
             return false;
         }
-        if lock(&self.flushes).seek.replace(number) == Some(number) {
+        if lock(&self.state).flushes.seek.replace(number) == Some(number) {
             // The base class drops a seek that it has seen already, and no flush follows that.
             return self.parent_src_event(event);
         }
@@ -259,10 +256,10 @@ impl Harmonize {
             self.seek_where_denied(event)
         } else {
             // The base class stops its task at once, so the frame at work has to go.
-            self.inference.flush();
+            self.release();
             self.parent_src_event(event)
         };
-        let took_part = lock(&self.flushes).mask_source == Some(number);
+        let took_part = lock(&self.state).flushes.mask_source == Some(number);
         if let Some(mask) = unseekable.filter(|_| !took_part && (sought || !is_denied)) {
             self.flush_mask(&mask, number);
         }
@@ -272,7 +269,7 @@ impl Harmonize {
             if !is_denied {
                 // What waited has lost its inferences.
                 self.forget_scene();
-                self.inference.resume();
+                self.resume();
             }
         }
         sought

@@ -52,7 +52,7 @@ impl Harmonize {
 
     fn write_look(&self, path: &Path) -> Result<Residual> {
         let strength = lock(&self.settings).strength as f32;
-        let current = self.inference.current().context("there is no transfer yet: no frame has been harmonized")?;
+        let current = self.stream.current().context("there is no transfer yet: no frame has been harmonized")?;
         let look = Look::new(&current.proxy, &current.transfer, strength)?;
         look.save(path)?;
         Ok(look.residual())

@@ -44,7 +44,7 @@ impl Harmonize {
         self.obj().selected_samples(buffer.pts(), buffer.dts(), buffer.duration(), None);
         let flow = self.obj().finish_buffer(buffer);
         // In the midst of a flush the base class drops the frame and calls that a success.
-        let is_out = flow.is_ok() && !self.inference.is_flushing();
+        let is_out = flow.is_ok() && !self.stream.is_flushing();
         if is_out && position.is_some() {
             lock(&self.state).position = position;
         }

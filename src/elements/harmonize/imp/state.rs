@@ -1,4 +1,4 @@
-//! What the element knows of its streams: two structs behind a mutex each, held for moments only.
+//! What the element knows of its streams: one struct behind a mutex, held for moments only.
 
 use super::super::latency::Latency;
 use super::super::pairing::Span;
@@ -72,6 +72,9 @@ pub(super) struct State {
     pub proportion: f64,
     /// The frame before was dropped.
     pub discont: bool,
+    /// A frame that waited was dropped, or one that began a stream was none of it.
+    pub leaves_discont: bool,
+    pub flushes: Flushes,
     pub episodes: [bool; 6],
     /// When `stats` were posted last.
     pub posted: Option<Instant>,

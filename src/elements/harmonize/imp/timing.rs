@@ -60,7 +60,7 @@ impl Harmonize {
     pub(super) fn settle_latency(&self) {
         self.obj().call_async(|element| {
             let this = element.imp();
-            let running = || this.inference.state() != ModelState::Unloaded && lock(&this.state).is_started;
+            let running = || this.model.state() != ModelState::Unloaded && lock(&this.state).is_started;
             while running() && !this.ask_sources() {
                 std::thread::sleep(LATENCY_RETRY);
             }
