@@ -2,7 +2,7 @@
 //!
 //! `elements` is all that knows GStreamer; it uses `engine`, which ties together `frame` (raw pictures), `transfer`
 //! (colour maps) and `harmonizers` (diffusion models, built from `nets` and `diffusion`). Nothing points back, and no files import each
-//! other in a circle: `tests/layers.rs` sees to that.
+//! other in a circle: `tests/repository/layers.rs` sees to that.
 
 pub mod bands;
 pub mod convert;

@@ -11,7 +11,8 @@
 //! log goes where that says instead of into the failure's report.
 
 mod buffers;
-#[path = "../common/mod.rs"]
+#[allow(dead_code, reason = "the fake engine alone is wanted here")]
+#[path = "../support/common/mod.rs"]
 mod common;
 mod ledger;
 mod model;

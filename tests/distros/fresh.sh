@@ -6,7 +6,7 @@
 #
 #   SUITE    trixie (Debian 13, GStreamer 1.26) or noble (Ubuntu 24.04, GStreamer 1.24)
 #   FOLDER   of the chroot: made where it isn't there, else used again with what was built in it
-#   COMMAND  in place of the two, in the checkout's copy: cargo test --locked --test 'element_*'
+#   COMMAND  in place of the two, in the checkout's copy: cargo test --locked --test 'element*' --test 'harmonizebin*'
 #
 # Needs root, debootstrap, git, and Rust by rustup, which is shared with the chroot; for noble the keys of Ubuntu's package
 # ubuntu-keyring. The first run takes an hour on two cores and 12 GB. How this machine gets at packages goes along: its mirror of

@@ -1,11 +1,15 @@
 //! The element over every format that its pads take: GStreamer's own unpacking reads what came in and what went out, and plain f64
 //! arithmetic says what should have become of each sample. Of all other bits none may change.
 
-#[path = "../common/mod.rs"]
+mod agreement;
+#[allow(dead_code, reason = "no rig is wanted here")]
+#[path = "../support/common/mod.rs"]
 mod common;
 mod masks;
 mod picture;
 mod reference;
+#[path = "../support/shared.rs"]
+mod shared;
 mod signal;
 
 use common::*;
