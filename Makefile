@@ -6,7 +6,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 PREFIX ?= $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/gstreamer-1.0/plugins
 
 # What Python tools the tests, `harmonize eval --video` and distributed/render.py call, by requirements file; together in one virtual environment.
-TOOLS := src/eval/requirements.txt distributed/requirements.txt
+TOOLS := src/lab/eval/requirements.txt distributed/requirements.txt
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r target what; do printf '  make %-8s %s\n' "$$target" "$$what"; done
@@ -28,9 +28,11 @@ tools: .venv-tools/complete ## put the Python tools that tests, `eval --video` a
 	.venv-tools/bin/python -m pip install --disable-pip-version-check --no-input --only-binary :all: $(TOOLS:%=-r %)
 	touch $@
 
-test: setup tools ## rustfmt, clippy with warnings as errors, and every test
+test: setup tools ## rustfmt, clippy with warnings as errors, the plugin and the trainer alone, and every test
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo check --locked --no-default-features --features plugin --lib
+	cargo check --locked --no-default-features --features trainer --bin harmonize-train
 	cargo test --locked
 
 bench: build ## time the parts, and the whole element beside others (BENCH="apply --plot FILE" for one of them, drawn)

@@ -2,22 +2,22 @@
 //!
 //! `elements` is all that knows GStreamer; it uses `engine`, which ties together `frame` (raw pictures), `transfer`
 //! (colour maps) and `harmonizers` (diffusion models, built from `nets` and `diffusion`). Nothing points back, and no files import each
-//! other in a circle: `tests/repository/layers.rs` sees to that.
+//! other in a circle: `tests/repository/layers.rs` sees to that. `lab` trains, measures and converts models, and no plugin needs it.
 
 pub mod bands;
-pub mod convert;
 pub mod diffusion;
 #[cfg(feature = "plugin")]
 pub mod elements;
 pub mod engine;
-pub mod eval;
 pub mod frame;
 pub mod harmonizers;
+#[cfg(any(feature = "lab", feature = "trainer"))]
+pub mod lab;
 pub mod nets;
+#[cfg(any(feature = "cli", feature = "lab"))]
 pub mod pictures;
 mod recycle;
 pub mod simd;
-pub mod train;
 pub mod transfer;
 
 #[cfg(feature = "plugin")]

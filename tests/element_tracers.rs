@@ -7,7 +7,7 @@ mod common;
 
 use common::*;
 use gst::prelude::*;
-use gstharmonize::elements::harmonize::{Harmonize, Infer};
+use gstharmonize::elements::harmonize::Harmonize;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -93,7 +93,7 @@ fn the_latency_tracer_and_the_log_tell_what_happens_to_a_frame() {
     element.set_property_from_str("mode", "exact");
     // A frame's time in the element is then that of its own inference.
     element.set_property("smoothing", 0.0);
-    element.set_loader(Arc::new(|_, _, _| Ok(Fake::slow(WORK) as Arc<dyn Infer>)));
+    element.set_loader(Fake::slow(WORK).loader());
     pipeline.set_state(gst::State::Playing).unwrap();
     let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
     let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(20), &kinds).unwrap();
@@ -121,7 +121,7 @@ fn the_latency_tracer_and_the_log_tell_what_happens_to_a_frame() {
     let time = log.lines.iter().filter_map(|line| line.strip_suffix(" is harmonized")).next_back().unwrap();
     let mask = log.lines.iter().find(|line| line.starts_with(&format!("{time} goes with the mask at "))).unwrap();
     assert!(mask.ends_with(": Head") || mask.ends_with(": Held"), "{mask}");
-    for what in [time.replace("The", "Inference 0 begins, for the"), "warm in another".into()] {
+    for what in [time.replace("The composite", "begins, for the frame"), "warm in another".into()] {
         assert!(log.lines.iter().any(|line| line.contains(&what)), "{what} is not in {:#?}", log.lines);
     }
 }

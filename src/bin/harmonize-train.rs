@@ -3,7 +3,7 @@
 //!     cargo build --release --no-default-features --features trainer --bin harmonize-train
 
 use clap::Parser;
-use gstharmonize::train;
+use gstharmonize::lab::train;
 use std::process::ExitCode;
 
 /// Trains a model on a folder of photographs, as `harmonize train` does

@@ -2,7 +2,7 @@
 //! around each, and interpolated for the frames between two of them.
 //!
 //! A frame's transfer depends on the keyframes that its window and the interpolation reach, all of its own scene, and on nothing
-//! before or after: it is the same wherever the stream was entered, once as much as `lead` has been seen of it. Keyframes are
+//! before or after: it is the same wherever the stream was entered, once as much as `margin` has been seen of it. Keyframes are
 //! those of the lattice of stream time, and the first frame of each scene.
 
 use super::scenes::{Moment, Scenes, is_first_of_cell};
@@ -54,7 +54,7 @@ impl Temporal {
 
     /// What has to be seen on either side of a part of a stream, in nanoseconds, for its transfers to be those of the whole: the
     /// window, two cells of the lattice (the first frame seen is a keyframe wherever it lies), and a little more.
-    pub fn lead(&self) -> u64 {
+    pub fn margin(&self) -> u64 {
         match self.ahead() {
             0 => 0,
             ahead => ahead.saturating_add(self.interval).saturating_add(SLACK.as_nanos() as u64),

@@ -7,6 +7,7 @@ mod exit;
 mod follow;
 mod keyframes;
 mod pending;
+mod running_time;
 mod scenes;
 pub mod still;
 pub mod stream;
@@ -15,6 +16,7 @@ pub use exit::settle;
 pub use follow::Follow;
 pub use keyframes::{Keyframes, MOST_AHEAD, Place, Temporal};
 pub use pending::Pending;
+pub use running_time::RunningTime;
 pub use scenes::Moment;
 pub use stream::{Applied, Ended, Entry, Frame, Outcome, Parameters, Policy, Ready, Stopped, Stream};
 
@@ -27,7 +29,7 @@ use anyhow::{Context, Result, bail, ensure};
 use pending::Promise;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -54,6 +56,13 @@ struct Job {
     promise: Promise,
 }
 
+/// Inferences that were queued, and those of them that have ended.
+#[derive(Debug, Default)]
+struct Counts {
+    begun: AtomicUsize,
+    ended: AtomicUsize,
+}
+
 /// A loaded model and its workers. Dropping it never waits: workers end with the job at hand.
 pub struct Engine {
     /// Behind a lock for callers on several threads.
@@ -62,6 +71,7 @@ pub struct Engine {
     most_steps: u32,
     device: String,
     precision: Precision,
+    counts: Arc<Counts>,
 }
 
 /// Has libtorch make what it makes at its first convolution and its first product of matrices. It is torn down at the end of the
@@ -110,9 +120,11 @@ impl Engine {
         let inbox = Arc::new(Mutex::new(inbox));
         let (warm, warmed) = channel();
         let given_up = Arc::new(AtomicBool::new(false));
+        let counts = Arc::<Counts>::default();
         for i in 0..workers {
             let memory = RefCell::default();
-            let worker = Worker { model: Arc::clone(&model), device, inbox: Arc::clone(&inbox), memory };
+            let (model, inbox, counts) = (Arc::clone(&model), Arc::clone(&inbox), Arc::clone(&counts));
+            let worker = Worker { model, device, inbox, counts, memory };
             let (warm, given_up) = (warm.clone(), Arc::clone(&given_up));
             thread::Builder::new()
                 .name(format!("harmonize-{i}"))
@@ -135,7 +147,7 @@ impl Engine {
             Device::Cuda(index) => format!("cuda:{index}"),
             _ => "cpu".to_owned(),
         };
-        Ok(Self { jobs: Mutex::new(jobs), grid, most_steps, device, precision })
+        Ok(Self { jobs: Mutex::new(jobs), grid, most_steps, device, precision, counts })
     }
 
     /// What the model is to see of a frame with `mask`; `long_side` of the proxy 0 takes the model's own. Where the model
@@ -166,6 +178,12 @@ impl Engine {
         self.grid.cell as usize
     }
 
+    /// How many inferences were queued, and how many of them have ended.
+    pub fn counts(&self) -> (usize, usize) {
+        let Counts { begun, ended } = &*self.counts;
+        (begun.load(Ordering::SeqCst), ended.load(Ordering::SeqCst))
+    }
+
     /// Queues an inference. Its result depends on `proxy` and `request` alone, not on the workers or the queue. When it is
     /// there, the caller's `Arc` is the only one again.
     pub fn submit(&self, proxy: impl Into<Arc<Proxy>>, request: Request) -> Pending {
@@ -178,19 +196,21 @@ impl Engine {
     pub fn put_off(&self, proxy: impl Into<Arc<Proxy>>, request: Request) -> (PutOff, Pending) {
         let (promise, pending) = Pending::new();
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        (PutOff { jobs, job: Job { proxy: proxy.into(), request, promise } }, pending)
+        (PutOff { jobs, counts: self.counts.clone(), job: Job { proxy: proxy.into(), request, promise } }, pending)
     }
 }
 
 /// An inference that is not queued yet. Dropped, it tells who waits that it came to nothing.
 pub struct PutOff {
     jobs: Sender<Job>,
+    counts: Arc<Counts>,
     job: Job,
 }
 
 impl PutOff {
     pub fn begin(self) {
         log::trace!("inference {} is queued", self.job.promise.id());
+        self.counts.begun.fetch_add(1, Ordering::SeqCst);
         // A job that finds no worker left is dropped, and its promise tells who waits.
         let _ = self.jobs.send(self.job);
     }
@@ -201,6 +221,7 @@ struct Worker {
     model: Arc<dyn Harmonizer>,
     device: Device,
     inbox: Arc<Mutex<Receiver<Job>>>,
+    counts: Arc<Counts>,
     memory: RefCell<Memory>,
 }
 
@@ -242,6 +263,7 @@ impl Worker {
             let id = promise.id();
             if promise.is_cancelled() {
                 log::debug!("inference {id} was cancelled before it began");
+                self.counts.ended.fetch_add(1, Ordering::SeqCst);
                 continue;
             }
             let begun = Instant::now();
@@ -253,6 +275,7 @@ impl Worker {
             }
             drop(proxy);
             promise.keep(transfer);
+            self.counts.ended.fetch_add(1, Ordering::SeqCst);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Attention (Vaswani et al. 2017): over the positions of a feature map, and from them to a text.
 
-use super::flash;
+use super::cpu::flash;
 use super::{GroupNorm, Init, Linear, Norm, Param, Path};
 use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};

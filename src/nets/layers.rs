@@ -1,6 +1,6 @@
 //! The plain layers: their parameters and their one operation.
 
-use super::winograd::Convolution;
+use super::cpu::winograd::Convolution;
 use super::{Init, Param, Path};
 use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};

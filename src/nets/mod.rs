@@ -6,9 +6,9 @@ pub mod attention;
 pub mod blocks;
 pub mod clip;
 pub mod config;
+mod cpu;
 pub mod efficientnet;
 pub mod embeddings;
-mod flash;
 pub mod layers;
 pub mod resnet;
 pub mod taesd;
@@ -19,7 +19,6 @@ pub mod unet_2d;
 pub mod unet_2d_condition;
 pub mod vae;
 pub mod weights;
-mod winograd;
 
 pub use arithmetic::arithmetic;
 pub use attention::{Attention, AttentionBlock, KeysValues, SelfAttention};

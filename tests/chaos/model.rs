@@ -1,12 +1,12 @@
 //! A harmonizer whose speed and faults change under way, and the loading of it.
 
-use super::common::Fake;
+use super::common::{Answer, Fake, engine};
 use super::watch::lock;
-use anyhow::bail;
-use gstharmonize::elements::harmonize::{Infer, Job, Loader};
-use gstharmonize::engine::Request;
-use gstharmonize::frame::{Mask, Proxy, View};
-use gstharmonize::harmonizers::Precision;
+use anyhow::{Result, bail};
+use gstharmonize::elements::harmonize::Loader;
+use gstharmonize::frame::Proxy;
+use gstharmonize::harmonizers::Run;
+use gstharmonize::transfer::Transfer;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -69,7 +69,7 @@ impl Model {
                 thread::sleep(Duration::from_millis(1));
             }
             match model.load() {
-                Load::Works => Ok(model.clone() as Arc<dyn Infer>),
+                Load::Works => engine(&model),
                 Load::Fails => bail!(ON_FIRE),
                 Load::Panics => panic!("{MEANT}"),
             }
@@ -77,20 +77,8 @@ impl Model {
     }
 }
 
-impl Infer for Model {
-    fn view(&self, mask: &Mask, long_side: u32) -> View {
-        self.fake().view(mask, long_side)
-    }
-
-    fn device(&self) -> &str {
-        "fake:0"
-    }
-
-    fn precision(&self) -> Precision {
-        self.fake().precision()
-    }
-
-    fn submit(&self, proxy: Arc<Proxy>, request: Request) -> Arc<dyn Job> {
-        self.fake().submit(proxy, request)
+impl Answer for Model {
+    fn answer(&self, proxy: &Proxy, run: &Run) -> Result<Transfer> {
+        self.fake().answer(proxy, run)
     }
 }

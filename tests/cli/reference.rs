@@ -2,10 +2,10 @@
 
 use crate::shared;
 use gstharmonize::diffusion::{Noise, Philox};
-use gstharmonize::eval::diffharmony::Published;
-use gstharmonize::eval::reference::Stages;
 use gstharmonize::harmonizers::diffharmony::{Decoder, DiffHarmony, Parts};
 use gstharmonize::harmonizers::{ModelSpec, Precision};
+use gstharmonize::lab::eval::diffharmony::Published;
+use gstharmonize::lab::eval::reference::Stages;
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use serde_json::Value;
 use std::fs;

@@ -4,7 +4,7 @@ use crate::common::rig::{GRAY, RGB, Rig};
 use crate::common::*;
 use gst::prelude::*;
 use gst_check::Harness;
-use gstharmonize::elements::harmonize::{Harmonize, Infer, ModelState};
+use gstharmonize::elements::harmonize::{Harmonize, ModelState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -21,7 +21,7 @@ fn loading() -> (Harmonize, Arc<AtomicBool>) {
         while !flag.load(Ordering::SeqCst) {
             thread::sleep(Duration::from_millis(5));
         }
-        Ok(Arc::<Fake>::default() as Arc<dyn Infer>)
+        Arc::<Fake>::default().engine()
     }));
     (element, done)
 }
@@ -234,8 +234,7 @@ fn pipeline(fake: &Arc<Fake>, sources: &str) -> (gst::Pipeline, Harmonize) {
     let pipeline = gst::parse::launch(&format!("harmonize name=h ! fakesink name=out sync=false {sources}")).unwrap();
     let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
     let element = pipeline.by_name("h").unwrap().downcast::<Harmonize>().unwrap();
-    let fake = fake.clone();
-    element.set_loader(Arc::new(move |_, _, _| Ok(fake.clone() as Arc<dyn Infer>)));
+    element.set_loader(fake.loader());
     (pipeline, element)
 }
 
@@ -381,7 +380,7 @@ fn downstream_decides_on_the_composites_caps_and_the_mask_keeps_its_own() {
         format!("harmonize name=h ! video/x-raw,format=BGRx,width=64,height=36,framerate=25/1 ! fakesink {sources}");
     let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
     let element = pipeline.by_name("h").unwrap().downcast::<Harmonize>().unwrap();
-    element.set_loader(Arc::new(|_, _, _| Ok(Arc::<Fake>::default() as Arc<dyn Infer>)));
+    element.set_loader(Arc::<Fake>::default().loader());
     pipeline.set_state(gst::State::Playing).unwrap();
     wait_for(&pipeline, gst::MessageType::Eos);
     assert_eq!(stat(&element, "frames-out"), 3);

@@ -4,7 +4,8 @@ use crate::common::manual::{Manual, lift};
 use crate::common::rig::{RGB, Rig};
 use crate::common::*;
 use gst::prelude::*;
-use gstharmonize::elements::harmonize::{Infer, ModelState};
+use gstharmonize::diffusion::Noise;
+use gstharmonize::elements::harmonize::ModelState;
 use gstharmonize::harmonizers::{self, Precision};
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,7 +139,7 @@ fn steps_and_seed_are_taken_up_with_the_next_inference() {
     model.answer(0, Ok(lift(20)));
     rig.lifted(1);
     let requests = model.requests.lock().unwrap();
-    assert_eq!(requests.iter().map(|r| (r.sampling.steps, r.seed)).collect::<Vec<_>>(), [(0, 0), (7, 9)]);
+    assert_eq!(*requests, [(0, Noise::fixed(0)), (7, Noise::fixed(9))]);
 }
 
 #[test]
@@ -153,7 +154,7 @@ fn another_model_is_taken_up_between_two_frames() {
     rig.element.set_loader(Arc::new(move |spec, _, _| {
         assert_eq!(spec.model, "another");
         until("the gate", || opened.load(std::sync::atomic::Ordering::SeqCst));
-        Ok(next.clone() as Arc<dyn Infer>)
+        next.engine()
     }));
     rig.element.set_property("model", "another");
     assert_eq!(rig.lifted(2), 20, "the one before is in use until the next is there");

@@ -4,7 +4,7 @@ use crate::common::manual::{Manual, lift};
 use crate::common::rig::Rig;
 use crate::common::*;
 use gst::prelude::*;
-use gstharmonize::elements::harmonize::{Harmonize, Infer};
+use gstharmonize::elements::harmonize::Harmonize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -27,7 +27,7 @@ fn loading(set: &[(&str, &str)]) -> (Harmonize, Arc<AtomicBool>) {
         while !flag.load(Ordering::SeqCst) && !is_given_up() {
             thread::sleep(Duration::from_millis(2));
         }
-        Ok(Arc::<Fake>::default() as Arc<dyn Infer>)
+        Arc::<Fake>::default().engine()
     }));
     (element, done)
 }
@@ -63,8 +63,16 @@ fn frames_are_dropped_until_the_model_is_ready() {
         until("three frames to go", || rig.stat("dropped") == 3);
         done.store(true, Ordering::SeqCst);
         until("the model", || rig.element.property_value("model-state").serialize().unwrap() == "ready");
-        (3..6).for_each(|n| rig.push(n));
-        let out = rig.out.pull().unwrap();
+        // In live mode those are dropped too that come before the first transfer.
+        let (mut frames, mut first) = (3.., None);
+        until("a frame", || {
+            rig.push(frames.next().unwrap());
+            thread::sleep(Duration::from_millis(5));
+            first = rig.out.try_pull();
+            first.is_some()
+        });
+        rig.push(frames.next().unwrap());
+        let out = first.unwrap();
         assert!(out.flags().contains(gst::BufferFlags::DISCONT), "{mode}");
         assert!(bytes(&out)[0] > 90);
         assert!(!rig.out.pull().unwrap().flags().contains(gst::BufferFlags::DISCONT));
@@ -141,8 +149,9 @@ fn frames_whose_inference_fails_pass_or_go_as_is_asked() {
         until("three failures", || rig.stat("errors") == 3);
         let counted = if policy == "drop" { "dropped" } else { "passed-through" };
         until("three frames", || rig.stat(counted) == 3);
-        let warning =
-            format!("Can't harmonize a frame: out of memory: frames {then} until one can be harmonized again");
+        let warning = format!(
+            "Can't harmonize a frame: inference failed: out of memory: frames {then} until one can be harmonized again"
+        );
         assert_eq!(rig.warnings(), [warning]);
     }
 }
@@ -178,7 +187,7 @@ fn a_failure_in_live_mode_is_an_error_by_default() {
     rig.push(1);
     let error = rig.bus.timed_pop_filtered(gst::ClockTime::from_seconds(10), &[gst::MessageType::Error]).unwrap();
     let gst::MessageView::Error(error) = error.view() else { unreachable!() };
-    assert_eq!(error.error().to_string(), "Can't harmonize a frame: out of memory");
+    assert_eq!(error.error().to_string(), "Can't harmonize a frame: inference failed: out of memory");
 }
 
 #[test]

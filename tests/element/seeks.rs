@@ -5,7 +5,7 @@ use crate::common::rig::Rig;
 use crate::common::*;
 use gst::prelude::*;
 use gst_base::prelude::*;
-use gstharmonize::elements::harmonize::{Harmonize, Infer};
+use gstharmonize::elements::harmonize::Harmonize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -110,8 +110,7 @@ fn paused(model: &Arc<Manual>) -> (gst::Pipeline, Harmonize) {
     );
     let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
     let element = pipeline.by_name("h").unwrap().downcast::<Harmonize>().unwrap();
-    let loaded = model.clone();
-    element.set_loader(Arc::new(move |_, _, _| Ok(loaded.clone() as Arc<dyn Infer>)));
+    element.set_loader(model.loader());
     pipeline.set_state(gst::State::Paused).unwrap();
     let mut answered = 0;
     while !is_prerolled(&pipeline) {
@@ -139,6 +138,7 @@ fn a_seek_shows_its_first_frame_by_its_own_inference_alone_unless_it_is_to_be_ac
     for (flag, is_at_once) in [(gst::SeekFlags::empty(), true), (gst::SeekFlags::ACCURATE, false)] {
         let model = Arc::<Manual>::default();
         let (pipeline, _element) = paused(&model);
+        until("all that is to be seen", || model.asked() == model.count());
         let before = model.count();
         pipeline.seek_simple(gst::SeekFlags::FLUSH | flag, gst::ClockTime::SECOND).unwrap();
         model.answer(before, Ok(lift(10)));
@@ -174,7 +174,7 @@ impl Watched {
         );
         let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
         let element = pipeline.by_name("h").unwrap().downcast::<Harmonize>().unwrap();
-        element.set_loader(Arc::new(|_, _, _| Ok(Fake::slow(Duration::from_millis(2)) as Arc<dyn Infer>)));
+        element.set_loader(Fake::slow(Duration::from_millis(2)).loader());
         let wrong = Arc::<Mutex<Vec<String>>>::default();
         for name in ["sink", "mask"] {
             let (wrong, over) = (wrong.clone(), AtomicBool::new(false));

@@ -3,10 +3,10 @@
 use crate::process;
 use crate::shared;
 use gstharmonize::diffusion::{Method, Noise};
-use gstharmonize::engine::{Engine, Request};
-use gstharmonize::eval::still;
+use gstharmonize::engine::{Engine, Parameters, Request};
 use gstharmonize::frame::{Mask, Proxy, Region};
 use gstharmonize::harmonizers::{self, Harmonizer, ModelSpec, Precision, Run, Sampling};
+use gstharmonize::pictures;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -273,13 +273,17 @@ fn a_small_foreground_is_worked_on_in_a_crop() {
         image::Rgb([(x * 7 % 200) as u8, (y * 5 % 180) as u8, ((x + y) * 3 % 220) as u8])
     });
     let sampling = Sampling { method: None, steps: 2 };
-    let settings =
-        still::Settings { request: Request { sampling, seed: 3, ..Default::default() }, proxy_size: 64, strength: 1.0 };
-    let harmonized = still::harmonize(&cropping, &composite, &mask, settings).unwrap().picture;
+    let settings = Parameters {
+        request: Request { sampling, seed: 3, ..Default::default() },
+        proxy_size: 64,
+        strength: 1.0,
+        ..Default::default()
+    };
+    let harmonized = pictures::harmonize(&cropping, &composite, &mask, settings).unwrap().picture;
     let changed = |x: u32, y: u32| harmonized.get_pixel(x, y) != composite.get_pixel(x, y);
     assert!(composite.enumerate_pixels().all(|(x, y, _)| inside(x, y) || !changed(x, y)));
     assert!(composite.enumerate_pixels().filter(|(x, y, _)| changed(*x, *y)).count() > 40 * 20 / 2);
-    assert!(still::harmonize(&whole, &composite, &mask, settings).unwrap().picture != harmonized);
+    assert!(pictures::harmonize(&whole, &composite, &mask, settings).unwrap().picture != harmonized);
 }
 
 #[test]

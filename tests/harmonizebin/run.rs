@@ -4,7 +4,7 @@ use crate::common::*;
 use gst::prelude::*;
 use gst_video::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
-use gstharmonize::elements::harmonize::{Harmonize, Infer};
+use gstharmonize::elements::harmonize::Harmonize;
 use std::sync::{Arc, Mutex};
 
 pub type Frames = Arc<Mutex<Vec<gst::Buffer>>>;
@@ -44,7 +44,7 @@ impl Run {
         let (composites, out) = (run("harmonize", "sink"), run("out", "sink"));
         let run = Self { pipeline, composites, out };
         let harmonize = run.child("harmonize").downcast::<Harmonize>().unwrap();
-        harmonize.set_loader(Arc::new(|_, _, _| Ok(Arc::<Fake>::default() as Arc<dyn Infer>)));
+        harmonize.set_loader(Arc::<Fake>::default().loader());
         run
     }
 

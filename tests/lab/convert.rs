@@ -1,7 +1,7 @@
 //! PyTorch's files, whole, damaged and malicious, to safetensors.
 
 use crate::torch_file::{Entry, Pickle, Zip, bytes, file};
-use gstharmonize::convert::{Checkpoint, Converted, Found, convert, find};
+use gstharmonize::lab::convert::{Checkpoint, Converted, Found, convert, find};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

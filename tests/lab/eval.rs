@@ -1,9 +1,9 @@
 //! Data sets, metrics and the report, against figures computed independently with numpy and PIL.
 
 use crate::shared;
-use gstharmonize::eval::dataset::{self, Subset};
-use gstharmonize::eval::metrics::{self, Metrics};
-use gstharmonize::eval::{self, Background, Measured, Method, Report, Sample, Size};
+use gstharmonize::lab::eval::dataset::{self, Subset};
+use gstharmonize::lab::eval::metrics::{self, Metrics};
+use gstharmonize::lab::eval::{self, Background, Measured, Method, Report, Sample, Size};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use std::fs;
 use std::path::Path;

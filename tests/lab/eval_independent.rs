@@ -2,9 +2,10 @@
 
 use crate::shared;
 use crate::tools;
-use gstharmonize::eval::baselines::Baseline;
-use gstharmonize::eval::dataset::{self, Subset};
-use gstharmonize::eval::{self, Background, Report, Size, still};
+use gstharmonize::lab::eval::baselines::Baseline;
+use gstharmonize::lab::eval::dataset::{self, Subset};
+use gstharmonize::lab::eval::{self, Background, Report, Size};
+use gstharmonize::pictures;
 use image::ImageFormat;
 use image::imageops::FilterType;
 use serde_json::Value;
@@ -29,7 +30,7 @@ fn decoded(root: &Path, folder: &Path) -> Vec<Subset> {
                 (&triple.real, "real_images", FilterType::Triangle),
             ] {
                 let to = folder.join(part).join(path.file_name().unwrap());
-                let small = still::open(path).unwrap().resize(240, 240, filter);
+                let small = pictures::open(path).unwrap().resize(240, 240, filter);
                 small.save_with_format(to, ImageFormat::Png).unwrap();
             }
             list += &format!("{}\n", triple.composite.file_name().unwrap().to_str().unwrap());

@@ -1,9 +1,9 @@
 //! The tables of an evaluation: cells, groups and intervals, from figures that are known.
 
-use gstharmonize::eval::dataset::{Subset, Triple};
-use gstharmonize::eval::metrics::Metrics;
-use gstharmonize::eval::tables::Figures;
-use gstharmonize::eval::{Background, Measured, Report, Size};
+use gstharmonize::lab::eval::dataset::{Subset, Triple};
+use gstharmonize::lab::eval::metrics::Metrics;
+use gstharmonize::lab::eval::tables::Figures;
+use gstharmonize::lab::eval::{Background, Measured, Report, Size};
 use std::time::Duration;
 
 fn metrics(mse: f64) -> Metrics {

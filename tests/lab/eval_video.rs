@@ -2,13 +2,13 @@
 
 use crate::shared;
 use crate::tools;
-use gstharmonize::eval::baselines::Baseline;
-use gstharmonize::eval::temporal::correction::{self, Corrected};
-use gstharmonize::eval::temporal::cut::{self, Recovery};
-use gstharmonize::eval::temporal::flow::{Flow, visible};
-use gstharmonize::eval::temporal::opencv::Dis;
-use gstharmonize::eval::temporal::{Course, Frame, Made, Measuring, Motion, Row, mean, warp};
-use gstharmonize::eval::{self, Background, Size, dataset};
+use gstharmonize::lab::eval::baselines::Baseline;
+use gstharmonize::lab::eval::temporal::correction::{self, Corrected};
+use gstharmonize::lab::eval::temporal::cut::{self, Recovery};
+use gstharmonize::lab::eval::temporal::flow::{Flow, visible};
+use gstharmonize::lab::eval::temporal::opencv::Dis;
+use gstharmonize::lab::eval::temporal::{Course, Frame, Made, Measuring, Motion, Row, mean, warp};
+use gstharmonize::lab::eval::{self, Background, Size, dataset};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use std::path::Path;
 

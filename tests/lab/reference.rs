@@ -1,10 +1,10 @@
 //! The reference evaluation and its tables, against figures computed independently with numpy and PIL.
 
 use anyhow::Result;
-use gstharmonize::eval::dataset::{self, Subset};
-use gstharmonize::eval::reference::{self, Stages};
-use gstharmonize::eval::tables::Figures;
-use gstharmonize::eval::{Background, Measured, ReferenceReport};
+use gstharmonize::lab::eval::dataset::{self, Subset};
+use gstharmonize::lab::eval::reference::{self, Stages};
+use gstharmonize::lab::eval::tables::Figures;
+use gstharmonize::lab::eval::{Background, Measured, ReferenceReport};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use std::fs;
 use std::path::Path;

@@ -3,7 +3,7 @@
 
 use clap::Parser;
 use gstharmonize::harmonizers::Precision;
-use gstharmonize::train::{Args, run};
+use gstharmonize::lab::train::{Args, run};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use serde_json::Value;
 use std::fs;

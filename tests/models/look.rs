@@ -2,10 +2,10 @@
 
 use crate::shared;
 use anyhow::Result;
-use gstharmonize::engine::{Engine, Request};
-use gstharmonize::eval::still::{self, Settings};
+use gstharmonize::engine::{Applied, Engine, Parameters};
 use gstharmonize::frame::{Colour, Format, Mask, Matrix, Picture, PictureMut, Plane, PlaneMut, Proxy, View, proxy};
 use gstharmonize::harmonizers::ModelSpec;
+use gstharmonize::pictures;
 use gstharmonize::transfer::look::Residual;
 use gstharmonize::transfer::{Look, Transfer, apply};
 use image::{GrayImage, Luma, Rgb, RgbImage};
@@ -106,11 +106,12 @@ fn mean(found: &[(Arc<Proxy>, Arc<Transfer>)]) -> Result<Residual> {
 fn looks_of_photographs_and_film_are_close() {
     let Some(data) = shared::folder("data") else { return };
     let engine = Engine::load(&ModelSpec { device: "cpu".into(), ..Default::default() }, 1, &|| false).unwrap();
-    let settings = Settings { request: Request::default(), proxy_size: 0, strength: 1.0 };
+    let parameters = Parameters { strength: 1.0, ..Default::default() };
     let find = |composite: &Path, mask: &Path| {
-        let (composite, mask) = (still::open(composite).unwrap().into_rgb8(), still::open_mask(mask).unwrap());
-        let still::Harmonized { picture, inferred } = still::harmonize(&engine, &composite, &mask, settings).unwrap();
-        let (proxy, transfer) = inferred.unwrap();
+        let (composite, mask) = (pictures::open(composite).unwrap().into_rgb8(), pictures::open_mask(mask).unwrap());
+        let pictures::Harmonized { picture, applied } =
+            pictures::harmonize(&engine, &composite, &mask, parameters).unwrap();
+        let Applied { proxy, transfer, .. } = applied.unwrap();
         let look = Look::new(&proxy, &transfer, 1.0).unwrap();
         (composite, mask, picture, look, (proxy, transfer))
     };

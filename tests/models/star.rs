@@ -2,9 +2,10 @@
 
 use crate::shared;
 use gstharmonize::diffusion::Noise;
-use gstharmonize::eval::grid::{Change, visibility};
-use gstharmonize::eval::{dataset, still};
 use gstharmonize::harmonizers::{self, Precision, Run, Sampling};
+use gstharmonize::lab::eval::dataset;
+use gstharmonize::lab::eval::grid::{Change, visibility};
+use gstharmonize::pictures;
 use image::imageops::{FilterType, resize};
 use std::io::Write;
 use tch::{Device, Kind, Tensor};
@@ -31,8 +32,8 @@ fn visible(model: &str, root: &std::path::Path) -> f64 {
     for subset in dataset::subsets(root).unwrap() {
         for triple in &subset.triples {
             let composite =
-                resize(&still::open(&triple.composite).unwrap().into_rgb8(), SIDE, SIDE, FilterType::Triangle);
-            let mask = resize(&still::open(&triple.mask).unwrap().into_luma8(), SIDE, SIDE, FilterType::Triangle);
+                resize(&pictures::open(&triple.composite).unwrap().into_rgb8(), SIDE, SIDE, FilterType::Triangle);
+            let mask = resize(&pictures::open(&triple.mask).unwrap().into_luma8(), SIDE, SIDE, FilterType::Triangle);
             let inside: Vec<bool> = mask.iter().map(|&m| m == 255).collect();
             let (composite, mask) = (tensor(&composite, 3), tensor(&mask, 1));
             let harmonized = model.harmonize(&composite, &mask, &Run::new(&noise, Sampling::default())).unwrap();

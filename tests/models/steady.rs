@@ -5,23 +5,17 @@ use crate::common::bytes;
 use crate::shared;
 use gst::prelude::*;
 use gstharmonize::diffusion::NoiseMode;
-use gstharmonize::engine::{Engine, Request, Temporal};
-use gstharmonize::eval::baselines::Reinhard;
-use gstharmonize::eval::film::Film;
-use gstharmonize::eval::still::{self, Settings};
-use gstharmonize::eval::temporal::{Course, Frame, Made, Measuring, mean};
-use gstharmonize::harmonizers::{ModelSpec, Sampling};
+use gstharmonize::engine::{Engine, Entry, Outcome, Parameters, Policy, Request, Stream, Temporal};
+use gstharmonize::harmonizers::ModelSpec;
+use gstharmonize::lab::eval::baselines::Reinhard;
+use gstharmonize::lab::eval::temporal::{Course, Frame, Made, Measuring, mean};
+use gstharmonize::pictures;
 use gstharmonize::transfer::Transfer;
 use image::{GrayImage, RgbImage};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 const MS: i64 = 1_000_000;
-const SETTINGS: Settings = Settings {
-    request: Request { sampling: Sampling { method: None, steps: 0 }, seed: 0, noise: NoiseMode::Fixed },
-    proxy_size: 0,
-    strength: 1.0,
-};
 const DEFAULT: Temporal =
     Temporal { interval: 0, smoothing: gstharmonize::elements::harmonize::SMOOTHING, detection: true };
 
@@ -61,7 +55,7 @@ fn decode(path: &Path, format: &str, frames: usize) -> Vec<Vec<u8>> {
     decoded
 }
 
-fn pictures(path: &Path, frames: usize) -> Vec<RgbImage> {
+fn decoded(path: &Path, frames: usize) -> Vec<RgbImage> {
     decode(path, "RGB", frames).into_iter().map(|rgb| RgbImage::from_raw(960, 540, rgb).unwrap()).collect()
 }
 
@@ -73,28 +67,40 @@ fn masks(path: &Path, frames: usize) -> Vec<GrayImage> {
 /// Composites and masks of the shot whose truth is known.
 fn paired(clips: &Path, frames: usize) -> Vec<(RgbImage, GrayImage)> {
     let folder = clips.join("paired");
-    pictures(&folder.join("composite.mp4"), frames).into_iter().zip(masks(&folder.join("mask.mp4"), frames)).collect()
+    decoded(&folder.join("composite.mp4"), frames).into_iter().zip(masks(&folder.join("mask.mp4"), frames)).collect()
 }
 
 fn engine() -> Engine {
     Engine::load(&ModelSpec { device: "cpu".into(), ..Default::default() }, 2, &|| false).unwrap()
 }
 
+/// Of a picture by itself.
+fn still() -> Parameters {
+    Parameters { strength: 1.0, ..Default::default() }
+}
+
 type Out = Vec<(RgbImage, Arc<Transfer>)>;
 
 /// A film of 25 frames a second.
 fn film(engine: &Engine, frames: &[(RgbImage, GrayImage)], temporal: Temporal, noise: NoiseMode) -> Out {
-    let mut film = Film::new(engine, SETTINGS, temporal, |_| noise);
+    let stream = Stream::default();
+    let parameters = Parameters { request: Request { noise, ..Default::default() }, temporal, ..still() };
+    let leave = |out: &mut Out, end: bool| {
+        while let Some(ready) = stream.next(end, 0, &mut |ended| ended.map(drop)) {
+            let Ok(Outcome::Harmonized(applied)) = ready.outcome else { panic!("a frame without a transfer") };
+            out.push((pictures::picture(ready.frame).unwrap(), applied.transfer));
+        }
+    };
     let mut out = Vec::new();
     for (n, (composite, mask)) in frames.iter().enumerate() {
-        film.push(composite.clone(), mask, 40 * MS * n as i64);
-        while let Some((picture, transfer)) = film.next(false).unwrap() {
-            out.push((picture, transfer.unwrap()));
-        }
+        let frame = pictures::still(composite.clone()).unwrap();
+        let (mask, time) = (Arc::new(pictures::foreground(&frame, mask)), 40 * MS * n as i64);
+        let entry = Entry { frame, mask, time, running_time: time, begins: false, is_margin: false, parameters };
+        let policy = Policy::Exact { shows_first: false };
+        stream.push(engine, entry, policy, &mut |ended| ended.map(drop)).unwrap();
+        leave(&mut out, false);
     }
-    while let Some((picture, transfer)) = film.next(true).unwrap() {
-        out.push((picture, transfer.unwrap()));
-    }
+    leave(&mut out, true);
     assert_eq!(out.len(), frames.len());
     out
 }
@@ -104,15 +110,14 @@ fn a_real_shot_is_steady_and_no_further_from_the_truth_than_frame_by_frame() {
     let Some(clips) = clips() else { return };
     const FRAMES: usize = 75;
     let frames = paired(&clips, FRAMES);
-    let reals = pictures(&clips.join("paired/real.mp4"), FRAMES);
+    let reals = decoded(&clips.join("paired/real.mp4"), FRAMES);
     let engine = engine();
     let steady = film(&engine, &frames, DEFAULT, NoiseMode::Fixed);
     let alone = film(&engine, &frames, Temporal::default(), NoiseMode::Fixed);
     let noisy = |(n, (composite, mask)): (usize, &(RgbImage, GrayImage))| {
-        let mut settings = SETTINGS;
-        settings.request.seed = n as u64;
-        let harmonized = still::harmonize(&engine, composite, mask, settings).unwrap();
-        (harmonized.picture, harmonized.inferred.unwrap().1)
+        let parameters = Parameters { request: Request { seed: n as u64, ..Default::default() }, ..still() };
+        let harmonized = pictures::harmonize(&engine, composite, mask, parameters).unwrap();
+        (harmonized.picture, harmonized.applied.unwrap().transfer)
     };
     let noisy: Out = frames.iter().enumerate().map(noisy).collect();
     let mut measuring = Measuring::new(4);
@@ -120,7 +125,7 @@ fn a_real_shot_is_steady_and_no_further_from_the_truth_than_frame_by_frame() {
     for (n, ((composite, mask), real)) in frames.iter().zip(reals).enumerate() {
         let made = |way: &Out| {
             let before = n.checked_sub(1).map(|before| &way[before].1);
-            let again = before.map(|transfer| still::changed(composite, mask, transfer, 1.0));
+            let again = before.map(|transfer| pictures::changed(composite, mask, transfer, 1.0).unwrap());
             Made { picture: way[n].0.clone(), again }
         };
         let mapping = Reinhard::of(composite, mask).unwrap();
@@ -144,9 +149,9 @@ fn the_first_frame_after_a_cut_has_all_of_the_new_scene_and_nothing_of_the_old()
     let Some(clips) = clips() else { return };
     const EACH: usize = 16;
     let first = paired(&clips, EACH);
-    let backgrounds = pictures(&clips.join("background.mp4"), EACH);
+    let backgrounds = decoded(&clips.join("background.mp4"), EACH);
     let foregrounds =
-        pictures(&clips.join("foreground.mp4"), EACH).into_iter().zip(masks(&clips.join("mask.mp4"), EACH));
+        decoded(&clips.join("foreground.mp4"), EACH).into_iter().zip(masks(&clips.join("mask.mp4"), EACH));
     let second: Vec<_> = backgrounds
         .into_iter()
         .zip(foregrounds)

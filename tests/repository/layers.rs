@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// Each may import those before it.
-const LAYERS: [&str; 13] = [
+const LAYERS: [&str; 12] = [
     "bands",
     "simd",
     "recycle",
@@ -16,9 +17,8 @@ const LAYERS: [&str; 13] = [
     "nets",
     "harmonizers",
     "engine",
-    "convert",
-    "eval",
-    "train",
+    "pictures",
+    "lab",
     "elements",
 ];
 
@@ -146,4 +146,27 @@ fn no_files_import_each_other_in_a_circle() {
     }
     let left: Vec<String> = left.keys().map(|module| module.join("::")).collect();
     assert!(left.is_empty(), "in a circle, or importing from one: {left:?}");
+}
+
+/// The crates that a build of the library with `features` alone is made of.
+fn crates(features: &str) -> BTreeSet<String> {
+    let tree = ["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none", "--no-default-features"];
+    let mut cargo = Command::new(env!("CARGO"));
+    let out = cargo.args(tree).args(["--features", features]).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let lines = String::from_utf8(out.stdout).unwrap();
+    lines.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_feature_brings_nothing_that_it_does_without() {
+    const LAB: [&str; 4] = ["clap", "image", "indicatif", "plotters"];
+    let plugin = crates("plugin");
+    assert!(plugin.contains("gstreamer") && plugin.contains("tch"), "{plugin:?}");
+    assert!(LAB.iter().chain(&["gstreamer-app"]).all(|name| !plugin.contains(*name)), "{plugin:?}");
+    // Where models are trained there is libtorch, and neither GStreamer nor fonts.
+    let trainer = crates("trainer");
+    assert!(trainer.contains("tch") && trainer.contains("clap"), "{trainer:?}");
+    assert!(trainer.iter().all(|name| !name.starts_with("gst") || name == env!("CARGO_PKG_NAME")), "{trainer:?}");
+    assert!(["glib", "plotters"].iter().all(|name| !trainer.contains(*name)), "{trainer:?}");
 }

@@ -56,7 +56,7 @@ enum Command {
     Bench(bench::Args),
     /// Train a model on a folder of photographs: its own composites, made on the fly
     #[command(after_help = TRAIN_EXAMPLES)]
-    Train(gstharmonize::train::Args),
+    Train(gstharmonize::lab::train::Args),
     Model(model::Args),
 }
 
@@ -79,7 +79,7 @@ fn run(command: Command) -> Result<()> {
         Command::Join(args) => join::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Bench(args) => bench::run(&args),
-        Command::Train(args) => gstharmonize::train::run(&args),
+        Command::Train(args) => gstharmonize::lab::train::run(&args),
         Command::Model(args) => model::run(&args),
     }
 }

@@ -8,10 +8,10 @@ mod composite;
 mod drain;
 mod end;
 mod events;
-mod lead;
 mod look;
+mod mask_timeout;
 mod output;
-mod patience;
+mod seek;
 mod state;
 mod timing;
 
@@ -21,12 +21,12 @@ use super::super::formats;
 use super::loading;
 use super::masks::Masks;
 use super::model::Model;
-use super::pairing::Clock;
 use super::settings::{AUTOMATIC, SMOOTHING, Settings};
 use super::stats::Stats;
 use super::{
     CAT, MaskChannel, MaskRange, Mode, ModelState, Noise, OnError, OnMissingMask, OnNotReady, Precision, Sampler,
 };
+use crate::engine::RunningTime;
 use crate::engine::Stream;
 use crate::harmonizers::Sampling;
 use gst::prelude::*;
@@ -404,14 +404,11 @@ impl AggregatorImpl for Harmonize {
     }
 
     fn aggregate(&self, timeout: bool) -> Result<gst::FlowSuccess, gst::FlowError> {
-        match self.serve(timeout) {
-            Err(gst::FlowError::Eos) => self.end(),
-            served => served,
-        }
+        self.aggregate(timeout)
     }
 
     fn next_time(&self) -> Option<gst::ClockTime> {
-        self.wake_at()
+        self.next_time()
     }
 
     /// The source's caps are the composite's; there is nothing to negotiate.
@@ -446,11 +443,11 @@ impl AggregatorImpl for Harmonize {
     }
 
     fn sink_query(&self, pad: &gst_base::AggregatorPad, query: &mut gst::QueryRef) -> bool {
-        self.answers(pad, query)
+        self.sink_query(pad, query)
     }
 
     fn sink_query_pre_queue(&self, pad: &gst_base::AggregatorPad, query: &mut gst::QueryRef) -> bool {
-        self.arrives_as_query(pad, query)
+        self.sink_query_pre_queue(pad, query)
     }
 
     fn propose_allocation(
@@ -464,7 +461,7 @@ impl AggregatorImpl for Harmonize {
     }
 
     fn src_query(&self, query: &mut gst::QueryRef) -> bool {
-        self.answers_downstream(query)
+        self.src_query(query)
     }
 
     fn sink_event_pre_queue(
@@ -472,14 +469,14 @@ impl AggregatorImpl for Harmonize {
         pad: &gst_base::AggregatorPad,
         event: gst::Event,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        self.arrives(pad, event)
+        self.sink_event_pre_queue(pad, event)
     }
 
     fn sink_event(&self, pad: &gst_base::AggregatorPad, event: gst::Event) -> bool {
-        self.has_come(pad, event)
+        self.sink_event(pad, event)
     }
 
     fn src_event(&self, event: gst::Event) -> bool {
-        self.goes_upstream(event)
+        self.src_event(event)
     }
 }

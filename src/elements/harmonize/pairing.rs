@@ -3,8 +3,6 @@
 //! Times are running times in nanoseconds, signed because a buffer may lie before its segment. Nothing here depends on how
 //! far a queue has filled, so the same two streams always pair the same way.
 
-use std::fmt::{self, Display};
-
 /// Clocks that count in frames, 90 kHz ticks or milliseconds disagree by less than this about the same instant.
 const EPSILON: i64 = 1_000_000;
 
@@ -67,16 +65,6 @@ pub fn nanoseconds(time: gst::Signed<gst::ClockTime>) -> Option<i64> {
         gst::Signed::Positive(t) => i64::try_from(t.nseconds()).ok()?,
         gst::Signed::Negative(t) => -i64::try_from(t.nseconds()).ok()?,
     })
-}
-
-/// A running time in nanoseconds, to be read.
-pub struct Clock(pub i64);
-
-impl Display for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let sign = if self.0 < 0 { "-" } else { "" };
-        write!(f, "{sign}{}", gst::ClockTime::from_nseconds(self.0.unsigned_abs()))
-    }
 }
 
 /// What the mask pad offers next.

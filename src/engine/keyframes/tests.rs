@@ -108,10 +108,10 @@ fn a_part_of_a_stream_has_the_transfers_of_the_whole_bit_for_bit() {
     for temporal in [every(0, 0.95), every(200, 0.0), every(200, 0.95), every(330, 0.7), every(0, 0.0), every(90, 1.0)]
     {
         let (whole, _) = run(&all, &grey, temporal);
-        let lead = temporal.lead() as i64;
+        let margin = temporal.margin() as i64;
         for (from, to) in [(37, 60), (100, 200), (149, 151), (150, 152), (155, 170), (280, 300), (0, 300)] {
             let part: Vec<_> =
-                all.iter().copied().filter(|&t| t >= all[from] - lead && t <= all[to - 1] + lead).collect();
+                all.iter().copied().filter(|&t| t >= all[from] - margin && t <= all[to - 1] + margin).collect();
             let (part, _) = run(&part, &grey, temporal);
             let wanted = |out: &[(i64, bool, f32)]| -> Vec<_> {
                 out.iter().filter(|frame| (all[from]..=all[to - 1]).contains(&frame.0)).map(|f| (f.0, f.2)).collect()
@@ -151,10 +151,10 @@ fn a_part_of_a_stream_with_holes_has_the_transfers_of_the_whole_bit_for_bit() {
     let all: Vec<_> = (0..250).filter(|n| !holes(*n)).map(|n| n * FRAME).collect();
     for temporal in [every(0, 0.95), every(200, 0.95), every(330, 0.0), every(1000, 1.0)] {
         let (whole, _) = run(&all, &still, temporal);
-        let lead = temporal.lead() as i64;
+        let margin = temporal.margin() as i64;
         for (from, to) in [(10, 30), (15, 25), (50, 95), (90, 100), (95, 190), (185, 200)] {
-            let is_in = |time: i64, lead: i64| (from * FRAME - lead..to * FRAME + lead).contains(&time);
-            let part: Vec<_> = all.iter().copied().filter(|&time| is_in(time, lead)).collect();
+            let is_in = |time: i64, margin: i64| (from * FRAME - margin..to * FRAME + margin).contains(&time);
+            let part: Vec<_> = all.iter().copied().filter(|&time| is_in(time, margin)).collect();
             let wanted = |out: &[(i64, bool, f32)]| -> Vec<_> {
                 out.iter().filter(|frame| is_in(frame.0, 0)).map(|frame| (frame.0, frame.2)).collect()
             };
@@ -173,7 +173,7 @@ fn a_keyframe_too_far_away_to_wait_for_is_not_mixed_towards_at_last() {
 }
 
 #[test]
-fn without_its_lead_a_part_is_another() {
+fn without_its_margin_a_part_is_another() {
     let temporal = every(200, 0.95);
     let (whole, _) = run(&times(0..100), &still, temporal);
     let (part, _) = run(&times(53..100), &still, temporal);

@@ -1,6 +1,6 @@
 //! The exact policy: a frame waits until nothing that is still to come can change its transfer, and leaves after those before it.
 
-use super::super::{Keyframes, Moment, Pending, Place};
+use super::super::{Keyframes, Moment, Pending, Place, RunningTime};
 use super::inferences::{Applied, Ended};
 use super::{Engine, Entry, Frame, Inner, Outcome, Queued, Ready, Stopped, Stream, Temporal, Waiting, describe, see};
 use crate::frame::Proxy;
@@ -51,13 +51,13 @@ impl<F: Frame> Stream<F> {
             (place, moment.background, is_seen.then(|| see(proxies, picture, &entry.mask, view)))
         })?;
         if place.begins {
-            log::debug!("a scene begins with the frame at {time} ns");
+            log::debug!("a scene begins with the frame at {}", RunningTime(time));
         }
         let Some(proxy) = proxy else {
             inner.queue.push_back(Queued::Waits(Waiting { entry, place, took: begun.elapsed() }));
             return Ok(());
         };
-        log::debug!("the model sees {view} of the frame at {time} ns");
+        log::debug!("the model sees {view} of the frame at {}", RunningTime(time));
         let pending = match shows_first && entry.is_margin {
             true => self.inferences.put_off(engine, proxy.clone(), parameters.request),
             false => self.inferences.queue(engine, proxy.clone(), parameters.request, time),

@@ -3,7 +3,7 @@
 //! One mutex guards everything here, for moments only: a flush returns at once whatever inference is doing. A flush is remembered
 //! until `resume`: none is lost between two frames.
 
-use super::super::{Engine, Pending, PutOff, Request};
+use super::super::{Engine, Pending, PutOff, Request, RunningTime};
 use crate::frame::Proxy;
 use crate::transfer::Transfer;
 use anyhow::Result;
@@ -85,7 +85,7 @@ impl Inferences {
         let pending = engine.submit(proxy.clone(), request);
         let before = inner.under_way.replace(UnderWay { pending: pending.clone(), proxy, time });
         drop(inner);
-        log::debug!("inference {} begins, for the frame at {time} ns", pending.id());
+        log::debug!("inference {} begins, for the frame at {}", pending.id(), RunningTime(time));
         if let Some(before) = before {
             before.pending.cancel();
         }
@@ -101,7 +101,7 @@ impl Inferences {
         let pending = engine.submit(proxy, request);
         inner.queued.push(pending.clone());
         drop(inner);
-        log::debug!("inference {} begins, for the frame at {time} ns", pending.id());
+        log::debug!("inference {} begins, for the frame at {}", pending.id(), RunningTime(time));
         Some(pending)
     }
 

@@ -1,6 +1,6 @@
 //! The live policy: no frame waits; it takes what the model has found by now, while that is at work on the newest frame.
 
-use super::super::Moment;
+use super::super::{Moment, RunningTime};
 use super::exact::split;
 use super::inferences::{Applied, Ended};
 use super::{Engine, Entry, Frame, Inner, Outcome, Queued, Ready, Stopped, Stream, describe, see};
@@ -44,7 +44,7 @@ impl<F: Frame> Stream<F> {
         let Entry { mask, running_time, parameters, .. } = entry;
         let (temporal, size) = (&parameters.temporal, [mask.width, mask.height]);
         if self.follow(entry)? {
-            log::debug!("a scene begins with the frame at {running_time} ns");
+            log::debug!("a scene begins with the frame at {}", RunningTime(*running_time));
             // What is under way is of the scene before.
             self.inferences.forget();
         }
@@ -91,7 +91,7 @@ impl<F: Frame> Stream<F> {
     /// What the model is to see.
     fn look(&self, engine: &Engine, entry: &Entry<F>) -> Result<Arc<Proxy>> {
         let view = engine.view(&entry.mask, entry.parameters.proxy_size);
-        log::debug!("the model sees {view} of the frame at {} ns", entry.running_time);
+        log::debug!("the model sees {view} of the frame at {}", RunningTime(entry.running_time));
         let mut inner = self.lock();
         entry.frame.read(|picture| see(&mut inner.proxies, picture, &entry.mask, view))
     }

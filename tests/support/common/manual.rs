@@ -1,16 +1,19 @@
 //! A model that answers when a test says so, with a lift of all colours that the test chooses.
 
 use super::*;
+use gstharmonize::diffusion::Noise;
 
 #[derive(Default)]
 pub struct Manual {
     jobs: Mutex<Vec<Arc<ManualJob>>>,
-    pub requests: Mutex<Vec<Request>>,
+    /// Steps and noise of each.
+    pub requests: Mutex<Vec<(u32, Noise)>>,
+    engine: Mutex<Weak<Engine>>,
 }
 
 #[derive(Default)]
 struct ManualJob {
-    answer: Mutex<Option<Option<Result<Arc<Transfer>>>>>,
+    answer: Mutex<Option<Result<Transfer>>>,
     changed: Condvar,
 }
 
@@ -22,75 +25,69 @@ pub fn lift(codes: u8) -> Transfer {
 }
 
 impl Manual {
+    fn counts(&self) -> (usize, usize) {
+        self.engine.lock().unwrap().upgrade().map_or((0, 0), |engine| engine.counts())
+    }
+
     /// Inferences begun so far.
     pub fn count(&self) -> usize {
+        self.counts().0
+    }
+
+    /// Those of them that the model is at, or has answered.
+    pub fn asked(&self) -> usize {
         self.jobs.lock().unwrap().len()
     }
 
     /// Ends inference `n`, once it has begun.
     pub fn answer(&self, n: usize, answer: Result<Transfer>) {
-        until("the inference", || self.count() > n);
-        self.jobs.lock().unwrap()[n].settle(Some(answer.map(Arc::new)));
+        until("the inference", || self.asked() > n);
+        let (_, ended) = self.counts();
+        let job = self.jobs.lock().unwrap()[n].clone();
+        // One that was cancelled may have ended before: the list has it, and this does.
+        let has_ended = Arc::strong_count(&job) == 2;
+        *job.answer.lock().unwrap() = Some(answer);
+        job.changed.notify_all();
+        until("its end", || has_ended || self.counts().1 > ended);
+    }
+
+    pub fn engine(self: &Arc<Self>) -> Result<Arc<Engine>> {
+        let mut known = self.engine.lock().unwrap();
+        if let Some(engine) = known.upgrade() {
+            return Ok(engine);
+        }
+        let engine = engine(self)?;
+        *known = Arc::downgrade(&engine);
+        Ok(engine)
+    }
+
+    pub fn loader(self: &Arc<Self>) -> Arc<Loader> {
+        let model = self.clone();
+        Arc::new(move |_, _, _| model.engine())
     }
 
     /// An element in `mode` with this model.
     pub fn element(self: &Arc<Self>, mode: &str) -> Harmonize {
         let element = element(&Arc::default());
         element.set_property_from_str("mode", mode);
-        let model = self.clone();
-        element.set_loader(Arc::new(move |_, _, _| Ok(model.clone() as Arc<dyn Infer>)));
+        element.set_loader(self.loader());
         element
     }
 }
 
-impl ManualJob {
-    fn settle(&self, answer: Option<Result<Arc<Transfer>>>) {
-        *self.answer.lock().unwrap() = Some(answer);
-        self.changed.notify_all();
-    }
-}
-
-impl Infer for Manual {
-    fn view(&self, _mask: &Mask, _long_side: u32) -> View {
-        View::whole(4, 2)
-    }
-
-    fn device(&self) -> &str {
-        "manual:0"
-    }
-
-    fn precision(&self) -> Precision {
-        Precision::F32
-    }
-
-    fn submit(&self, _proxy: Arc<Proxy>, request: Request) -> Arc<dyn Job> {
+impl Answer for Manual {
+    fn answer(&self, _proxy: &Proxy, run: &Run) -> Result<Transfer> {
         let job = Arc::<ManualJob>::default();
+        self.requests.lock().unwrap().push((run.sampling.steps, *run.noise));
         self.jobs.lock().unwrap().push(job.clone());
-        self.requests.lock().unwrap().push(request);
-        job
-    }
-}
-
-impl Job for ManualJob {
-    fn id(&self) -> u64 {
-        0
-    }
-
-    fn wait(&self) -> Option<Result<Arc<Transfer>>> {
-        let answer = self.answer.lock().unwrap();
-        self.changed.wait_while(answer, |answer| answer.is_none()).unwrap().replace(None).unwrap()
-    }
-
-    fn poll(&self) -> Poll<Option<Result<Arc<Transfer>>>> {
-        let mut answer = self.answer.lock().unwrap();
-        if answer.is_none() { Poll::Pending } else { Poll::Ready(answer.replace(None).unwrap()) }
-    }
-
-    fn took(&self) -> Option<Duration> {
-        Some(Duration::from_millis(20))
-    }
-
-    fn cancel(&self) {
-        self.settle(None);
+        loop {
+            let answer = job.answer.lock().unwrap();
+            let (mut answer, _) = job.changed.wait_timeout(answer, Duration::from_millis(2)).unwrap();
+            if let Some(answer) = answer.take() {
+                return answer;
+            }
+            drop(answer);
+            run.check()?;
+        }
     }
 }

@@ -6,16 +6,15 @@ pub mod rig;
 use anyhow::{Result, bail};
 use gst::prelude::*;
 use gst_check::Harness;
-use gstharmonize::elements::harmonize::{Harmonize, Infer, Job};
-use gstharmonize::engine::Request;
-use gstharmonize::frame::{Mask, Proxy, Region, View};
-use gstharmonize::harmonizers::Precision;
+use gstharmonize::elements::harmonize::{Harmonize, Loader};
+use gstharmonize::engine::Engine;
+use gstharmonize::frame::{Proxy, Region};
 use gstharmonize::harmonizers::compact::{Compact, Config};
+use gstharmonize::harmonizers::{Harmonizer, Precision, ProxyGrid, Run};
 use gstharmonize::nets::Weights;
 use gstharmonize::transfer::Transfer;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, Once};
-use std::task::Poll;
+use std::sync::{Arc, Condvar, Mutex, Once, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
@@ -28,14 +27,53 @@ pub fn init() {
     });
 }
 
-/// Stands in for the engine: a fixed transfer, as slow or as faulty as a test wants it.
+/// More inferences than any test has under way, so that each begins at once.
+const WORKERS: usize = 32;
+
+/// What stands in for a model: it answers with transfers, and takes no part in the warm-up.
+pub struct Warm<M> {
+    model: Arc<M>,
+    runs: AtomicUsize,
+}
+
+/// Answers an inference; `is_cancelled` tells whether nobody waits any more.
+pub trait Answer: Send + Sync + 'static {
+    fn answer(&self, proxy: &Proxy, run: &Run) -> Result<Transfer>;
+}
+
+impl<M: Answer> Harmonizer for Warm<M> {
+    fn grid(&self) -> ProxyGrid {
+        ProxyGrid { long_side: 8, multiple: 2, cell: 1, crop: false }
+    }
+
+    fn precision(&self) -> Precision {
+        Precision::F32
+    }
+
+    fn harmonize(&self, _composite: &Tensor, _mask: &Tensor, _run: &Run) -> Result<Tensor> {
+        bail!("it answers with transfers")
+    }
+
+    fn transfer(&self, proxy: &Proxy, run: &Run) -> Option<Result<Transfer>> {
+        let is_warm_up = self.runs.fetch_add(1, Ordering::SeqCst) < WORKERS;
+        Some(if is_warm_up { Ok(Transfer::identity()) } else { self.model.answer(proxy, run) })
+    }
+}
+
+/// An engine of `model`.
+pub fn engine<M: Answer>(model: &Arc<M>) -> Result<Arc<Engine>> {
+    let warm = Warm { model: model.clone(), runs: AtomicUsize::new(0) };
+    Ok(Arc::new(Engine::new(Arc::new(warm), Device::Cpu, WORKERS, &|| false)?))
+}
+
+/// A fixed transfer, as slow or as faulty as a test wants it.
 #[derive(Default)]
 pub struct Fake {
     pub delay: Duration,
     pub fails: Option<&'static str>,
     /// What it sees of every frame; `None` is the whole.
     pub region: Option<Region>,
-    pub submitted: AtomicUsize,
+    pub engine: Mutex<Weak<Engine>>,
 }
 
 impl Fake {
@@ -43,8 +81,25 @@ impl Fake {
         Arc::new(Self { delay, ..Self::default() })
     }
 
+    /// Inferences begun so far.
     pub fn count(&self) -> usize {
-        self.submitted.load(Ordering::SeqCst)
+        self.engine.lock().unwrap().upgrade().map_or(0, |engine| engine.counts().0)
+    }
+
+    /// The one engine of it, as long as somebody has it.
+    pub fn engine(self: &Arc<Self>) -> Result<Arc<Engine>> {
+        let mut known = self.engine.lock().unwrap();
+        if let Some(engine) = known.upgrade() {
+            return Ok(engine);
+        }
+        let engine = engine(self)?;
+        *known = Arc::downgrade(&engine);
+        Ok(engine)
+    }
+
+    pub fn loader(self: &Arc<Self>) -> Arc<Loader> {
+        let fake = self.clone();
+        Arc::new(move |_, _, _| fake.engine())
     }
 }
 
@@ -55,75 +110,15 @@ pub fn transfer() -> Transfer {
     Transfer { cols: 2, rows: 2, maps, ..Transfer::identity() }
 }
 
-struct FakeJob {
-    begun: Instant,
-    delay: Duration,
-    result: Mutex<Option<Result<Arc<Transfer>>>>,
-    cancelled: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Infer for Fake {
-    fn view(&self, _mask: &Mask, long_side: u32) -> View {
-        let region = self.region;
-        match long_side {
-            0 => View { region, cols: 8, rows: 6 },
-            side => View { region, cols: side as usize, rows: side as usize },
-        }
-    }
-
-    fn device(&self) -> &str {
-        "fake:0"
-    }
-
-    fn precision(&self) -> Precision {
-        Precision::F32
-    }
-
-    fn submit(&self, proxy: Arc<Proxy>, _request: Request) -> Arc<dyn Job> {
-        self.submitted.fetch_add(1, Ordering::SeqCst);
+impl Answer for Fake {
+    fn answer(&self, proxy: &Proxy, run: &Run) -> Result<Transfer> {
+        let begun = Instant::now();
         assert!(proxy.mask.iter().any(|&m| m > 0.0), "an empty mask needs no inference");
-        let transfer = Transfer { region: proxy.region, ..transfer() };
-        let result = self.fails.map_or(Ok(transfer), |why| Err(anyhow::anyhow!(why)));
-        Arc::new(FakeJob {
-            begun: Instant::now(),
-            delay: self.delay,
-            result: Mutex::new(Some(result.map(Arc::new))),
-            cancelled: Mutex::default(),
-            changed: Condvar::new(),
-        })
-    }
-}
-
-impl Job for FakeJob {
-    fn id(&self) -> u64 {
-        0
-    }
-
-    fn wait(&self) -> Option<Result<Arc<Transfer>>> {
-        let left = self.delay.saturating_sub(self.begun.elapsed());
-        let cancelled = self.cancelled.lock().unwrap();
-        let (cancelled, _) = self.changed.wait_timeout_while(cancelled, left, |cancelled| !*cancelled).unwrap();
-        if *cancelled { None } else { self.result.lock().unwrap().take() }
-    }
-
-    fn poll(&self) -> Poll<Option<Result<Arc<Transfer>>>> {
-        if *self.cancelled.lock().unwrap() {
-            Poll::Ready(None)
-        } else if self.begun.elapsed() < self.delay {
-            Poll::Pending
-        } else {
-            Poll::Ready(self.result.lock().unwrap().take())
+        while begun.elapsed() < self.delay {
+            run.check()?;
+            thread::sleep((self.delay - begun.elapsed().min(self.delay)).min(Duration::from_millis(2)));
         }
-    }
-
-    fn took(&self) -> Option<Duration> {
-        Some(self.delay)
-    }
-
-    fn cancel(&self) {
-        *self.cancelled.lock().unwrap() = true;
-        self.changed.notify_all();
+        self.fails.map_or(Ok(Transfer { region: self.region, ..transfer() }), |why| bail!(why))
     }
 }
 
@@ -134,8 +129,7 @@ pub fn element(fake: &Arc<Fake>) -> Harmonize {
     let factory = gst::ElementFactory::make("harmonize").property_from_str("mode", "exact");
     let factory = factory.property("smoothing", 0.0).property("scene-detection", false);
     let element = factory.build().unwrap().downcast::<Harmonize>().unwrap();
-    let fake = fake.clone();
-    element.set_loader(Arc::new(move |_, _, _| Ok(fake.clone() as Arc<dyn Infer>)));
+    element.set_loader(fake.loader());
     element
 }
 

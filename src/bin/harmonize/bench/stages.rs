@@ -159,7 +159,7 @@ impl<'a> Stages<'a> {
         }
         if self.args.wants(Stage::Model) {
             let (engine, look) = (engine.clone(), look.clone());
-            let request: Request = self.args.model.settings().request;
+            let request: Request = self.args.model.parameters().request;
             let infer = move || {
                 let ended = engine.submit(look.small.clone(), request).wait();
                 ended.context("the inference was cancelled")?.map(drop)

@@ -3,7 +3,7 @@
 use super::video::{self, FilmArgs};
 use crate::options::{ModelArgs, TemporalArgs};
 use anyhow::{Context, Result, ensure};
-use gstharmonize::eval::temporal::{Report, Row};
+use gstharmonize::lab::eval::temporal::{Report, Row};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;

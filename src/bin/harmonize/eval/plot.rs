@@ -1,7 +1,7 @@
 //! A film's figures over time: a panel a figure, a line a way of harmonizing.
 
 use anyhow::{Result, anyhow};
-use gstharmonize::eval::temporal::{Course, Report};
+use gstharmonize::lab::eval::temporal::{Course, Report};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::path::Path;

@@ -2,8 +2,8 @@
 
 use crate::canvas::{self, Label};
 use anyhow::Result;
-use gstharmonize::eval::dataset::Subset;
-use gstharmonize::eval::{self, Background, Measured, Method, Size, groups, order};
+use gstharmonize::lab::eval::dataset::Subset;
+use gstharmonize::lab::eval::{self, Background, Measured, Method, Size, groups, order};
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
 use std::path::Path;

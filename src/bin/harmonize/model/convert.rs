@@ -1,8 +1,8 @@
 //! `harmonize model convert`: PyTorch's pickles to safetensors, and the text encoder's one answer.
 
 use anyhow::{Context, Result, ensure};
-use gstharmonize::convert::{self, Found};
 use gstharmonize::harmonizers::diffharmony::{Folder, null_text};
+use gstharmonize::lab::convert::{self, Found};
 use gstharmonize::nets::config::few;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs;

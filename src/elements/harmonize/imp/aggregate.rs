@@ -2,7 +2,7 @@
 
 use super::composite::{Composite, Or, Otherwise, Place, Prepared, Stop};
 use super::output::is_gap;
-use super::{CAT, Clock, Episode, FLUSH_RETRY, Harmonize, Mode, NEED_DATA, lock};
+use super::{CAT, Episode, FLUSH_RETRY, Harmonize, Mode, NEED_DATA, RunningTime, lock};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
@@ -10,7 +10,14 @@ use std::time::Duration;
 
 impl Harmonize {
     /// The base class comes here until every pad with data has been served; one call takes one composite.
-    pub(super) fn serve(&self, timeout: bool) -> Result<gst::FlowSuccess, gst::FlowError> {
+    pub(super) fn aggregate(&self, timeout: bool) -> Result<gst::FlowSuccess, gst::FlowError> {
+        match self.take_composite(timeout) {
+            Err(gst::FlowError::Eos) => self.end(),
+            taken => taken,
+        }
+    }
+
+    fn take_composite(&self, timeout: bool) -> Result<gst::FlowSuccess, gst::FlowError> {
         if self.stream.is_flushing() || lock(&self.state).is_seeking {
             // What is queued belongs to the flush that is about to reach the pads.
             std::thread::sleep(FLUSH_RETRY);
@@ -58,14 +65,14 @@ impl Harmonize {
         if lock(&self.state).worked_in.replace(mode).is_some_and(|before| before != mode) {
             // What the other mode has found and begun is over.
             if let Err(flow) = self.drain(true) {
-                lock(&self.stats).dropped += u64::from(!place.is_lead);
+                lock(&self.stats).dropped += u64::from(!place.is_margin);
                 return Err(flow);
             }
             self.forget_scene();
         }
         let place = Place { begins: self.is_told_to_begin(&composite, mode), ..place };
-        let prepared = if place.is_lead && mode == Mode::Live {
-            Ok(Err(Otherwise::Dropped("it belongs to the lead of a seek")))
+        let prepared = if place.is_margin && mode == Mode::Live {
+            Ok(Err(Otherwise::Dropped("it belongs to the margin of a seek")))
         } else if place.is_outside {
             Ok(Err(Otherwise::Dropped("it lies outside its segment")))
         } else if self.is_late(&composite, place) {
@@ -76,16 +83,16 @@ impl Harmonize {
             self.prepare(&composite, place, mask, mode)
         };
         let taken = self.take_up(composite, place, mode, prepared);
-        if !place.is_lead && std::mem::take(&mut lock(&self.state).shows_first) {
+        if !place.is_margin && std::mem::take(&mut lock(&self.state).shows_first) {
             self.stream.begin_put_off();
         }
         taken.map_err(|stop| self.stopped(stop, place))?;
         self.drain(false)
     }
 
-    /// A composite that belongs to a lead is no frame of the stream.
+    /// A composite that belongs to a margin is no frame of the stream.
     fn count_in(&self, place: Place) {
-        if !place.is_lead {
+        if !place.is_margin {
             lock(&self.stats).frames_in += 1;
             self.measure();
         }
@@ -99,12 +106,12 @@ impl Harmonize {
         mode: Mode,
         prepared: Result<Or<Prepared>, Stop>,
     ) -> Result<(), Stop> {
-        let time = Clock(place.span.start);
-        let is_dropped = place.is_lead || matches!(prepared, Ok(Err(Otherwise::Dropped(_))));
+        let time = RunningTime(place.span.start);
+        let is_dropped = place.is_margin || matches!(prepared, Ok(Err(Otherwise::Dropped(_))));
         if !is_dropped && std::mem::take(&mut lock(&self.state).discont) {
             buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
         }
-        if place.is_lead && buffer.flags().contains(gst::BufferFlags::DISCONT) {
+        if place.is_margin && buffer.flags().contains(gst::BufferFlags::DISCONT) {
             lock(&self.state).leaves_discont = true;
         }
         let otherwise = match prepared {
@@ -116,7 +123,7 @@ impl Harmonize {
             }
         };
         match otherwise {
-            Otherwise::Untouched(_) if place.is_lead => self.stream.skip(place.time),
+            Otherwise::Untouched(_) if place.is_margin => self.stream.skip(place.time),
             Otherwise::Untouched(why) => {
                 gst::debug!(CAT, imp = self, "The composite at {time} passes untouched: {why}");
                 self.stream.pass(Composite { buffer, place, video: None, took: Duration::ZERO }, place.time);
@@ -124,7 +131,7 @@ impl Harmonize {
             Otherwise::Dropped(why) => {
                 gst::debug!(CAT, imp = self, "The composite at {time} is dropped: {why}");
                 self.stream.skip(place.time);
-                if !place.is_lead {
+                if !place.is_margin {
                     lock(&self.stats).dropped += 1;
                     lock(&self.state).discont = true;
                 }
@@ -135,8 +142,8 @@ impl Harmonize {
 
     /// What the base class is told of a frame that goes no further.
     pub(super) fn stopped(&self, stop: Stop, place: Place) -> gst::FlowError {
-        gst::debug!(CAT, imp = self, "The composite at {} goes no further", Clock(place.span.start));
-        lock(&self.stats).dropped += u64::from(!place.is_lead);
+        gst::debug!(CAT, imp = self, "The composite at {} goes no further", RunningTime(place.span.start));
+        lock(&self.stats).dropped += u64::from(!place.is_margin);
         match stop {
             Stop::Flushed => NEED_DATA,
             Stop::Reported => gst::FlowError::Error,

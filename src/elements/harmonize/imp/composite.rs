@@ -3,12 +3,12 @@
 
 use super::super::masks::MaskFrame;
 use super::super::model::Unavailable;
-use super::super::pairing::{Clock, Pair, Span, nanoseconds};
+use super::super::pairing::{Pair, Span, nanoseconds};
 use super::super::settings::Settings;
 use super::super::video::Video;
 use super::super::{Mode, OnError, OnMissingMask, OnNotReady};
 use super::{CAT, Episode, Harmonize, NEED_DATA, lock};
-use crate::engine::{Ended, Engine, Entry, Frame, Policy, Stopped};
+use crate::engine::{Ended, Engine, Entry, Frame, Policy, RunningTime, Stopped};
 use crate::frame::{self, Mask, MaskSettings, Picture, PictureMut};
 use anyhow::{Context, Error, Result, anyhow};
 use gst::subclass::prelude::*;
@@ -75,7 +75,7 @@ pub(super) struct Place {
     /// A scene begins here, whatever the picture says.
     pub begins: bool,
     /// It was asked for beside what a seek was for, and is no frame of the stream.
-    pub is_lead: bool,
+    pub is_margin: bool,
     /// Nothing of it lies within its segment.
     pub is_outside: bool,
 }
@@ -97,11 +97,11 @@ impl Harmonize {
     pub(super) fn place(&self, composite: &gst::BufferRef) -> Result<Place> {
         let segment =
             self.sink.segment().downcast().map_err(|_| anyhow!("Pad sink: a composite came before its segment"))?;
-        let (frame, last, lead) = {
+        let (frame, last, margin) = {
             let state = lock(&self.state);
-            (state.composite.as_ref().and_then(Video::frame_duration), state.last, state.lead)
+            (state.composite.as_ref().and_then(Video::frame_duration), state.last, state.margin)
         };
-        let before = last.or_else(|| lead?.first().and_then(|first| Span::before(&segment, first)));
+        let before = last.or_else(|| margin?.first().and_then(|first| Span::before(&segment, first)));
         let span = Span::new(&segment, composite, frame, before).context(
             "Pad sink: a composite has no timestamp, and neither the duration of the one before nor a frame rate tells its time",
         )?;
@@ -111,12 +111,12 @@ impl Harmonize {
         let time = pts.and_then(|pts| segment.to_stream_time_full(pts)).and_then(nanoseconds);
         let time = time.unwrap_or(span.start);
         let duration = composite.duration().or(frame).unwrap_or_default();
-        let is_lead = lead.is_some_and(|lead| lead.is_outside(time, duration.nseconds()));
+        let is_margin = margin.is_some_and(|margin| margin.is_outside(time, duration.nseconds()));
         let is_outside = composite.pts().is_some_and(|pts| {
             let end = composite.duration().or(frame).and_then(|duration| pts.checked_add(duration));
             segment.clip(pts, end).is_none()
         });
-        Ok(Place { span, stream_time, time, begins: false, is_lead, is_outside: is_outside && !is_lead })
+        Ok(Place { span, stream_time, time, begins: false, is_margin, is_outside: is_outside && !is_margin })
     }
 
     /// The mask of the composite that starts at `time`; `NEED_DATA` if it may be still to come.
@@ -128,13 +128,13 @@ impl Harmonize {
     ) -> Result<(Option<MaskFrame>, Pair), gst::FlowError> {
         let found = lock(&self.masks).find(pad, time, timeout);
         let Some(found) = found.context("Pad mask").map_err(|error| self.fail(&error))? else {
-            gst::trace!(CAT, imp = self, "The composite at {} waits for its mask", Clock(time));
+            gst::trace!(CAT, imp = self, "The composite at {} waits for its mask", RunningTime(time));
             return Err(NEED_DATA);
         };
-        let (at, pair) = (Clock(time), found.pair);
+        let (at, pair) = (RunningTime(time), found.pair);
         match &found.frame {
             Some(mask) => {
-                let from = Clock(mask.start());
+                let from = RunningTime(mask.start());
                 gst::debug!(CAT, imp = self, "The composite at {at} goes with the mask at {from}: {pair:?}");
             }
             None => gst::debug!(CAT, imp = self, "The composite at {at} goes with no mask: {pair:?}"),
@@ -199,7 +199,7 @@ impl Harmonize {
             time: place.time,
             running_time: place.span.start,
             begins: place.begins,
-            is_margin: place.is_lead,
+            is_margin: place.is_margin,
             parameters: settings.parameters(place.time),
         };
         Ok(self.stream.push(&engine, entry, policy, &mut |ended| self.ended(ended))?)
@@ -246,7 +246,7 @@ impl Harmonize {
         let stale = pair == Pair::Stale;
         if !stale && pair != Pair::Missing {
             if self.ends(Episode::Maskless) {
-                gst::debug!(CAT, imp = self, "Masks again from {} on", Clock(place.span.start));
+                gst::debug!(CAT, imp = self, "Masks again from {} on", RunningTime(place.span.start));
             }
             return Ok(None);
         }
@@ -254,7 +254,7 @@ impl Harmonize {
             let mut stats = lock(&self.stats);
             *if stale { &mut stats.stale_masks } else { &mut stats.missing_masks } += 1;
         }
-        let what = format!("No mask for the composite at running time {}", Clock(place.span.start));
+        let what = format!("No mask for the composite at running time {}", RunningTime(place.span.start));
         let (otherwise, then) = match settings.on_missing_mask {
             OnMissingMask::Error => return Err(anyhow!("Pad mask: {what}").into()),
             OnMissingMask::Repeat if stale => (None, "the last mask stays in use until the next one comes"),

@@ -2,7 +2,7 @@
 
 use super::composite::{Composite, Otherwise};
 use super::output::is_gap;
-use super::{CAT, Clock, Episode, Harmonize, Mode, lock};
+use super::{CAT, Episode, Harmonize, Mode, RunningTime, lock};
 use crate::engine::{Applied, Outcome, Ready};
 use gst::subclass::prelude::*;
 use std::time::Duration;
@@ -27,7 +27,7 @@ impl Harmonize {
 
     fn leave(&self, ready: Ready<Composite>) -> Result<gst::FlowSuccess, gst::FlowError> {
         let Ready { frame: Composite { buffer, place, took, .. }, outcome, took: in_stream } = ready;
-        let (start, time) = (place.span.start, Clock(place.span.start));
+        let (start, time) = (place.span.start, RunningTime(place.span.start));
         let otherwise = match outcome {
             Ok(Outcome::Margin) => return Ok(gst::FlowSuccess::Ok),
             Ok(Outcome::Passed) if is_gap(&buffer) => return self.push_gap(&buffer),

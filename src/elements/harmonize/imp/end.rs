@@ -31,7 +31,7 @@ impl Harmonize {
 
     /// A query on its way into a pad, on the thread that asks. Those that wait for their turn are not to be left in the queue
     /// either.
-    pub(super) fn arrives_as_query(&self, pad: &gst_base::AggregatorPad, query: &mut gst::QueryRef) -> bool {
+    pub(super) fn sink_query_pre_queue(&self, pad: &gst_base::AggregatorPad, query: &mut gst::QueryRef) -> bool {
         if !query.is_serialized() {
             return self.parent_sink_query_pre_queue(pad, query);
         }

@@ -1,7 +1,7 @@
 //! Events and queries: what is kept, what goes on, and which flushes end the work on a frame.
 
 use super::super::video::Video;
-use super::{CAT, Harmonize, Mode, NEED_DATA, lead, lock};
+use super::{CAT, Harmonize, Mode, NEED_DATA, lock, seek};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
@@ -84,7 +84,7 @@ impl Harmonize {
     }
 
     /// An event on its way into a pad's queue, on the thread that sends it.
-    pub(super) fn arrives(
+    pub(super) fn sink_event_pre_queue(
         &self,
         pad: &gst_base::AggregatorPad,
         event: gst::Event,
@@ -144,7 +144,7 @@ impl Harmonize {
     }
 
     /// An event that has come to its turn in a pad's queue.
-    pub(super) fn has_come(&self, pad: &gst_base::AggregatorPad, event: gst::Event) -> bool {
+    pub(super) fn sink_event(&self, pad: &gst_base::AggregatorPad, event: gst::Event) -> bool {
         use gst::EventView::*;
         let is_composite = *pad == self.sink;
         if is_composite && matches!(event.view(), Caps(_) | Segment(_) | SegmentDone(_)) {
@@ -214,11 +214,11 @@ impl Harmonize {
     }
 
     /// An event from downstream.
-    pub(super) fn goes_upstream(&self, event: gst::Event) -> bool {
+    pub(super) fn src_event(&self, event: gst::Event) -> bool {
         match event.view() {
             gst::EventView::Seek(seek) if seek.get().1.contains(gst::SeekFlags::FLUSH) => self.seek(event),
             gst::EventView::Qos(qos) => {
-                self.hear(qos);
+                self.update_qos(qos);
                 // A mask stream that drops frames of its own choice would leave composites without a mask.
                 self.sink.push_event(event)
             }
@@ -242,12 +242,12 @@ impl Harmonize {
             let mut query = gst::query::Seeking::new(gst::Format::Time);
             pad.peer_query(&mut query) && !query.result().0
         };
-        let lead = lock(&self.state).lead;
+        let margin = lock(&self.state).margin;
         let is_rough = self.is_rough(&event);
         {
             let mut state = lock(&self.state);
             state.sought_roughly = is_rough.then_some(number);
-            state.sought = lead::begins_at(&event).map(|place| (number, place));
+            state.sought = seek::begins_at(&event).map(|place| (number, place));
         }
         let event = self.widened(event);
         let unseekable = self.mask_pad().filter(|mask| mask.is_linked() && denies(mask));
@@ -265,7 +265,7 @@ impl Harmonize {
         }
         lock(&self.state).is_seeking = false;
         if !sought {
-            lock(&self.state).lead = lead;
+            lock(&self.state).margin = margin;
             if !is_denied {
                 // What waited has lost its inferences.
                 self.forget_scene();
@@ -320,7 +320,7 @@ impl Harmonize {
     }
 
     /// A query that comes to a sink pad.
-    pub(super) fn answers(&self, pad: &gst_base::AggregatorPad, query: &mut gst::QueryRef) -> bool {
+    pub(super) fn sink_query(&self, pad: &gst_base::AggregatorPad, query: &mut gst::QueryRef) -> bool {
         use gst::QueryViewMut::*;
         let is_composite = *pad == self.sink;
         match query.view_mut() {
@@ -352,7 +352,7 @@ impl Harmonize {
     }
 
     /// A query from downstream.
-    pub(super) fn answers_downstream(&self, query: &mut gst::QueryRef) -> bool {
+    pub(super) fn src_query(&self, query: &mut gst::QueryRef) -> bool {
         use gst::QueryViewMut::*;
         match query.view_mut() {
             Caps(query) => {

@@ -4,7 +4,7 @@ use super::super::latency::Latency;
 use super::super::pairing::Span;
 use super::super::video::Video;
 use super::Mode;
-use super::lead::Lead;
+use super::seek::Margin;
 use std::time::Instant;
 
 /// What a warning tells of once, when it begins.
@@ -61,7 +61,7 @@ pub(super) struct State {
     /// A frame has been harmonized in live mode since the last flush.
     pub had_transfer: bool,
     /// What the last seek asked for beside what it was for.
-    pub lead: Option<Lead>,
+    pub margin: Option<Margin>,
     /// The last seek if it need not be accurate; since its flush, whether the first frame is to be shown at once.
     pub sought_roughly: Option<gst::Seqnum>,
     pub shows_first: bool,

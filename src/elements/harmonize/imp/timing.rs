@@ -3,7 +3,7 @@
 use super::super::ModelState;
 use super::super::latency::Latency;
 use super::super::settings::AUTOMATIC;
-use super::{CAT, Clock, Episode, Harmonize, Mode, Place, lock};
+use super::{CAT, Episode, Harmonize, Mode, Place, RunningTime, lock};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
@@ -109,7 +109,7 @@ impl Harmonize {
 
     /// With a composite, the base class waits until its time and the declared latency; the time for the work is taken off, or
     /// every frame whose mask is late would leave too late. At EOS nothing is worth waiting for.
-    pub(super) fn wake_at(&self) -> Option<gst::ClockTime> {
+    pub(super) fn next_time(&self) -> Option<gst::ClockTime> {
         let Some(composite) = self.sink.peek_buffer() else {
             return self.sink.is_eos().then_some(gst::ClockTime::ZERO);
         };
@@ -128,7 +128,7 @@ impl Harmonize {
     }
 
     /// Remembers what downstream says of its time.
-    pub(super) fn hear(&self, qos: &gst::event::Qos) {
+    pub(super) fn update_qos(&self, qos: &gst::event::Qos) {
         let (_, proportion, diff, timestamp) = qos.get();
         let mut state = lock(&self.state);
         state.proportion = proportion;
@@ -151,7 +151,7 @@ impl Harmonize {
             stats.late += 1;
             (stats.frames_out, stats.dropped + 1)
         };
-        let time = Clock(place.span.start);
+        let time = RunningTime(place.span.start);
         gst::debug!(CAT, imp = self, "The composite at {time} is {late} ns too late");
         if self.begins(Episode::Late) {
             self.warn(&format!(

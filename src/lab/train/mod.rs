@@ -7,7 +7,7 @@ mod course;
 mod draw;
 mod log;
 mod optimizer;
-#[cfg_attr(not(feature = "plugin"), path = "no_page.rs")]
+#[cfg_attr(not(feature = "lab"), path = "no_page.rs")]
 mod page;
 mod photos;
 mod random;

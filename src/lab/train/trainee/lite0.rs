@@ -2,8 +2,8 @@
 
 use super::{Forward, Recipe, Trainee, foreground_loss};
 use crate::harmonizers::lite0::{Config, Lite0};
+use crate::lab::train::draw::Drawn;
 use crate::nets::Path;
-use crate::train::draw::Drawn;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 

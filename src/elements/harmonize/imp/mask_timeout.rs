@@ -5,7 +5,7 @@
 //! means nothing.
 
 use super::super::settings::AUTOMATIC;
-use super::{CAT, Clock, Episode, Harmonize, lock};
+use super::{CAT, Episode, Harmonize, RunningTime, lock};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
@@ -26,20 +26,20 @@ impl Harmonize {
             (state.arrived, state.is_live)
         };
         if !is_live && self.mask_pad().is_some() {
-            self.look_after_in(self.patience().unwrap_or(HINT), number);
+            self.look_after_in(self.mask_timeout().unwrap_or(HINT), number);
         }
     }
 
     /// Looks after the composite that waits while a property is set that may end its wait.
     pub(super) fn look_after_next(&self) {
         let next = lock(&self.state).taken + 1;
-        if self.patience().is_some() {
+        if self.mask_timeout().is_some() {
             self.look_after_in(Duration::ZERO, next);
         }
     }
 
     /// How long a composite waits for its mask, if not without end.
-    fn patience(&self) -> Option<Duration> {
+    fn mask_timeout(&self) -> Option<Duration> {
         let settings = lock(&self.settings);
         match settings.mask_timeout {
             _ if settings.passthrough => Some(Duration::ZERO),
@@ -72,14 +72,14 @@ impl Harmonize {
         let waiting = if is_next && !mask.has_buffer() { self.sink.peek_buffer() } else { None };
         if let Some(place) = waiting.and_then(|composite| self.place(&composite).ok()) {
             let time = place.span.start;
-            if self.patience().is_none() {
+            if self.mask_timeout().is_none() {
                 return self.hint(time);
             }
             // Up to the GAP itself, so that a source that begins its own stream meanwhile, or a flush, comes before all of this
             // or after it: caps in the midst of a source's own would have every mask of it misread.
             let _stream = mask.stream_lock();
             if let Some(gap) = self.gap(&mask, time).filter(|&gap| lock(&self.masks).give_up(time, gap)) {
-                gst::debug!(CAT, imp = self, "The composite at {} waits no longer for its mask", Clock(time));
+                gst::debug!(CAT, imp = self, "The composite at {} waits no longer for its mask", RunningTime(time));
                 mask.send_event(gst::event::Gap::builder(gap).build());
             }
         }
@@ -92,7 +92,7 @@ impl Harmonize {
             self.warn(&format!(
                 "The composite at running time {} has been waiting for its mask for {HINT:?}: end a mask stream with EOS, or set \
                  mask-timeout",
-                Clock(time)
+                RunningTime(time)
             ));
         }
     }

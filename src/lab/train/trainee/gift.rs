@@ -3,8 +3,8 @@
 
 use super::{Forward, Recipe, Trainee, foreground_loss};
 use crate::harmonizers::gift::{Config, Features, Gift};
+use crate::lab::train::draw::Drawn;
 use crate::nets::Path;
-use crate::train::draw::Drawn;
 use anyhow::Result;
 use tch::{Kind, Tensor, no_grad};
 

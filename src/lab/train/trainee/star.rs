@@ -5,9 +5,9 @@
 use super::{Forward, Masking, Recipe, Stage, Trainee, foreground_loss};
 use crate::harmonizers::colour::signed;
 use crate::harmonizers::star::{Autoencoder, Config, Latents, Star};
+use crate::lab::train::draw::Drawn;
+use crate::lab::train::random::Random;
 use crate::nets::Path;
-use crate::train::draw::Drawn;
-use crate::train::random::Random;
 use anyhow::{Result, bail};
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
 

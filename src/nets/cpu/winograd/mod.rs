@@ -8,7 +8,7 @@
 
 mod transforms;
 
-use super::GroupNorm;
+use crate::nets::GroupNorm;
 use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};
 use transforms::{LANES, Lanes, Place, Rows, Tiles, fill, moments};

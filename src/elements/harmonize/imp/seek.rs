@@ -14,7 +14,7 @@ const LONGEST: u64 = 1 << 60;
 
 /// What a seek was for, in stream time, and how it stands with the segments that follow it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Lead {
+pub(super) struct Margin {
     number: gst::Seqnum,
     start: gst::ClockTime,
     stop: Option<gst::ClockTime>,
@@ -32,7 +32,7 @@ enum Stage {
     Segment,
 }
 
-impl Lead {
+impl Margin {
     /// Where composites without timestamps begin, if that is not the edge of their segment.
     pub fn first(&self) -> Option<gst::ClockTime> {
         self.first.filter(|_| self.composite == Stage::Segment)
@@ -61,13 +61,13 @@ pub(super) fn begins_at(seek: &gst::EventRef) -> Option<gst::ClockTime> {
 }
 
 /// The part of `segment` that was sought.
-fn narrowed(segment: &Segment, lead: &Lead) -> Segment {
+fn narrowed(segment: &Segment, margin: &Margin) -> Segment {
     let mut sought = segment.clone();
     let (start, stop) = (segment.start().unwrap_or_default(), segment.stop());
     // Edit lists have timestamps begin elsewhere than stream time.
     let at = |time| segment.position_from_stream_time_full(time).and_then(|position| position.positive());
-    let to = stop.into_iter().chain(lead.stop.and_then(at)).min();
-    let from = at(lead.start).map_or(start, |at| at.max(start));
+    let to = stop.into_iter().chain(margin.stop.and_then(at)).min();
+    let from = at(margin.start).map_or(start, |at| at.max(start));
     let from = to.map_or(from, |to| from.min(to));
     sought.set_start(from);
     sought.set_stop(to);
@@ -94,7 +94,7 @@ impl Harmonize {
     /// The seek that is to go upstream for `event`. Seeks to key units go where the source likes, and others that don't flush go on
     /// from what is there: they stay as they are.
     pub(super) fn widened(&self, event: gst::Event) -> gst::Event {
-        lock(&self.state).lead = None;
+        lock(&self.state).margin = None;
         let gst::EventView::Seek(seek) = event.view() else { return event };
         let (rate, flags, start_type, start, stop_type, stop) = seek.get();
         let (gst::GenericFormattedValue::Time(start), gst::GenericFormattedValue::Time(stop)) = (start, stop) else {
@@ -109,16 +109,16 @@ impl Harmonize {
             );
         let to_end = stop_type == gst::SeekType::None || stop.is_none();
         let (Some(start), true) = (start, is_plain && start_type == gst::SeekType::Set) else { return event };
-        let lead = self.lead_time();
-        if lead.is_zero() || !(to_end || stop_type == gst::SeekType::Set) {
+        let margin = self.margin_time();
+        if margin.is_zero() || !(to_end || stop_type == gst::SeekType::Set) {
             return event;
         }
-        let wide = (start.saturating_sub(lead), stop.map(|stop| stop.saturating_add(lead)));
+        let wide = (start.saturating_sub(margin), stop.map(|stop| stop.saturating_add(margin)));
         gst::debug!(CAT, imp = self, "A seek to {start} asks for as much from {} on", wide.0);
         let (number, stop_of_seek) = (event.seqnum(), stop.filter(|_| !to_end));
-        let lead =
-            Lead { number, start, stop: stop_of_seek, first: None, composite: Stage::Nothing, mask: Stage::Nothing };
-        lock(&self.state).lead = Some(lead);
+        let margin =
+            Margin { number, start, stop: stop_of_seek, first: None, composite: Stage::Nothing, mask: Stage::Nothing };
+        lock(&self.state).margin = Some(margin);
         gst::event::Seek::builder(rate, flags, start_type, Some(wide.0), stop_type, wide.1)
             .seqnum(event.seqnum())
             .build()
@@ -127,38 +127,38 @@ impl Harmonize {
     /// Ahead of EOS where no segment has come since a seek: the base class would send the one that it has made of the seek as that
     /// went upstream.
     pub(super) fn narrow_output(&self) {
-        let Some(lead) = lock(&self.state).lead else { return };
+        let Some(margin) = lock(&self.state).margin else { return };
         let segment = self.obj().src_pad().downcast_ref::<gst_base::AggregatorPad>().map(|src| src.segment());
         if let Some(segment) = segment.and_then(|segment| segment.downcast::<gst::ClockTime>().ok()) {
-            self.obj().update_segment(&narrowed(&segment, &lead));
+            self.obj().update_segment(&narrowed(&segment, &margin));
         }
     }
 
     /// How much is asked for on either side of what a seek is for: whole frames, so that a source whose frames begin where it is
     /// sought to keeps its grid.
-    fn lead_time(&self) -> gst::ClockTime {
+    fn margin_time(&self) -> gst::ClockTime {
         if self.mode() == Mode::Live {
             return gst::ClockTime::ZERO;
         }
-        let lead = lock(&self.settings).temporal().lead().min(LONGEST);
+        let margin = lock(&self.settings).temporal().margin().min(LONGEST);
         let fps = lock(&self.state).composite.as_ref().map(|video| video.info.fps());
         let whole_frames = fps.filter(|fps| fps.numer() > 0).and_then(|fps| {
             let (frames, seconds) = (fps.numer() as u64, fps.denom() as u64 * 1_000_000_000);
-            lead.mul_div_ceil(frames, seconds)?.mul_div_ceil(seconds, frames)
+            margin.mul_div_ceil(frames, seconds)?.mul_div_ceil(seconds, frames)
         });
-        gst::ClockTime::from_nseconds(whole_frames.unwrap_or(lead).min(LONGEST))
+        gst::ClockTime::from_nseconds(whole_frames.unwrap_or(margin).min(LONGEST))
     }
 
     /// A flush has begun on a pad: the next segment is that of the seek with this number.
     pub(super) fn is_flushed_for(&self, is_composite: bool, number: gst::Seqnum) {
         let mut state = lock(&self.state);
-        let Some(lead) = &mut state.lead else { return };
-        let is_its_own = lead.number == number;
-        let stage = if is_composite { &mut lead.composite } else { &mut lead.mask };
+        let Some(margin) = &mut state.margin else { return };
+        let is_its_own = margin.number == number;
+        let stage = if is_composite { &mut margin.composite } else { &mut margin.mask };
         match *stage {
             _ if is_its_own => *stage = Stage::Flush,
             // Another one, ahead of the seek's segment: what comes now has nothing to do with the seek.
-            Stage::Flush if is_composite => state.lead = None,
+            Stage::Flush if is_composite => state.margin = None,
             Stage::Flush => *stage = Stage::Nothing,
             _ => (),
         }
@@ -169,20 +169,20 @@ impl Harmonize {
         let gst::EventView::Segment(segment) = event.view() else { return event };
         let Some(segment) = segment.segment().downcast_ref::<gst::ClockTime>() else { return event };
         let mut state = lock(&self.state);
-        let Some(lead) = &mut state.lead else { return event };
-        let stage = if is_composite { &mut lead.composite } else { &mut lead.mask };
+        let Some(margin) = &mut state.margin else { return event };
+        let stage = if is_composite { &mut margin.composite } else { &mut margin.mask };
         if *stage != Stage::Flush {
             if is_composite && *stage == Stage::Segment {
                 // It has nothing to do with the seek any more.
-                state.lead = None;
+                state.margin = None;
             }
             return event;
         }
         *stage = Stage::Segment;
-        let sought = narrowed(segment, lead);
+        let sought = narrowed(segment, margin);
         let first = if segment.rate() < 0.0 { segment.stop() } else { segment.start() };
         if is_composite {
-            lead.first = first;
+            margin.first = first;
         }
         drop(state);
         if !is_composite {
@@ -203,9 +203,16 @@ mod tests {
         gst::ClockTime::from_mseconds(ms)
     }
 
-    fn lead(start: u64, stop: Option<u64>) -> Lead {
+    fn margin(start: u64, stop: Option<u64>) -> Margin {
         let (start, stop) = (ms(start), stop.map(ms));
-        Lead { number: gst::Seqnum::next(), start, stop, first: None, composite: Stage::Segment, mask: Stage::Segment }
+        Margin {
+            number: gst::Seqnum::next(),
+            start,
+            stop,
+            first: None,
+            composite: Stage::Segment,
+            mask: Stage::Segment,
+        }
     }
 
     fn segment(rate: f64, start: u64, stop: Option<u64>) -> Segment {
@@ -222,7 +229,7 @@ mod tests {
     fn the_sought_part_keeps_stream_time_and_running_time() {
         for (rate, at, running) in [(1.0, 5000, 1000), (0.5, 5000, 2000), (-1.0, 7000, 1500), (-2.0, 7000, 750)] {
             let wide = segment(rate, 4000, Some(8500));
-            let sought = narrowed(&wide, &lead(5000, Some(7000)));
+            let sought = narrowed(&wide, &margin(5000, Some(7000)));
             assert_eq!((sought.start(), sought.stop()), (Some(ms(5000)), Some(ms(7000))), "{rate}");
             assert_eq!(sought.to_running_time(ms(at)), Some(ms(running)), "{rate}");
             for time in [5000, 6000, 7000].map(ms) {
@@ -237,26 +244,26 @@ mod tests {
         // As behind an edit list: timestamps are 80 ms ahead.
         let mut shifted = segment(1.0, 4080, Some(8580));
         shifted.set_time(ms(4000));
-        let sought = narrowed(&shifted, &lead(5000, Some(7000)));
+        let sought = narrowed(&shifted, &margin(5000, Some(7000)));
         assert_eq!((sought.start(), sought.stop()), (Some(ms(5080)), Some(ms(7080))));
         assert_eq!(sought.to_stream_time(ms(6080)), Some(ms(6000)));
     }
 
     #[test]
     fn a_source_that_begins_later_or_ends_earlier_keeps_its_ends() {
-        let ends = |start, stop, lead| {
-            let sought = narrowed(&segment(1.0, start, stop), &lead);
+        let ends = |start, stop, margin| {
+            let sought = narrowed(&segment(1.0, start, stop), &margin);
             (sought.start().unwrap().mseconds(), sought.stop().map(gst::ClockTime::mseconds))
         };
-        assert_eq!(ends(6000, Some(6500), lead(5000, Some(7000))), (6000, Some(6500)));
-        assert_eq!(ends(0, None, lead(5000, None)), (5000, None));
-        assert_eq!(ends(0, Some(3000), lead(5000, None)), (3000, Some(3000)), "a seek beyond the end");
+        assert_eq!(ends(6000, Some(6500), margin(5000, Some(7000))), (6000, Some(6500)));
+        assert_eq!(ends(0, None, margin(5000, None)), (5000, None));
+        assert_eq!(ends(0, Some(3000), margin(5000, None)), (3000, Some(3000)), "a seek beyond the end");
     }
 
     #[test]
     fn frames_that_touch_the_sought_part_belong_to_it() {
-        let lead = lead(5000, Some(7000));
-        let outside = |time: i64, duration: u64| lead.is_outside(time * 1_000_000, duration * 1_000_000);
+        let margin = margin(5000, Some(7000));
+        let outside = |time: i64, duration: u64| margin.is_outside(time * 1_000_000, duration * 1_000_000);
         assert!(outside(4960, 40) && outside(0, 40) && outside(7000, 40) && outside(9000, 40));
         assert!(!outside(4961, 40) && !outside(5000, 40) && !outside(6990, 40));
     }
