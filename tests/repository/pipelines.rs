@@ -1,5 +1,7 @@
-//! The scripts in pipelines/, run as a user runs them, on films of a second made on the spot: frames, times, sound and colours.
+//! The scripts in pipelines/ and the launch lines in README.md and docs/, run as a user runs them, on films of a second made on the
+//! spot: frames, times, sound and colours.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -17,8 +19,8 @@ const SPEED: usize = 50;
 const LEFT: usize = 20;
 const TOP: usize = 25;
 
-/// The script `name` with the plugin that was built with this test, and a registry of its own.
-fn script(name: &str, folder: &Path) -> Command {
+/// `program` with the plugin that was built with this test, and a registry of its own.
+fn with_plugin(program: impl AsRef<OsStr>, folder: &Path) -> Command {
     static PLUGIN: Once = Once::new();
     let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let plugins = tmp.join("plugins");
@@ -29,10 +31,20 @@ fn script(name: &str, folder: &Path) -> Command {
         let _ = fs::remove_file(plugins.join("libgstharmonize.so"));
         std::os::unix::fs::symlink(built, plugins.join("libgstharmonize.so")).unwrap();
     });
-    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines").join(name));
+    let mut command = Command::new(program);
     command.current_dir(folder).env("GST_PLUGIN_PATH", plugins).env("GST_REGISTRY", tmp.join("registry"));
+    command
+}
+
+/// The script `name`.
+fn script(name: &str, folder: &Path) -> Command {
+    let mut command = with_plugin(repository().join("pipelines").join(name), folder);
     command.env("SIZE", format!("{WIDTH}x{HEIGHT}"));
     command
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Runs to its end, at most a minute, and returns what was printed.
@@ -215,6 +227,50 @@ fn check_grid(times: &[f64]) {
     }
 }
 
+/// Where a film was harmonized: other colours inside the subject, the same around it.
+fn check_matched(folder: &Path, file: &str) {
+    let (source, made) = (&decode(folder, "mute.mp4")[9], &decode(folder, file)[9]);
+    let inside = distance(mean(source, inside(9)), mean(made, inside(9)));
+    let outside = distance(mean(source, outside(9)), mean(made, outside(9)));
+    assert!(inside > 5.0 && outside < 3.0, "{file}: {inside} inside, {outside} outside");
+}
+
+/// The pages that show launch lines.
+fn pages() -> Vec<PathBuf> {
+    let docs = fs::read_dir(repository().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    [repository().join("README.md")].into_iter().chain(docs).collect()
+}
+
+#[test]
+fn launch_lines_of_the_pages_run_as_they_stand() {
+    let (_films, folder) = films();
+    let mut run = 0;
+    for page in pages() {
+        let joined = fs::read_to_string(&page).unwrap().replace("\\\n", " ");
+        for line in joined.lines().filter(|line| line.starts_with("gst-launch-1.0")) {
+            let mut shell = with_plugin("bash", &folder);
+            let foreground = if line.contains("key=green") { "green.mp4" } else { "fill.mp4" };
+            let files = [("COMPOSITE", "composite.mp4"), ("BG", "plate.mp4"), ("MASK", "key.mp4"), ("OUT", "line.mp4")];
+            finish(shell.args(["-c", line]).env("FG", foreground).envs(files));
+            check_grid(&times(&folder, "v", "line.mp4"));
+            check_matched(&folder, "line.mp4");
+            fs::remove_file(folder.join("line.mp4")).unwrap();
+            run += 1;
+        }
+    }
+    assert!(run >= 3, "{run} launch lines");
+}
+
+#[test]
+fn a_composite_and_its_mask() {
+    let (_films, folder) = films();
+    for (out, strength) in [("plain.mp4", "strength=0"), ("out.mp4", "strength=1")] {
+        finish(script("composite-and-mask.sh", &folder).args(["composite.mp4", "key.mp4", out, strength]));
+        check_grid(&times(&folder, "v", out));
+    }
+    check_overlaid(&folder, "plain.mp4", "out.mp4", 4.0);
+}
+
 #[test]
 fn green_screen_from_a_file() {
     let (_films, folder) = films();
@@ -268,10 +324,7 @@ fn post_keeps_the_sound_and_tells_how_far_it_is() {
         let sound = times(&folder, "a", out);
         let (first, last) = (sound[0], sound[sound.len() - 1]);
         assert!(first.abs() < 0.05 && (0.7..0.85).contains(&last), "{out}: sound from {first} to {last}");
-        let (source, made) = (&decode(&folder, "mute.mp4")[9], &decode(&folder, out)[9]);
-        let inside = distance(mean(source, inside(9)), mean(made, inside(9)));
-        let outside = distance(mean(source, outside(9)), mean(made, outside(9)));
-        assert!(inside > 5.0 && outside < 3.0, "{out}: {inside} inside, {outside} outside");
+        check_matched(&folder, out);
     }
     finish(script("post.sh", &folder).args(["mute.mp4", "key.mp4", "mute-out.mov"]));
     assert_eq!(codecs(&folder, "mute-out.mov"), ["prores"]);

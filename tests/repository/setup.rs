@@ -244,13 +244,16 @@ fn launch_lines(text: &str) -> Vec<String> {
     lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
+/// README's and those of docs/, which `pipelines` runs as they stand.
 #[test]
-fn readme_shows_the_launch_lines_of_the_scripts() {
+fn readme_and_docs_show_the_launch_lines_of_the_scripts() {
     let readme = launch_lines(&fs::read_to_string(repository().join("README.md")).unwrap());
     let shipped: Vec<_> = scripts().iter().flat_map(|path| launch_lines(&fs::read_to_string(path).unwrap())).collect();
     assert_eq!(readme.len(), 3);
-    for line in &readme {
-        assert!(shipped.contains(line), "not in pipelines/: {line}");
+    let docs = fs::read_dir(repository().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let docs = docs.flat_map(|path| launch_lines(&fs::read_to_string(path).unwrap()));
+    for line in readme.into_iter().chain(docs) {
+        assert!(shipped.contains(&line), "not in pipelines/: {line}");
     }
 }
 
