@@ -29,6 +29,10 @@ impl Still {
         self.height
     }
 
+    pub fn rgb(&self) -> &[u8] {
+        &self.rgb
+    }
+
     pub fn into_rgb(self) -> Vec<u8> {
         self.rgb
     }

@@ -64,15 +64,13 @@ fn frames_are_dropped_until_the_model_is_ready() {
         done.store(true, Ordering::SeqCst);
         until("the model", || rig.element.property_value("model-state").serialize().unwrap() == "ready");
         // In live mode those are dropped too that come before the first transfer.
-        let (mut frames, mut first) = (3.., None);
-        until("a frame", || {
-            rig.push(frames.next().unwrap());
+        let out = (3..100).find_map(|n| {
+            rig.push(n);
             thread::sleep(Duration::from_millis(5));
-            first = rig.out.try_pull();
-            first.is_some()
+            rig.out.try_pull().map(|out| (n, out))
         });
-        rig.push(frames.next().unwrap());
-        let out = first.unwrap();
+        let (n, out) = out.unwrap();
+        rig.push(n + 1);
         assert!(out.flags().contains(gst::BufferFlags::DISCONT), "{mode}");
         assert!(bytes(&out)[0] > 90);
         assert!(!rig.out.pull().unwrap().flags().contains(gst::BufferFlags::DISCONT));

@@ -1,7 +1,5 @@
 //! docs/properties.md is what the elements themselves say: written from their ParamSpecs, pad templates and signals, and compared with
-//! the file that is committed. `UPDATE_DOCS=1 cargo test --test properties` writes it anew.
-
-mod common;
+//! the file that is committed. `UPDATE_DOCS=1 cargo test --test repository properties` writes it anew.
 
 use glib::ParamSpec;
 use glib::prelude::*;
@@ -11,6 +9,15 @@ use gst::prelude::*;
 use std::fmt::{Display, Write};
 use std::fs;
 use std::path::Path;
+use std::sync::Once;
+
+fn init() {
+    static INIT: Once = Once::new();
+    INIT.call_once(|| {
+        gst::init().unwrap();
+        gstharmonize::plugin_register_static().unwrap();
+    });
+}
 
 /// In the order of the page.
 const ELEMENTS: [&str; 4] = ["harmonize", "harmonizebin", "alphamask", "alphamerge"];
@@ -23,7 +30,7 @@ const MOST_FORMATS: usize = 20;
 const HEAD: &str = "\
 # Pads, properties and signals
 
-What `gst-inspect-1.0` says of each element, written from the elements themselves by `UPDATE_DOCS=1 cargo test --test properties`.
+What `gst-inspect-1.0` says of each element, written from the elements themselves by `UPDATE_DOCS=1 cargo test --test repository properties`.
 What the base classes add (`name`, `parent`, and GstAggregator's `latency` and its kin) is left out.
 
 *Controllable*: a control binding may change it over stream time. *Any state*: it may be set while the pipeline plays. In
@@ -215,7 +222,7 @@ fn page() -> String {
 
 #[test]
 fn the_page_is_what_the_elements_say() {
-    common::init();
+    init();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/properties.md");
     let page = page();
     if std::env::var_os("UPDATE_DOCS").is_some() {
@@ -231,16 +238,16 @@ fn the_page_is_what_the_elements_say() {
     {
         panic!(
             "docs/properties.md, line {}: {found:?}, and the elements say {wanted:?}: \
-             run UPDATE_DOCS=1 cargo test --test properties to write it",
+             run UPDATE_DOCS=1 cargo test --test repository properties to write it",
             n + 1
         );
     }
-    assert_eq!(written, page, "run UPDATE_DOCS=1 cargo test --test properties to write it");
+    assert_eq!(written, page, "run UPDATE_DOCS=1 cargo test --test repository properties to write it");
 }
 
 #[test]
 fn the_page_has_every_element() {
-    common::init();
+    init();
     let features = gst::Registry::get().features_by_plugin("harmonize");
     let mut found: Vec<String> = features.iter().map(|feature| feature.name().to_string()).collect();
     let mut known: Vec<&str> = ELEMENTS.iter().chain(&INNER).copied().collect();
