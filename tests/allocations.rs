@@ -1,7 +1,7 @@
 //! Proxy, fit and apply, with the memory that they keep: nothing is allocated for a frame once they have seen a few, on any thread.
 
 use gstharmonize::frame::{
-    Colour, Format, Mask, MaskSettings, Matrix, PictureMut, Place, PlaneMut, Proxy, Region, View,
+    Colorimetry, ComponentLayout, Format, Mask, MaskSettings, Matrix, PictureMut, PlaneMut, Proxy, Region, View,
 };
 use gstharmonize::transfer::{Fit, Plan, Transfer};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -40,12 +40,12 @@ const SIZE: [usize; 2] = [642, 363];
 /// A frame's memory.
 struct Frame {
     format: Format,
-    colour: Colour,
+    colour: Colorimetry,
     data: Vec<u8>,
 }
 
 impl Frame {
-    fn new(format: Format, colour: Colour) -> Self {
+    fn new(format: Format, colour: Colorimetry) -> Self {
         let bytes = format.plane_sizes(SIZE[0], SIZE[1]).map(|(row, rows)| row * rows).iter().sum();
         Self { format, colour, data: (0..bytes).map(|i| (i * 37 % 199) as u8).collect() }
     }
@@ -62,8 +62,8 @@ impl Frame {
     }
 }
 
-fn place(plane: u8, first: u8, step: u8) -> Option<Place> {
-    Some(Place { plane, first, step })
+fn place(plane: u8, first: u8, step: u8) -> Option<ComponentLayout> {
+    Some(ComponentLayout { plane, first, step })
 }
 
 /// An ellipse that moves with `t`, in a picture of the mask's own size.
@@ -86,17 +86,17 @@ fn a_frame_allocates_nothing_after_the_tenth() {
         ..Format::I420
     };
     let packed = Format { sub: [1, 0], places: [place(0, 0, 2), place(0, 1, 4), place(0, 3, 4), None], ..Format::I420 };
-    let mut sited = Colour::new(Matrix::Bt709, false);
+    let mut sited = Colorimetry::new(Matrix::Bt709, false);
     sited.siting.across = true;
     for (format, colour, cell) in [
         (Format::I420, sited, 1),
-        (p010, Colour::new(Matrix::Bt2020, false), 4),
+        (p010, Colorimetry::new(Matrix::Bt2020, false), 4),
         (packed, sited, 1),
-        (Format::RGBA, Colour::new(Matrix::Bt709, true), 1),
-        (Format { depth: 16, bytes: 2, big_endian: true, ..Format::RGBA }, Colour::new(Matrix::Bt709, true), 2),
+        (Format::RGBA, Colorimetry::new(Matrix::Bt709, true), 1),
+        (Format { depth: 16, bytes: 2, big_endian: true, ..Format::RGBA }, Colorimetry::new(Matrix::Bt709, true), 2),
     ] {
         let mut frame = Frame::new(format, colour);
-        let mut gray = Frame::new(Format::GRAY8, Colour::new(Matrix::Bt709, true));
+        let mut gray = Frame::new(Format::GRAY8, Colorimetry::new(Matrix::Bt709, true));
         let (mut mask, mut proxy, mut harmonized) = (Mask::default(), Proxy::default(), Vec::new());
         let (mut fit, mut transfer, mut plan) = (Fit::default(), Transfer::default(), Plan::default());
         let mut counts = Vec::with_capacity(40);

@@ -3,7 +3,7 @@
 //! A format's samples have words of their own and are worked on where they lie, or they are packed into bits, groups or tiles and have
 //! a partner: a format of whole words that holds the same samples.
 
-use crate::frame::{Components, Format, Place};
+use crate::frame::{ComponentLayout, Components, Format};
 use gst_video::{VideoFormat, VideoFormatFlags, VideoFormatInfo};
 
 /// Where the samples of `info` lie, if each has a word of its own and all of them 8 to 16 bits; `None` for formats that pack samples
@@ -24,9 +24,10 @@ pub fn describe(info: &VideoFormatInfo) -> Option<Format> {
     let mut places = [None; 4];
     for (c, place) in places.iter_mut().enumerate().take(n) {
         let step = u8::try_from(info.pixel_stride()[c]).ok()? / bytes;
-        *place = Some(Place { plane: info.plane()[c] as u8, first: first(info, c, bytes)?, step });
+        *place = Some(ComponentLayout { plane: info.plane()[c] as u8, first: first(info, c, bytes)?, step });
     }
-    let is_sound = |place: &Place| (1..=4).contains(&place.step) && place.first < place.step && place.plane < 4;
+    let is_sound =
+        |place: &ComponentLayout| (1..=4).contains(&place.step) && place.first < place.step && place.plane < 4;
     let are_apart = (0..n).all(|c| !places[..c].contains(&places[c]));
     (places.iter().flatten().all(is_sound) && are_apart).then_some(Format {
         components: components(info)?,
@@ -137,7 +138,7 @@ mod tests {
 
     /// Sample (x, y) of component `c` in planes of `STRIDE` x `ROWS` bytes.
     fn code(format: &Format, planes: &[&[u8]], x: usize, y: usize, c: usize) -> u32 {
-        let Place { plane, first, step } = format.places[c].unwrap();
+        let ComponentLayout { plane, first, step } = format.places[c].unwrap();
         let sub = if c == 1 || c == 2 { format.sub } else { [0, 0] };
         let (x, y, bytes) = (x >> sub[0], y >> sub[1], usize::from(format.bytes));
         let at = y * STRIDE + (x * usize::from(step) + usize::from(first)) * bytes;

@@ -45,7 +45,7 @@ pub fn is_exiting() -> bool {
 }
 
 /// Drops a model, or leaves it to the end of the process that has begun: its memory may be a device's that is gone.
-pub fn let_go<T>(model: T) {
+pub fn dispose<T>(model: T) {
     match Busy::new() {
         Some(_busy) => drop(model),
         None => std::mem::forget(model),

@@ -11,11 +11,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Keyframes in the window, which bounds what a mean costs.
-const MOST: usize = 16;
+const MAX_WINDOW: usize = 16;
 /// No longer does a frame ease over, in nanoseconds: a model that takes seconds has its answer shown soon.
-const LONGEST_EASE: i64 = 1_000_000_000;
+const MAX_EASE: i64 = 1_000_000_000;
 
-struct Found {
+struct Inferred {
     time: i64,
     background: Descriptor,
     transfer: Arc<Transfer>,
@@ -25,7 +25,7 @@ struct Found {
 pub struct Follow {
     scenes: Scenes,
     /// The newest last.
-    window: VecDeque<Found>,
+    window: VecDeque<Inferred>,
     /// Stream time of the newest frame, and of the one before it.
     times: [i64; 2],
     /// The newest frame, and the one at which an inference began last.
@@ -67,9 +67,9 @@ impl Follow {
         let Some(Moment { time, background, .. }) = self.asked.clone() else { return };
         let before = self.window.back().map(|found| found.time);
         self.from = self.transfer(size).unwrap_or_else(|| transfer.clone());
-        (self.since, self.lasts) = (self.times[1], before.map_or(0, |before| (time - before).clamp(0, LONGEST_EASE)));
-        self.window.push_back(Found { time, background, transfer });
-        while self.window.len() > MOST {
+        (self.since, self.lasts) = (self.times[1], before.map_or(0, |before| (time - before).clamp(0, MAX_EASE)));
+        self.window.push_back(Inferred { time, background, transfer });
+        while self.window.len() > MAX_WINDOW {
             self.window.pop_front();
         }
         self.to = self.smoothed(temporal.smoothing, size);

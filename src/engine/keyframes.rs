@@ -26,7 +26,7 @@ pub struct Temporal {
 }
 
 /// A frame waits for this many after it at most, and no keyframe further off is interpolated to.
-pub const MOST_AHEAD: u64 = 512;
+pub const MAX_AHEAD: u64 = 512;
 
 /// Frame times are rounded, and a frame is seen before its time is over.
 const SLACK: Duration = Duration::from_millis(100);
@@ -64,7 +64,7 @@ impl Temporal {
 
 /// A frame's place among those that have entered, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct FramePosition {
     /// Among all frames that the stream had.
     number: u64,
     scene: u64,
@@ -74,16 +74,16 @@ pub struct Place {
     pub begins: bool,
 }
 
-enum Found<J> {
+enum Inference<J> {
     Asked(J),
     Transfer(Arc<Transfer>),
     Failed,
 }
 
 struct Keyframe<J> {
-    place: Place,
+    place: FramePosition,
     background: Descriptor,
-    found: Found<J>,
+    found: Inference<J>,
 }
 
 /// `J` stands for an inference under way.
@@ -107,12 +107,12 @@ impl<J> Default for Keyframes<J> {
 
 impl<J: Clone> Keyframes<J> {
     /// Takes up the next frame. A keyframe's inference is to be told by `ask`, before the next frame enters.
-    pub fn enter(&mut self, moment: &Moment, temporal: &Temporal) -> Place {
+    pub fn enter(&mut self, moment: &Moment, temporal: &Temporal) -> FramePosition {
         let before = self.scenes.last();
         let begins = self.scenes.enter(moment, temporal.detection);
         self.pass(moment.time);
         self.scene += u64::from(begins);
-        Place {
+        FramePosition {
             number: self.frames,
             scene: self.scene,
             time: moment.time,
@@ -128,16 +128,16 @@ impl<J: Clone> Keyframes<J> {
     }
 
     /// The inference of the keyframe that has just entered.
-    pub fn ask(&mut self, place: Place, background: Descriptor, job: J) {
-        self.keyframes.push_back(Keyframe { place, background, found: Found::Asked(job) });
+    pub fn ask(&mut self, place: FramePosition, background: Descriptor, job: J) {
+        self.keyframes.push_back(Keyframe { place, background, found: Inference::Asked(job) });
     }
 
     /// Whether nothing that is still to come can change the transfer of the frame at `place`.
-    pub fn is_settled(&self, place: Place, temporal: &Temporal) -> bool {
-        if self.scene != place.scene || self.frames - place.number >= MOST_AHEAD {
+    pub fn is_settled(&self, place: FramePosition, temporal: &Temporal) -> bool {
+        if self.scene != place.scene || self.frames - place.number >= MAX_AHEAD {
             return true;
         }
-        let is_past = |key: Place| {
+        let is_past = |key: FramePosition| {
             let reach = temporal.reach();
             reach == 0 || self.now.abs_diff(key.time) > reach
         };
@@ -151,11 +151,11 @@ impl<J: Clone> Keyframes<J> {
     }
 
     /// The keyframe at or before a frame and the one after it, in its scene, if they are not too far apart.
-    fn between(&self, place: Place, temporal: &Temporal) -> [Option<Place>; 2] {
+    fn between(&self, place: FramePosition, temporal: &Temporal) -> [Option<FramePosition>; 2] {
         let of_scene = || self.keyframes.iter().map(|keyframe| keyframe.place).filter(|key| key.scene == place.scene);
         let first = of_scene().rfind(|key| key.number <= place.number);
-        let is_near = |first: Place, next: &Place| {
-            next.time.abs_diff(first.time) <= temporal.span() && next.number - first.number < MOST_AHEAD
+        let is_near = |first: FramePosition, next: &FramePosition| {
+            next.time.abs_diff(first.time) <= temporal.span() && next.number - first.number < MAX_AHEAD
         };
         let next = of_scene().find(|key| key.number > place.number);
         [first, next.filter(|next| first.is_some_and(|first| is_near(first, next)))]
@@ -163,27 +163,27 @@ impl<J: Clone> Keyframes<J> {
 
     /// An inference that the frame at `place` needs and that is still under way, the oldest first. Its end is to be told by
     /// `found`.
-    pub fn wanted(&self, place: Place, temporal: &Temporal) -> Option<(Place, J)> {
+    pub fn wanted(&self, place: FramePosition, temporal: &Temporal) -> Option<(FramePosition, J)> {
         let between = self.between(place, temporal);
         self.keyframes.iter().find_map(|key| {
-            let of = |centre: &Place| key.place == *centre || in_reach(key.place, *centre, temporal);
+            let of = |centre: &FramePosition| key.place == *centre || in_reach(key.place, *centre, temporal);
             match &key.found {
-                Found::Asked(job) if between.iter().flatten().any(of) => Some((key.place, job.clone())),
+                Inference::Asked(job) if between.iter().flatten().any(of) => Some((key.place, job.clone())),
                 _ => None,
             }
         })
     }
 
     /// What the inference of a keyframe came to; `None` if it failed.
-    pub fn found(&mut self, place: Place, transfer: Option<Arc<Transfer>>) {
+    pub fn found(&mut self, place: FramePosition, transfer: Option<Arc<Transfer>>) {
         if let Some(key) = self.keyframes.iter_mut().find(|key| key.place == place) {
-            key.found = transfer.map_or(Found::Failed, Found::Transfer);
+            key.found = transfer.map_or(Inference::Failed, Inference::Transfer);
         }
     }
 
     /// The transfer of the frame at `place`, all whose inferences have ended, of a frame of `size`; `None` where the one at its
     /// own keyframe failed. Frames are asked for in their order: what lies behind is forgotten.
-    pub fn transfer(&mut self, place: Place, temporal: &Temporal, size: [usize; 2]) -> Option<Arc<Transfer>> {
+    pub fn transfer(&mut self, place: FramePosition, temporal: &Temporal, size: [usize; 2]) -> Option<Arc<Transfer>> {
         let [first, next] = self.between(place, temporal);
         let first = first?;
         self.forget_before(first);
@@ -200,16 +200,16 @@ impl<J: Clone> Keyframes<J> {
     }
 
     /// The mean around a keyframe, whose own inference counts 1.
-    fn smoothed(&mut self, centre: Place, temporal: &Temporal, size: [usize; 2]) -> Option<Arc<Transfer>> {
+    fn smoothed(&mut self, centre: FramePosition, temporal: &Temporal, size: [usize; 2]) -> Option<Arc<Transfer>> {
         let of = |key: &&Keyframe<J>| key.place == centre;
         let key = self.keyframes.iter().find(of)?;
-        let Found::Transfer(own) = &key.found else { return None };
+        let Inference::Transfer(own) = &key.found else { return None };
         if temporal.smoothing <= 0.0 {
             return Some(own.clone());
         }
         let (own, background) = (own.clone(), &key.background);
         let others = self.keyframes.iter().filter(|key| in_reach(key.place, centre, temporal)).filter_map(|key| {
-            let Found::Transfer(transfer) = &key.found else { return None };
+            let Inference::Transfer(transfer) = &key.found else { return None };
             let apart = key.place.time.abs_diff(centre.time);
             Some((weight(temporal.smoothing, apart, key.background.distance(background)), &**transfer))
         });
@@ -218,7 +218,7 @@ impl<J: Clone> Keyframes<J> {
     }
 
     /// Forgets what no frame from keyframe `first` on needs.
-    fn forget_before(&mut self, first: Place) {
+    fn forget_before(&mut self, first: FramePosition) {
         let reach = REACH.as_nanos() as u64;
         while self.keyframes.front().is_some_and(|key| {
             key.place.number < first.number
@@ -230,7 +230,7 @@ impl<J: Clone> Keyframes<J> {
 }
 
 /// Whether another keyframe counts in the mean around `centre`.
-fn in_reach(key: Place, centre: Place, temporal: &Temporal) -> bool {
+fn in_reach(key: FramePosition, centre: FramePosition, temporal: &Temporal) -> bool {
     let is_near = || key.time.abs_diff(centre.time) <= temporal.reach();
     temporal.smoothing > 0.0 && key != centre && key.scene == centre.scene && is_near()
 }

@@ -14,7 +14,7 @@ pub mod stream;
 
 pub use exit::settle;
 pub use follow::Follow;
-pub use keyframes::{Keyframes, MOST_AHEAD, Place, Temporal};
+pub use keyframes::{FramePosition, Keyframes, MAX_AHEAD, Temporal};
 pub use pending::Pending;
 pub use running_time::RunningTime;
 pub use scenes::Moment;
@@ -50,7 +50,7 @@ const ASKED_EVERY: Duration = Duration::from_millis(20);
 /// Long side of the largest proxy that a CPU warms up with.
 const WARM_UP: u32 = 128;
 
-struct Job {
+struct InferenceJob {
     proxy: Arc<Proxy>,
     request: Request,
     promise: Promise,
@@ -66,7 +66,7 @@ struct Counts {
 /// A loaded model and its workers. Dropping it never waits: workers end with the job at hand.
 pub struct Engine {
     /// Behind a lock for callers on several threads.
-    jobs: Mutex<Sender<Job>>,
+    jobs: Mutex<Sender<InferenceJob>>,
     grid: ProxyGrid,
     most_steps: u32,
     device: String,
@@ -196,15 +196,18 @@ impl Engine {
     pub fn put_off(&self, proxy: impl Into<Arc<Proxy>>, request: Request) -> (PutOff, Pending) {
         let (promise, pending) = Pending::new();
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        (PutOff { jobs, counts: self.counts.clone(), job: Job { proxy: proxy.into(), request, promise } }, pending)
+        (
+            PutOff { jobs, counts: self.counts.clone(), job: InferenceJob { proxy: proxy.into(), request, promise } },
+            pending,
+        )
     }
 }
 
 /// An inference that is not queued yet. Dropped, it tells who waits that it came to nothing.
 pub struct PutOff {
-    jobs: Sender<Job>,
+    jobs: Sender<InferenceJob>,
     counts: Arc<Counts>,
-    job: Job,
+    job: InferenceJob,
 }
 
 impl PutOff {
@@ -220,7 +223,7 @@ impl PutOff {
 struct Worker {
     model: Arc<dyn Harmonizer>,
     device: Device,
-    inbox: Arc<Mutex<Receiver<Job>>>,
+    inbox: Arc<Mutex<Receiver<InferenceJob>>>,
     counts: Arc<Counts>,
     memory: RefCell<Memory>,
 }
@@ -239,7 +242,7 @@ impl Worker {
         tch::set_num_threads(1);
         let _no_grad = tch::no_grad_guard();
         self.work(warm, given_up);
-        exit::let_go(self.model);
+        exit::dispose(self.model);
     }
 
     fn work(&self, warm: &Sender<Result<()>>, given_up: &AtomicBool) {
@@ -259,7 +262,7 @@ impl Worker {
         }
         loop {
             let job = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(Job { proxy, request, promise }) = job else { return };
+            let Ok(InferenceJob { proxy, request, promise }) = job else { return };
             let id = promise.id();
             if promise.is_cancelled() {
                 log::debug!("inference {id} was cancelled before it began");

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-enum State {
+enum Progress {
     Waiting,
     Done(Result<Arc<Transfer>>),
     /// Cancelled, or taken by an earlier `wait`.
@@ -21,7 +21,7 @@ static IDS: AtomicU64 = AtomicU64::new(1);
 struct Slot {
     id: u64,
     begun: Instant,
-    state: Mutex<State>,
+    state: Mutex<Progress>,
     /// Set before `state` leaves `Waiting`.
     took: OnceCell<Duration>,
     changed: Condvar,
@@ -29,13 +29,13 @@ struct Slot {
 
 impl Slot {
     /// No code that can panic runs under this lock, so a poisoned one holds a sound state.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Progress> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn settle(&self, state: State) {
+    fn settle(&self, state: Progress) {
         let mut current = self.lock();
-        if matches!(*current, State::Waiting) {
+        if matches!(*current, Progress::Waiting) {
             // No one else sets it: this is the first settlement.
             let _ = self.took.set(self.begun.elapsed());
             *current = state;
@@ -51,7 +51,7 @@ pub struct Pending(Arc<Slot>);
 impl Pending {
     /// A promise and the view of it that a caller waits on.
     pub(super) fn new() -> (Promise, Self) {
-        let (begun, state) = (Instant::now(), Mutex::new(State::Waiting));
+        let (begun, state) = (Instant::now(), Mutex::new(Progress::Waiting));
         let id = IDS.fetch_add(1, Ordering::Relaxed);
         let slot = Arc::new(Slot { id, begun, state, took: OnceCell::new(), changed: Condvar::new() });
         (Promise(slot.clone()), Self(slot))
@@ -66,13 +66,13 @@ impl Pending {
     pub fn wait(&self) -> Option<Result<Arc<Transfer>>> {
         let mut state = self.0.lock();
         loop {
-            match std::mem::replace(&mut *state, State::Over) {
-                State::Waiting => {
-                    *state = State::Waiting;
+            match std::mem::replace(&mut *state, Progress::Over) {
+                Progress::Waiting => {
+                    *state = Progress::Waiting;
                     state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
-                State::Done(result) => return Some(result),
-                State::Over => return None,
+                Progress::Done(result) => return Some(result),
+                Progress::Over => return None,
             }
         }
     }
@@ -80,13 +80,13 @@ impl Pending {
     /// The transfer if it is there, without waiting; like `wait`, it hands out a result once.
     pub fn poll(&self) -> Poll<Option<Result<Arc<Transfer>>>> {
         let mut state = self.0.lock();
-        match std::mem::replace(&mut *state, State::Over) {
-            State::Waiting => {
-                *state = State::Waiting;
+        match std::mem::replace(&mut *state, Progress::Over) {
+            Progress::Waiting => {
+                *state = Progress::Waiting;
                 Poll::Pending
             }
-            State::Done(result) => Poll::Ready(Some(result)),
-            State::Over => Poll::Ready(None),
+            Progress::Done(result) => Poll::Ready(Some(result)),
+            Progress::Over => Poll::Ready(None),
         }
     }
 
@@ -98,7 +98,7 @@ impl Pending {
     /// Releases everyone who waits. A result that comes later is thrown away.
     pub fn cancel(&self) {
         let mut state = self.0.lock();
-        *state = State::Over;
+        *state = Progress::Over;
         self.0.changed.notify_all();
     }
 }
@@ -112,17 +112,17 @@ impl Promise {
     }
 
     pub fn keep(self, result: Result<Arc<Transfer>>) {
-        self.0.settle(State::Done(result));
+        self.0.settle(Progress::Done(result));
     }
 
     /// Whether nobody waits any more.
     pub fn is_cancelled(&self) -> bool {
-        matches!(*self.0.lock(), State::Over)
+        matches!(*self.0.lock(), Progress::Over)
     }
 }
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        self.0.settle(State::Done(Err(anyhow!("the engine was closed before this inference began"))));
+        self.0.settle(Progress::Done(Err(anyhow!("the engine was closed before this inference began"))));
     }
 }

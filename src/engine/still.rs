@@ -1,10 +1,10 @@
 //! A picture in memory, as a frame of a stream: 8-bit sRGB, packed.
 
 use super::stream::Frame;
-use crate::frame::{Colour, Format, Mask, MaskRange, MaskSettings, Matrix, Picture, PictureMut, Plane, PlaneMut};
+use crate::frame::{Colorimetry, Format, Mask, MaskRange, MaskSettings, Matrix, Picture, PictureMut, Plane, PlaneMut};
 use anyhow::{Result, ensure};
 
-const RGB: Colour = Colour::new(Matrix::Bt709, true);
+const RGB: Colorimetry = Colorimetry::new(Matrix::Bt709, true);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Still {

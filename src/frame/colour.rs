@@ -1,6 +1,6 @@
 //! From code values to signal and back, as affine maps.
 
-use super::{Colour, Format, Matrix};
+use super::{Colorimetry, Format, Matrix};
 
 /// Row-major 3x4, acting on (a, b, c, 1).
 pub(crate) type Affine = [[f64; 4]; 3];
@@ -28,7 +28,7 @@ impl Matrix {
     }
 }
 
-impl Colour {
+impl Colorimetry {
     /// Code value of black, codes from black to white, codes from -1/2 to 1/2 of chroma, the code of no chroma.
     fn codes(self, format: Format) -> [f64; 4] {
         let scale = f64::from(1u32 << (format.depth - 8));

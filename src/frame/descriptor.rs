@@ -13,7 +13,7 @@ const LINES: usize = 144;
 const LUMA_BINS: usize = 32;
 const CHROMA_BINS: usize = 16;
 /// Less background than this share of the frame says nothing about the scene, and of a block nothing about the block.
-const LEAST: f32 = 0.01;
+const MIN_WEIGHT: f32 = 0.01;
 
 /// Distributions of Y', Cb and Cr (BT.709) and their means in blocks, both over the background.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,14 +40,14 @@ impl Descriptor {
     /// are of a signal in 0..1. Neighbouring frames of a shot stay below 0.05, those of a fast pan or a jump of exposure by a
     /// tenth below 0.21, and 418 pairs of different photographs begin at 0.22. 0 where one has no background.
     pub fn distance(&self, other: &Self) -> f32 {
-        if self.share.min(other.share) < LEAST {
+        if self.share.min(other.share) < MIN_WEIGHT {
             return 0.0;
         }
         let [blue, red] = [0, 1].map(|c| earth_mover(&self.chroma[c], &other.chroma[c]));
         let (mut sum, mut weight) = (0.0, 0.0);
         for (a, b) in self.blocks.iter().zip(&other.blocks) {
             let both = a[3].min(b[3]);
-            if both > LEAST {
+            if both > MIN_WEIGHT {
                 sum += both * (0..3).map(|c| (a[c] - b[c]).abs()).sum::<f32>();
                 weight += both;
             }
@@ -136,9 +136,9 @@ fn count(bins: &mut [f32], value: f32, weight: f32) {
 pub(crate) mod tests {
     use super::*;
     use crate::frame::tests::{Dice, FORMATS, Owned, codes};
-    use crate::frame::{Colour, Format, Matrix, Region};
+    use crate::frame::{Colorimetry, Format, Matrix, Region};
 
-    const COLOUR: Colour = Colour::new(Matrix::Bt709, true);
+    const COLOUR: Colorimetry = Colorimetry::new(Matrix::Bt709, true);
     const FRAME: [usize; 2] = [320, 200];
 
     /// Of a grey frame that is all background.

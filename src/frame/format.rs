@@ -17,7 +17,7 @@ pub enum Components {
 
 /// Where a component's samples lie in the rows of a plane, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct ComponentLayout {
     pub plane: u8,
     /// The first one's.
     pub first: u8,
@@ -38,13 +38,13 @@ pub struct Format {
     pub shift: u8,
     /// Pixels of the frame that share a chroma sample, as powers of two, across and down: 0 to 2.
     pub sub: [u8; 2],
-    pub places: [Option<Place>; 4],
+    pub places: [Option<ComponentLayout>; 4],
 }
 
 /// Places in one plane of `step` words a pixel.
-const fn packed(step: u8, [a, b, c]: [u8; 3], alpha: Option<u8>) -> [Option<Place>; 4] {
-    const fn place(step: u8, first: u8) -> Option<Place> {
-        Some(Place { plane: 0, first, step })
+const fn packed(step: u8, [a, b, c]: [u8; 3], alpha: Option<u8>) -> [Option<ComponentLayout>; 4] {
+    const fn place(step: u8, first: u8) -> Option<ComponentLayout> {
+        Some(ComponentLayout { plane: 0, first, step })
     }
     let alpha = match alpha {
         Some(alpha) => place(step, alpha),
@@ -53,8 +53,8 @@ const fn packed(step: u8, [a, b, c]: [u8; 3], alpha: Option<u8>) -> [Option<Plac
     [place(step, a), place(step, b), place(step, c), alpha]
 }
 
-const fn plane(plane: u8) -> Option<Place> {
-    Some(Place { plane, first: 0, step: 1 })
+const fn plane(plane: u8) -> Option<ComponentLayout> {
+    Some(ComponentLayout { plane, first: 0, step: 1 })
 }
 
 impl Format {
@@ -63,7 +63,7 @@ impl Format {
     pub const I420: Self = Self::eight(Components::Yuv, [1, 1], [plane(0), plane(1), plane(2), None]);
     pub const GRAY8: Self = Self::eight(Components::Gray, [0, 0], [plane(0), None, None, None]);
 
-    const fn eight(components: Components, sub: [u8; 2], places: [Option<Place>; 4]) -> Self {
+    const fn eight(components: Components, sub: [u8; 2], places: [Option<ComponentLayout>; 4]) -> Self {
         Self { components, depth: 8, bytes: 1, big_endian: false, shift: 0, sub, places }
     }
 
@@ -101,7 +101,7 @@ impl Format {
     pub fn plane_sizes(&self, width: usize, height: usize) -> [(usize, usize); 4] {
         let mut sizes = [(0, 0); 4];
         for (c, place) in self.places.iter().enumerate() {
-            let Some(Place { plane, step, .. }) = *place else { continue };
+            let Some(ComponentLayout { plane, step, .. }) = *place else { continue };
             let [across, down] = self.size(c, width, height);
             let row = across.saturating_mul(usize::from(step) * usize::from(self.bytes));
             let size = &mut sizes[usize::from(plane & 3)];

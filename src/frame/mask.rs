@@ -135,21 +135,21 @@ impl Mask {
     /// The smallest region that holds every sample of at least an eighth; `None` without one. What is fainter is the noise
     /// of a coded mask, or a change that hardly shows.
     pub fn bounds(&self) -> Option<Region> {
-        const LEAST: u8 = 32;
+        const MIN_SPAN: u8 = 32;
         if self.data.is_empty() || !self.covers(self.width, self.height) {
             return None;
         }
         let mut columns = vec![0; self.width];
         let (mut top, mut bottom) = (None, 0);
         for (y, row) in self.data.chunks_exact(self.width).enumerate() {
-            if highest(row) >= LEAST {
+            if highest(row) >= MIN_SPAN {
                 raise(&mut columns, row);
                 top.get_or_insert(y);
                 bottom = y + 1;
             }
         }
-        let (x, y) = (columns.iter().position(|&m| m >= LEAST)?, top?);
-        let right = columns.iter().rposition(|&m| m >= LEAST)? + 1;
+        let (x, y) = (columns.iter().position(|&m| m >= MIN_SPAN)?, top?);
+        let right = columns.iter().rposition(|&m| m >= MIN_SPAN)? + 1;
         Some(Region { x, y, width: right - x, height: bottom - y })
     }
 

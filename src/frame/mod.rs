@@ -18,7 +18,7 @@ pub(crate) mod tests;
 use anyhow::{Result, ensure};
 
 pub use descriptor::{Describer, Descriptor};
-pub use format::{Components, Format, Place};
+pub use format::{ComponentLayout, Components, Format};
 pub use mask::{Mask, MaskChannel, MaskRange, MaskSettings};
 pub use proxy::{Proxy, proxy};
 pub use region::{Region, View};
@@ -33,7 +33,7 @@ pub enum Matrix {
 
 /// Where a chroma sample lies among the pixels that share it, along each axis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Siting {
+pub struct ChromaSite {
     /// On the first of them, as MPEG-2 and all that came after have it across; in their middle otherwise.
     pub across: bool,
     pub down: bool,
@@ -42,16 +42,16 @@ pub struct Siting {
 /// How code values map to signal: which matrix, the whole range of codes or the nominal one (16..235 and 16..240 for chroma, in 8
 /// bits), and where chroma lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Colour {
+pub struct Colorimetry {
     pub matrix: Matrix,
     pub full_range: bool,
-    pub siting: Siting,
+    pub siting: ChromaSite,
 }
 
-impl Colour {
+impl Colorimetry {
     /// With chroma in the middle of its pixels.
     pub const fn new(matrix: Matrix, full_range: bool) -> Self {
-        Self { matrix, full_range, siting: Siting { across: false, down: false } }
+        Self { matrix, full_range, siting: ChromaSite { across: false, down: false } }
     }
 }
 
@@ -87,7 +87,7 @@ impl PlaneMut<'_> {
 #[derive(Clone, Copy)]
 pub struct Picture<'a> {
     pub format: Format,
-    pub colour: Colour,
+    pub colour: Colorimetry,
     pub width: usize,
     pub height: usize,
     /// Whether its rows belong to two fields by turns: then a row of subsampled chroma belongs to rows of one field.
@@ -123,7 +123,7 @@ impl Picture<'_> {
 /// A picture to change in place.
 pub struct PictureMut<'a> {
     pub format: Format,
-    pub colour: Colour,
+    pub colour: Colorimetry,
     pub width: usize,
     pub height: usize,
     pub interlaced: bool,

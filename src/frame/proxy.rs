@@ -3,7 +3,7 @@
 use super::cells::{Axis, Scratch};
 use super::colour::Affine;
 use super::samples::Channel;
-use super::{Colour, Format, Mask, Picture, Plane, Region, View};
+use super::{Colorimetry, Format, Mask, Picture, Plane, Region, View};
 use crate::bands;
 use std::cell::RefCell;
 
@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
             }
         }
         if self.format.is_gray() {
-            let neutral = Colour::neutral(self.format);
+            let neutral = Colorimetry::neutral(self.format);
             rgb[1..].iter_mut().for_each(|chroma| chroma.fill(neutral));
         }
         convert(&self.rgb_of, &mut rgb);

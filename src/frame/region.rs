@@ -15,7 +15,7 @@ pub struct Region {
 }
 
 /// Crops are the frame's size over 2 to the power of 1, 2 or 3.
-const SMALLEST: u32 = 3;
+const MIN_SIDE: u32 = 3;
 /// Places for a crop, in each of its lengths.
 const PLACES: usize = 8;
 
@@ -37,7 +37,7 @@ impl Region {
     /// place under either.
     pub fn around(mask: &Mask, least: usize) -> Option<Self> {
         let bounds = mask.bounds()?;
-        (1..=SMALLEST).rev().find_map(|power| {
+        (1..=MIN_SIDE).rev().find_map(|power| {
             let (width, height) = (mask.width.div_ceil(1 << power), mask.height.div_ceil(1 << power));
             let roomy = 2 * bounds.width <= width && 2 * bounds.height <= height;
             (roomy && width.max(height) >= least).then(|| Self {

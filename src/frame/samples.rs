@@ -1,6 +1,6 @@
 //! Samples of a row between their words in memory and floats of the same code values.
 
-use super::{Format, Place};
+use super::{ComponentLayout, Format};
 use crate::simd::vectorized;
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    pub fn new(format: &Format, place: Place) -> Self {
+    pub fn new(format: &Format, place: ComponentLayout) -> Self {
         Self {
             plane: usize::from(place.plane),
             first: usize::from(place.first),

@@ -8,7 +8,7 @@ use super::Transfer;
 use super::maps::{Axis, Line, Maps};
 use crate::bands;
 use crate::frame::samples::{BLOCK, Channel, LANES, NONE, Samples};
-use crate::frame::{Colour, Format, Mask, PictureMut, Plane, PlaneMut, Region};
+use crate::frame::{Colorimetry, Format, Mask, PictureMut, Plane, PlaneMut, Region};
 use crate::simd::{fused, vectorized};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -37,7 +37,7 @@ pub struct Plan {
 struct Target {
     size: [usize; 2],
     format: Format,
-    colour: Colour,
+    colour: Colorimetry,
     strength: f32,
 }
 
@@ -127,7 +127,7 @@ struct Worker<'a> {
     plan: &'a Plan,
     mask: &'a Mask,
     format: Format,
-    colour: Colour,
+    colour: Colorimetry,
 }
 
 /// A thread's memory for the rows at hand.
@@ -275,7 +275,7 @@ impl Rows<'_, '_> {
         for (channel, colours) in channels.iter().zip(colours.iter_mut()) {
             match channel {
                 Some(channel) => self.load(channel, row, &x, colours),
-                None => colours.fill(Colour::neutral(format)),
+                None => colours.fill(Colorimetry::neutral(format)),
             }
         }
         let (colours, limits) = (colours.each_ref(), colour.limits(format));

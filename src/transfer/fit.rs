@@ -27,12 +27,12 @@ const WEIGHT: usize = 9;
 /// What the maps of a fit rest on, so that maps of several frames can be fitted at once: for each cell the sums over its
 /// neighbourhood, and A_0, towards which a map is drawn.
 #[derive(Debug, Default, PartialEq)]
-pub struct Evidence {
+pub struct NormalEquations {
     sums: Vec<[f32; 22]>,
     prior: [f32; 12],
 }
 
-impl Clone for Evidence {
+impl Clone for NormalEquations {
     fn clone(&self) -> Self {
         Self { sums: self.sums.clone(), prior: self.prior }
     }
@@ -44,7 +44,7 @@ impl Clone for Evidence {
     }
 }
 
-impl Evidence {
+impl NormalEquations {
     pub fn clear(&mut self) {
         self.sums.clear();
     }
@@ -149,10 +149,10 @@ impl Fit {
 
         // The box is separable: sums of columns first, then of their neighbours.
         columns.resize(cols, [0.0; 22]);
-        let Transfer { maps, evidence, .. } = transfer;
+        let Transfer { maps, equations, .. } = transfer;
         maps.clear();
-        evidence.clear();
-        evidence.prior = flat(&prior);
+        equations.clear();
+        equations.prior = flat(&prior);
         for y in 0..rows {
             columns.fill([0.0; 22]);
             for line in y.saturating_sub(RADIUS)..(y + RADIUS + 1).min(rows) {
@@ -163,7 +163,7 @@ impl Fit {
                 columns[x.saturating_sub(RADIUS)..(x + RADIUS + 1).min(cols)].iter().for_each(|m| add(&mut sum, m));
                 let map = if sum[WEIGHT] == 0.0 { prior } else { solve(&sum, RIDGE, &prior) };
                 maps.push(flat(&map));
-                evidence.sums.push(sum.map(|s| s as f32));
+                equations.sums.push(sum.map(|s| s as f32));
             }
         }
         (transfer.cols, transfer.rows, transfer.region) = (cols, rows, proxy.region);

@@ -45,7 +45,7 @@ pub struct Residual {
 }
 
 /// A pixel of the foreground: how far the mask covers it, its colour, and the map there.
-struct Sample {
+struct ForegroundPixel {
     mask: f32,
     colour: [f32; 3],
     map: [f32; 12],
@@ -57,7 +57,7 @@ impl Look {
     pub fn new(proxy: &Proxy, transfer: &Transfer, strength: f32) -> Result<Self> {
         let samples = foreground(proxy, transfer, strength)?;
         let (mut all, mut sums) = ([0.0; 13], vec![[0.0; 13]; SIDE.pow(3)]);
-        for Sample { mask, colour, map } in &samples {
+        for ForegroundPixel { mask, colour, map } in &samples {
             add(&mut all, map, *mask);
             for (entry, share) in corners(*colour) {
                 add(&mut sums[entry], map, mask * share);
@@ -102,9 +102,9 @@ impl Display for Look {
 }
 
 impl Residual {
-    fn new(table: &[[f32; 3]], samples: &[Sample]) -> Self {
+    fn new(table: &[[f32; 3]], samples: &[ForegroundPixel]) -> Self {
         let (mut squares, mut untouched, mut weights, mut maximum) = (0.0, 0.0, 0.0, 0.0_f64);
-        for &Sample { mask, colour, ref map } in samples {
+        for &ForegroundPixel { mask, colour, ref map } in samples {
             let (truth, look) = (mapped(map, colour), interpolated(table, colour));
             let mask = f64::from(mask);
             weights += 3.0 * mask;
@@ -132,7 +132,7 @@ impl Display for Residual {
 }
 
 /// The pixels of the foreground, at least one. Pixels with a colour that is not finite count for nothing.
-fn foreground(proxy: &Proxy, transfer: &Transfer, strength: f32) -> Result<Vec<Sample>> {
+fn foreground(proxy: &Proxy, transfer: &Transfer, strength: f32) -> Result<Vec<ForegroundPixel>> {
     let Proxy { width, height, region, rgb, mask } = proxy;
     let n = width * height;
     ensure!(rgb.len() == 3 * n && mask.len() == n, "the proxy is not whole");
@@ -144,7 +144,7 @@ fn foreground(proxy: &Proxy, transfer: &Transfer, strength: f32) -> Result<Vec<S
         .filter(|&i| mask[i] > 0.0 && (0..3).all(|c| rgb[c * n + i].is_finite()))
         .map(|i| {
             let map = transfer.at(centre(i % width, *width), centre(i / width, *height));
-            Sample {
+            ForegroundPixel {
                 mask: mask[i],
                 colour: [0, 1, 2].map(|c| rgb[c * n + i]),
                 map: std::array::from_fn(|j| identity[j] + strength * (map[j] - identity[j])),

@@ -3,7 +3,7 @@
 use super::Transfer;
 use crate::frame::colour::compose;
 use crate::frame::samples::{BLOCK, LANES};
-use crate::frame::{Colour, Format, Region};
+use crate::frame::{Colorimetry, Format, Region};
 use crate::simd::vectorized;
 
 /// The maps of a row of cells at some height, and by how much each is less than the next.
@@ -25,7 +25,7 @@ pub(super) struct Maps {
 
 impl Maps {
     /// The maps of `transfer` for a frame of `format` and `colour`, in the memory of those before.
-    pub fn set(&mut self, transfer: &Transfer, frame: Region, format: Format, colour: Colour, strength: f32) {
+    pub fn set(&mut self, transfer: &Transfer, frame: Region, format: Format, colour: Colorimetry, strength: f32) {
         let (inner, outer) = (colour.rgb_of(format), colour.of_rgb(format));
         let Region { x, y, width, height } = transfer.region.unwrap_or(frame);
         (self.cols, self.rows) = (transfer.cols, transfer.rows);

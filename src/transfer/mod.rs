@@ -11,7 +11,7 @@ mod tests;
 
 use crate::frame::Region;
 pub use apply::{Plan, apply};
-pub use fit::{Evidence, Fit, fit};
+pub use fit::{Fit, NormalEquations, fit};
 pub use look::Look;
 
 /// `maps[row * cols + col]` is a row-major 3x4 matrix acting on (r, g, b, 1), sRGB in 0..1, valid at the centre of its
@@ -24,7 +24,7 @@ pub struct Transfer {
     pub region: Option<Region>,
     pub maps: Vec<[f32; 12]>,
     /// What the maps were fitted to, for fits over several frames; may be empty.
-    pub evidence: Evidence,
+    pub equations: NormalEquations,
 }
 
 impl Clone for Transfer {
@@ -36,10 +36,10 @@ impl Clone for Transfer {
 
     /// In the memory of the maps that it has.
     fn clone_from(&mut self, other: &Self) {
-        let Self { cols, rows, region, maps, evidence } = self;
+        let Self { cols, rows, region, maps, equations } = self;
         (*cols, *rows, *region) = (other.cols, other.rows, other.region);
         maps.clone_from(&other.maps);
-        evidence.clone_from(&other.evidence);
+        equations.clone_from(&other.equations);
     }
 }
 
@@ -51,7 +51,8 @@ impl Default for Transfer {
 
 impl Transfer {
     pub fn identity() -> Self {
-        let mut identity = Self { cols: 1, rows: 1, region: None, maps: Vec::new(), evidence: Evidence::default() };
+        let mut identity =
+            Self { cols: 1, rows: 1, region: None, maps: Vec::new(), equations: NormalEquations::default() };
         identity.clear();
         identity
     }
@@ -59,7 +60,7 @@ impl Transfer {
     /// Makes it the identity.
     pub fn clear(&mut self) {
         (self.cols, self.rows, self.region) = (1, 1, None);
-        self.evidence.clear();
+        self.equations.clear();
         self.maps.clear();
         self.maps.push([1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
     }

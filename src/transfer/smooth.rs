@@ -40,15 +40,15 @@ impl Transfer {
             return self.clone_from(own);
         }
         let all = 1.0 + others.clone().map(|(weight, _)| weight).sum::<f32>();
-        let grid = |t: &Transfer| (t.cols, t.rows, t.region, t.evidence.len());
-        if own.evidence.is_empty() || others.clone().any(|(_, other)| grid(other) != grid(own)) {
+        let grid = |t: &Transfer| (t.cols, t.rows, t.region, t.equations.len());
+        if own.equations.is_empty() || others.clone().any(|(_, other)| grid(other) != grid(own)) {
             self.take_maps(own);
             return others.for_each(|(weight, other)| self.add(weight / all, own, other, size));
         }
         self.clone_from(own);
-        others.for_each(|(weight, other)| self.evidence.add(weight, &other.evidence));
-        self.evidence.scale(1.0 / all);
-        self.evidence.fit(&mut self.maps);
+        others.for_each(|(weight, other)| self.equations.add(weight, &other.equations));
+        self.equations.scale(1.0 / all);
+        self.equations.fit(&mut self.maps);
     }
 
     /// Makes it the mix of `a` and `b`, of which it has `part`.
@@ -60,7 +60,7 @@ impl Transfer {
     fn take_maps(&mut self, other: &Transfer) {
         (self.cols, self.rows, self.region) = (other.cols, other.rows, other.region);
         self.maps.clone_from(&other.maps);
-        self.evidence.clear();
+        self.equations.clear();
     }
 
     /// Adds `part` of what `other` is more than `own`, whose grid it has.
@@ -157,7 +157,7 @@ mod tests {
         let [at_left, at_right] = [66, 77].map(|i| lift(&mean, i));
         assert!((at_left - 0.1).abs() < 0.01 && (at_right - 0.3).abs() < 0.01, "{at_left} {at_right}");
         let mut maps_alone = [&left, &right].map(Transfer::clone);
-        maps_alone.iter_mut().for_each(|t| t.evidence.clear());
+        maps_alone.iter_mut().for_each(|t| t.equations.clear());
         mean.mean(&maps_alone[0], [(1.0, &maps_alone[1])].into_iter(), SIZE);
         assert!((lift(&mean, 66) - 0.2).abs() < 0.01, "or the test shows nothing");
     }

@@ -3,7 +3,7 @@
 use crate::common::*;
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
-use gstharmonize::frame::{Colour, Format, Mask, Matrix, PictureMut, PlaneMut, Region};
+use gstharmonize::frame::{Colorimetry, Format, Mask, Matrix, PictureMut, PlaneMut, Region};
 use gstharmonize::transfer::Transfer;
 use gstharmonize::transfer::apply;
 use std::sync::Arc;
@@ -147,7 +147,7 @@ fn a_crop_s_transfer_is_applied_where_the_crop_was() {
     planes[0] = PlaneMut { data: &mut expected, stride: 64 };
     let mut picture = PictureMut {
         format: Format::RGBA,
-        colour: Colour::new(Matrix::Bt709, true),
+        colour: Colorimetry::new(Matrix::Bt709, true),
         width: 16,
         height: 10,
         interlaced: false,

@@ -138,6 +138,7 @@ fn steps_and_seed_are_taken_up_with_the_next_inference() {
     rig.element.set_property("seed", 9u64);
     model.answer(0, Ok(lift(20)));
     rig.lifted(1);
+    until("the second inference", || model.asked() == 2);
     let requests = model.requests.lock().unwrap();
     assert_eq!(*requests, [(0, Noise::fixed(0)), (7, Noise::fixed(9))]);
 }

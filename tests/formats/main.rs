@@ -16,7 +16,7 @@ use common::*;
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoFormatInfo};
 use picture::{Dice, Frame};
-use reference::{Colour, Reference};
+use reference::{Colorimetry, Reference};
 use std::sync::Arc;
 
 const BT601: (f64, f64) = (0.299, 0.114);
@@ -71,7 +71,7 @@ fn harmonized(sent: &Frame, caps: &gst::Caps, mask: &[u8]) -> Frame {
     sent.of(&out[0])
 }
 
-fn check(caps: &gst::Caps, colour: Colour, dice: &mut Dice) {
+fn check(caps: &gst::Caps, colour: Colorimetry, dice: &mut Dice) {
     let sent = Frame::random(caps, dice);
     let (width, height) = sent.size();
     let mask = patchy(width, height, dice);
@@ -118,7 +118,7 @@ fn check(caps: &gst::Caps, colour: Colour, dice: &mut Dice) {
     }
 }
 
-fn caps(format: VideoFormat, (width, height): (u32, u32), turn: usize) -> (gst::Caps, Colour) {
+fn caps(format: VideoFormat, (width, height): (u32, u32), turn: usize) -> (gst::Caps, Colorimetry) {
     let info = VideoFormatInfo::from_format(format);
     let (colorimetry, (kr, kb), full) = match () {
         // Of fewer bits than eight the nominal range isn't whole codes.
@@ -136,7 +136,7 @@ fn caps(format: VideoFormat, (width, height): (u32, u32), turn: usize) -> (gst::
         _ => (2 * height - 1, "alternate", "format:Interlaced"),
     };
     let caps = caps.height(lines as i32).field("interlace-mode", mode).features([feature]).build();
-    (caps, Colour { kr, kb, full, sited })
+    (caps, Colorimetry { kr, kb, full, sited })
 }
 
 /// Each format once, and what caps say in turn.

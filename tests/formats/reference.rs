@@ -6,7 +6,7 @@ use gstharmonize::transfer::Transfer;
 
 /// What the caps that a picture was made of say of its colour.
 #[derive(Clone, Copy, Debug)]
-pub struct Colour {
+pub struct Colorimetry {
     /// What red and blue weigh in luma.
     pub kr: f64,
     pub kb: f64,
@@ -18,7 +18,7 @@ pub struct Colour {
 pub struct Reference<'a> {
     pub frame: &'a Frame,
     pub codes: &'a [[u32; 4]],
-    pub colour: Colour,
+    pub colour: Colorimetry,
     pub mask: &'a [u8],
     pub transfer: &'a Transfer,
 }
@@ -52,7 +52,7 @@ impl Reference<'_> {
         if self.is_rgb() {
             return [y, u, v];
         }
-        let Colour { kr, kb, .. } = self.colour;
+        let Colorimetry { kr, kb, .. } = self.colour;
         let (r, b) = (y + 2.0 * (1.0 - kr) * v, y + 2.0 * (1.0 - kb) * u);
         [r, (y - kr * r - kb * b) / (1.0 - kr - kb), b]
     }
@@ -62,7 +62,7 @@ impl Reference<'_> {
         if self.is_rgb() {
             return black + white * rgb[k];
         }
-        let (Colour { kr, kb, .. }, [r, g, b]) = (self.colour, rgb);
+        let (Colorimetry { kr, kb, .. }, [r, g, b]) = (self.colour, rgb);
         let y = kr * r + (1.0 - kr - kb) * g + kb * b;
         match k {
             0 => black + white * y,

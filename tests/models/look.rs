@@ -3,7 +3,9 @@
 use crate::shared;
 use anyhow::Result;
 use gstharmonize::engine::{Applied, Engine, Parameters};
-use gstharmonize::frame::{Colour, Format, Mask, Matrix, Picture, PictureMut, Plane, PlaneMut, Proxy, View, proxy};
+use gstharmonize::frame::{
+    Colorimetry, Format, Mask, Matrix, Picture, PictureMut, Plane, PlaneMut, Proxy, View, proxy,
+};
 use gstharmonize::harmonizers::ModelSpec;
 use gstharmonize::pictures;
 use gstharmonize::transfer::look::Residual;
@@ -14,7 +16,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-const RGB: Colour = Colour::new(Matrix::Bt709, true);
+const RGB: Colorimetry = Colorimetry::new(Matrix::Bt709, true);
 
 /// Runs ffmpeg in `folder`; false, said on stderr, where there is none.
 fn ffmpeg(folder: &Path, args: &[&str]) -> bool {

@@ -19,7 +19,7 @@ pub static FORMATS: Lazy<Vec<VideoFormat>> =
     Lazy::new(|| VideoFormat::iter_raw().filter(|&format| Alpha::of(format).is_some()).collect());
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sample {
+enum AlphaLayout {
     /// A byte.
     Byte,
     /// A word whose bits from `shift` on hold the value.
@@ -39,7 +39,7 @@ pub struct Alpha {
     /// Bytes from the start of a row to its first sample, and from each sample to the next.
     offset: usize,
     step: usize,
-    sample: Sample,
+    sample: AlphaLayout,
 }
 
 impl Alpha {
@@ -52,21 +52,21 @@ impl Alpha {
                 depth: 8,
                 offset: 0,
                 step: 1,
-                sample: Sample::Palette,
+                sample: AlphaLayout::Palette,
             });
         }
         // GStreamer doesn't flag all formats that have a fourth component.
         let (&depth, &plane) = (info.depth().get(3)?, info.plane().get(3)?);
         let (mut offset, step) = (info.poffset()[3] as usize, info.pixel_stride()[3] as usize);
         let sample = match depth {
-            2 if step == 4 => Sample::TopBits,
-            8 => Sample::Byte,
+            2 if step == 4 => AlphaLayout::TopBits,
+            8 => AlphaLayout::Byte,
             9..=16 => {
                 // Y412, and Y416 of GStreamer 1.24: their infos tell no offsets, the samples are U, Y, V and A.
                 if info.n_planes() == 1 && step == 8 && info.poffset().iter().all(|&offset| offset == 0) {
                     offset = 6;
                 }
-                Sample::Word { big_endian: !info.is_le(), shift: info.shift()[3] }
+                AlphaLayout::Word { big_endian: !info.is_le(), shift: info.shift()[3] }
             }
             _ => return None,
         };
@@ -76,11 +76,11 @@ impl Alpha {
     /// Whether the alpha plane is a picture of `gray` as it lies in memory.
     pub fn is_plane_of(&self, gray: VideoFormat) -> bool {
         match self.sample {
-            Sample::Byte => self.step == 1 && gray == VideoFormat::Gray8,
-            Sample::Word { big_endian, .. } => {
+            AlphaLayout::Byte => self.step == 1 && gray == VideoFormat::Gray8,
+            AlphaLayout::Word { big_endian, .. } => {
                 self.depth == 16 && self.step == 2 && !big_endian && gray == VideoFormat::Gray16Le
             }
-            Sample::TopBits | Sample::Palette => false,
+            AlphaLayout::TopBits | AlphaLayout::Palette => false,
         }
     }
 
@@ -112,17 +112,17 @@ impl Alpha {
         let start = y * stride + self.offset;
         let row = data.get(start..).unwrap_or_default();
         let bytes = match self.sample {
-            Sample::Byte | Sample::Palette => 1,
-            Sample::Word { .. } => 2,
-            Sample::TopBits => 4,
+            AlphaLayout::Byte | AlphaLayout::Palette => 1,
+            AlphaLayout::Word { .. } => 2,
+            AlphaLayout::TopBits => 4,
         };
         let needed = line.len().saturating_sub(1) * self.step + bytes;
         ensure!(row.len() >= needed, "its memory is shorter than its caps announce");
         let scaled = scaled(self.depth);
         match self.sample {
-            Sample::Byte if self.step == 1 => fill(line, row.as_chunks::<1>().0, |[v]| scaled(u32::from(*v))),
-            Sample::Byte => fill(line, row.chunks(self.step), |pixel| scaled(u32::from(pixel[0]))),
-            Sample::Word { big_endian, shift } => {
+            AlphaLayout::Byte if self.step == 1 => fill(line, row.as_chunks::<1>().0, |[v]| scaled(u32::from(*v))),
+            AlphaLayout::Byte => fill(line, row.chunks(self.step), |pixel| scaled(u32::from(pixel[0]))),
+            AlphaLayout::Word { big_endian, shift } => {
                 let max = (1 << self.depth) - 1;
                 fill(line, row.chunks(self.step), |pixel| {
                     let word = [pixel[0], pixel.get(1).copied().unwrap_or_default()];
@@ -130,8 +130,8 @@ impl Alpha {
                     scaled((u32::from(word) >> shift) & max)
                 });
             }
-            Sample::TopBits => fill(line, row.as_chunks::<4>().0, |pixel| scaled(u32::from(pixel[3] >> 6))),
-            Sample::Palette => {
+            AlphaLayout::TopBits => fill(line, row.as_chunks::<4>().0, |pixel| scaled(u32::from(pixel[3] >> 6))),
+            AlphaLayout::Palette => {
                 let palette = frame.plane_data(1).context("it has no palette")?;
                 fill(line, row, |&entry| {
                     scaled(u32::from(palette.get(4 * usize::from(entry) + ALPHA_OF_ENTRY).copied().unwrap_or(u8::MAX)))

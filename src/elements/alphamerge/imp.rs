@@ -75,7 +75,7 @@ impl State {
 }
 
 /// The mask of a frame.
-enum Found {
+enum MaskOfFrame {
     Mask(Mask),
     /// It ended before the frame.
     Late(Mask),
@@ -163,8 +163,8 @@ impl AlphaMerge {
                 }
                 let found = self.find(&mut state, span);
                 match found {
-                    Found::Mask(mask) => break (mask, info, out),
-                    Found::Late(mask) => {
+                    MaskOfFrame::Mask(mask) => break (mask, info, out),
+                    MaskOfFrame::Late(mask) => {
                         let is_news = !std::mem::replace(&mut state.has_warned, true);
                         drop(state);
                         if is_news {
@@ -173,15 +173,15 @@ impl AlphaMerge {
                         }
                         break (mask, info, out);
                     }
-                    Found::None => {
+                    MaskOfFrame::None => {
                         drop(state);
                         return Err(self.fail(&anyhow!("the mask has ended without a frame")));
                     }
-                    Found::Wait if !self.mask.is_linked() => {
+                    MaskOfFrame::Wait if !self.mask.is_linked() => {
                         drop(state);
                         return Err(self.fail(&anyhow!("the pad `mask` isn't linked")));
                     }
-                    Found::Wait => state = self.wait(state),
+                    MaskOfFrame::Wait => state = self.wait(state),
                 }
             }
         };
@@ -193,7 +193,7 @@ impl AlphaMerge {
 
     /// The mask for a frame of `span` among those that are here; lets go of one that is over. The first one is also for the
     /// frames before it. What it finds doesn't depend on how far the mask's thread has come.
-    fn find(&self, state: &mut State, span: Span) -> Found {
+    fn find(&self, state: &mut State, span: Span) -> MaskOfFrame {
         let time = span.start;
         let lasts = |mask: &Mask| mask.span.end.is_some_and(|end| time < end - EPSILON);
         if !state.current.as_ref().is_some_and(lasts) {
@@ -205,14 +205,14 @@ impl AlphaMerge {
             }
         }
         match &state.current {
-            Some(current) if lasts(current) || state.next.is_some() => Found::Mask(current.clone()),
+            Some(current) if lasts(current) || state.next.is_some() => MaskOfFrame::Mask(current.clone()),
             Some(current) if state.mask.is_over => {
                 // One that came alone is a still.
                 let is_late = state.masks > 1 && current.span.end.is_some_and(|end| time >= end);
-                if is_late { Found::Late(current.clone()) } else { Found::Mask(current.clone()) }
+                if is_late { MaskOfFrame::Late(current.clone()) } else { MaskOfFrame::Mask(current.clone()) }
             }
-            None if state.mask.is_over => Found::None,
-            _ => Found::Wait,
+            None if state.mask.is_over => MaskOfFrame::None,
+            _ => MaskOfFrame::Wait,
         }
     }
 

@@ -15,7 +15,7 @@ mod seek;
 mod state;
 mod timing;
 
-use self::composite::{Composite, Place};
+use self::composite::{Composite, FrameTime};
 use self::state::{Episode, State};
 use super::super::formats;
 use super::loading;

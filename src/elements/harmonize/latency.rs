@@ -4,7 +4,7 @@
 
 use super::Mode;
 use super::settings::{AUTOMATIC, Settings};
-use crate::engine::MOST_AHEAD;
+use crate::engine::MAX_AHEAD;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Latency {
                 _ if mode == Mode::Live => gst::ClockTime::ZERO,
                 // And the frame that is the first beyond.
                 ahead => {
-                    let most = frame.nseconds().saturating_mul(MOST_AHEAD);
+                    let most = frame.nseconds().saturating_mul(MAX_AHEAD);
                     gst::ClockTime::from_nseconds(ahead.min(most)).saturating_add(frame)
                 }
             },

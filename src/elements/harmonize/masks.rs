@@ -52,7 +52,7 @@ pub struct Masks {
 }
 
 /// A composite's mask.
-pub struct Found {
+pub struct FoundMask {
     pub frame: Option<MaskFrame>,
     pub pair: Pair,
 }
@@ -103,7 +103,7 @@ impl Masks {
     }
 
     /// The mask of the composite that starts at running time `time`; `None` if it may be still to come.
-    pub fn find(&mut self, pad: &gst_base::AggregatorPad, time: i64, timeout: bool) -> Result<Option<Found>> {
+    pub fn find(&mut self, pad: &gst_base::AggregatorPad, time: i64, timeout: bool) -> Result<Option<FoundMask>> {
         let mut advanced = false;
         let timeout = timeout || self.given_up.is_some_and(|(given_up, _)| given_up == time);
         loop {
@@ -133,7 +133,7 @@ impl Masks {
                 Pair::Held | Pair::Stale => self.held.clone(),
                 Pair::Missing => None,
             };
-            return Ok(Some(Found { frame, pair }));
+            return Ok(Some(FoundMask { frame, pair }));
         }
     }
 

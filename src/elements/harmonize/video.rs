@@ -6,7 +6,7 @@
 use super::super::formats;
 use super::convert::{self, Conversion};
 use super::extents::{Extents, lay_out, planes, short};
-use crate::frame::{Colour, Format, Matrix, Picture, PictureMut, Plane, Siting};
+use crate::frame::{ChromaSite, Colorimetry, Format, Matrix, Picture, PictureMut, Plane};
 use anyhow::{Context, Result, ensure};
 use gst_video::prelude::*;
 use gst_video::{
@@ -20,7 +20,7 @@ pub struct Video {
     pub info: VideoInfo,
     /// Of the samples as they are worked on.
     pub format: Format,
-    pub colour: Colour,
+    pub colour: Colorimetry,
     /// For formats that can't be worked on in place.
     conversion: Option<Arc<Conversion>>,
 }
@@ -169,7 +169,7 @@ fn chroma_site(caps: &gst::CapsRef, info: &VideoInfo) -> VideoChromaSite {
     said.and_then(|site| site.parse().ok()).unwrap_or(usual)
 }
 
-fn colour(info: &VideoInfo, site: VideoChromaSite) -> Colour {
+fn colour(info: &VideoInfo, site: VideoChromaSite) -> Colorimetry {
     let colorimetry = info.colorimetry();
     let matrix = match colorimetry.matrix() {
         VideoColorMatrix::Bt2020 => Matrix::Bt2020,
@@ -182,9 +182,11 @@ fn colour(info: &VideoInfo, site: VideoChromaSite) -> Colour {
         VideoColorRange::Range16_235 => false,
         _ => !info.is_yuv(),
     };
-    let siting =
-        Siting { across: site.contains(VideoChromaSite::H_COSITED), down: site.contains(VideoChromaSite::V_COSITED) };
-    Colour { matrix, full_range, siting }
+    let siting = ChromaSite {
+        across: site.contains(VideoChromaSite::H_COSITED),
+        down: site.contains(VideoChromaSite::V_COSITED),
+    };
+    Colorimetry { matrix, full_range, siting }
 }
 
 #[cfg(test)]
@@ -283,10 +285,10 @@ mod tests {
             let caps = format!("video/x-raw,format=I420,width=8,height=8,framerate=25/1,colorimetry={colorimetry}");
             Video::from_caps(&caps.parse::<gst::Caps>().unwrap()).unwrap().colour
         };
-        assert_eq!(colour("bt601"), Colour::new(Matrix::Bt601, false));
-        assert_eq!(colour("bt709"), Colour::new(Matrix::Bt709, false));
-        assert_eq!(colour("bt2020"), Colour::new(Matrix::Bt2020, false));
-        assert_eq!(colour("1:4:0:0"), Colour::new(Matrix::Bt601, true));
+        assert_eq!(colour("bt601"), Colorimetry::new(Matrix::Bt601, false));
+        assert_eq!(colour("bt709"), Colorimetry::new(Matrix::Bt709, false));
+        assert_eq!(colour("bt2020"), Colorimetry::new(Matrix::Bt2020, false));
+        assert_eq!(colour("1:4:0:0"), Colorimetry::new(Matrix::Bt601, true));
     }
 
     fn of(caps: &str) -> Result<Video> {
@@ -302,7 +304,7 @@ mod tests {
         assert!(!full(",format=RGB,height=8,colorimetry=2:1:5:1") && full(",format=RGB,height=8,colorimetry=0:1:5:1"));
         assert!(!full(",format=GRAY8,height=8,colorimetry=bt709"));
         let site = |caps: &str| {
-            let Siting { across, down } = colour(&format!(",format=I420{caps}")).siting;
+            let ChromaSite { across, down } = colour(&format!(",format=I420{caps}")).siting;
             [across, down]
         };
         assert_eq!(site(",height=8,chroma-site=mpeg2"), [true, false]);

@@ -21,7 +21,7 @@ fn inferred(time: i64) -> Arc<Transfer> {
 fn run(times: &[i64], grey: &dyn Fn(i64) -> f32, temporal: Temporal) -> (Vec<(i64, bool, f32)>, usize) {
     let mut keyframes = Keyframes::<i64>::default();
     let (mut waiting, mut out, mut most) = (VecDeque::new(), Vec::new(), 0);
-    let mut leave = |keyframes: &mut Keyframes<i64>, waiting: &mut VecDeque<Place>, end: bool| {
+    let mut leave = |keyframes: &mut Keyframes<i64>, waiting: &mut VecDeque<FramePosition>, end: bool| {
         while let Some(&place) = waiting.front() {
             if !(end || keyframes.is_settled(place, &temporal)) {
                 break;
@@ -166,7 +166,7 @@ fn a_part_of_a_stream_with_holes_has_the_transfers_of_the_whole_bit_for_bit() {
 #[test]
 fn a_keyframe_too_far_away_to_wait_for_is_not_mixed_towards_at_last() {
     let (out, most) = run(&times(0..2000), &still, every(30_000, 0.0));
-    assert_eq!(most as u64, MOST_AHEAD);
+    assert_eq!(most as u64, MAX_AHEAD);
     let held = &out[..750];
     assert!(held.iter().all(|frame| frame.2 == held[0].2), "the whole cell is held");
     assert_ne!(out[750].2, held[0].2);
@@ -274,7 +274,7 @@ fn a_failed_inference_is_left_out_and_its_own_frame_has_none() {
 #[test]
 fn a_stream_whose_time_stands_still_holds_back_no_more_than_the_most() {
     let (_, most) = run(&vec![0; 2000], &still, every(0, 0.9));
-    assert_eq!(most as u64, MOST_AHEAD);
+    assert_eq!(most as u64, MAX_AHEAD);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The exact policy: a frame waits until nothing that is still to come can change its transfer, and leaves after those before it.
 
-use super::super::{Keyframes, Moment, Pending, Place, RunningTime};
+use super::super::{FramePosition, Keyframes, Moment, Pending, RunningTime};
 use super::inferences::{Applied, Ended};
 use super::{Engine, Entry, Frame, Inner, Outcome, Queued, Ready, Stopped, Stream, Temporal, Waiting, describe, see};
 use crate::frame::Proxy;
@@ -13,12 +13,12 @@ use std::time::Instant;
 pub(super) struct Exact {
     pub keyframes: Keyframes<Pending>,
     /// Keyframes with their running time and what the model sees of them, up to those that the next frame to leave lies between.
-    seen: VecDeque<(Place, i64, Arc<Proxy>)>,
+    seen: VecDeque<(FramePosition, i64, Arc<Proxy>)>,
 }
 
 impl Exact {
     /// The transfer of the frame at `place`, one of `size`, all whose inferences have ended.
-    fn transfer(&mut self, place: Place, temporal: &Temporal, size: [usize; 2]) -> Option<Applied> {
+    fn transfer(&mut self, place: FramePosition, temporal: &Temporal, size: [usize; 2]) -> Option<Applied> {
         while self.seen.get(1).is_some_and(|(next, ..)| *next <= place) {
             self.seen.pop_front();
         }
@@ -83,7 +83,7 @@ impl<F: Frame> Stream<F> {
     fn show_first(
         &self,
         entry: &mut Entry<F>,
-        (place, pending, proxy): (Place, Pending, Arc<Proxy>),
+        (place, pending, proxy): (FramePosition, Pending, Arc<Proxy>),
         ended: &mut dyn FnMut(Ended) -> Result<()>,
     ) -> Result<Outcome, Stopped> {
         let (transfer, end) = split(self.inferences.finish(&pending).ok_or(Stopped::Flushed)?);

@@ -114,7 +114,7 @@ type Proxies = [Arc<Proxy>; 16];
 /// A frame that waits for its transfer.
 struct Waiting<F> {
     entry: Entry<F>,
-    place: super::Place,
+    place: super::FramePosition,
     took: Duration,
 }
 

@@ -6,16 +6,26 @@ pub(crate) mod region;
 
 use super::*;
 
-pub(crate) const fn place(plane: u8, first: u8, step: u8) -> Option<Place> {
-    Some(Place { plane, first, step })
+pub(crate) const fn place(plane: u8, first: u8, step: u8) -> Option<ComponentLayout> {
+    Some(ComponentLayout { plane, first, step })
 }
 
-pub(crate) const fn packed(components: Components, step: u8, [a, b, c]: [u8; 3], alpha: Option<Place>) -> Format {
+pub(crate) const fn packed(
+    components: Components,
+    step: u8,
+    [a, b, c]: [u8; 3],
+    alpha: Option<ComponentLayout>,
+) -> Format {
     let places = [place(0, a, step), place(0, b, step), place(0, c, step), alpha];
     Format { components, places, ..Format::RGB }
 }
 
-pub(crate) const fn planar(components: Components, sub: [u8; 2], [a, b, c]: [u8; 3], alpha: Option<Place>) -> Format {
+pub(crate) const fn planar(
+    components: Components,
+    sub: [u8; 2],
+    [a, b, c]: [u8; 3],
+    alpha: Option<ComponentLayout>,
+) -> Format {
     let places = [place(a, 0, 1), place(b, 0, 1), place(c, 0, 1), alpha];
     Format { components, sub, places, ..Format::RGB }
 }
@@ -82,15 +92,15 @@ pub(crate) const FORMATS: [Format; 32] = [
     GRAY16_BE,
 ];
 
-pub(crate) const fn sited(across: bool, down: bool, colour: Colour) -> Colour {
-    Colour { siting: Siting { across, down }, ..colour }
+pub(crate) const fn sited(across: bool, down: bool, colour: Colorimetry) -> Colorimetry {
+    Colorimetry { siting: ChromaSite { across, down }, ..colour }
 }
 
-pub(crate) const COLOURS: [Colour; 4] = [
-    Colour::new(Matrix::Bt601, false),
-    sited(true, false, Colour::new(Matrix::Bt709, false)),
-    Colour::new(Matrix::Bt709, true),
-    sited(true, true, Colour::new(Matrix::Bt2020, false)),
+pub(crate) const COLOURS: [Colorimetry; 4] = [
+    Colorimetry::new(Matrix::Bt601, false),
+    sited(true, false, Colorimetry::new(Matrix::Bt709, false)),
+    Colorimetry::new(Matrix::Bt709, true),
+    sited(true, true, Colorimetry::new(Matrix::Bt2020, false)),
 ];
 
 pub(crate) const SIZES: [(usize, usize); 8] = [(1, 1), (2, 1), (1, 3), (3, 2), (7, 5), (33, 18), (131, 9), (300, 6)];
@@ -121,7 +131,7 @@ impl Dice {
 #[derive(Clone)]
 pub(crate) struct Owned {
     pub format: Format,
-    pub colour: Colour,
+    pub colour: Colorimetry,
     pub width: usize,
     pub height: usize,
     pub interlaced: bool,
@@ -133,7 +143,7 @@ impl Owned {
     /// Random bytes everywhere, padding of `pad` bytes a row, none after the last.
     pub fn random(
         format: Format,
-        colour: Colour,
+        colour: Colorimetry,
         (width, height): (usize, usize),
         pad: usize,
         dice: &mut Dice,
@@ -188,7 +198,7 @@ impl Owned {
 
     /// Plane and first byte of sample (x, line) of component `k` (R, G, B or Y, Cb, Cr, then alpha).
     pub fn place(&self, x: usize, line: usize, k: usize) -> (usize, usize) {
-        let Place { plane, first, step } = self.format.places[k].unwrap();
+        let ComponentLayout { plane, first, step } = self.format.places[k].unwrap();
         let [plane, first, step, bytes] = [plane, first, step, self.format.bytes].map(usize::from);
         (plane, line * self.strides[plane] + (x * step + first) * bytes)
     }
@@ -225,7 +235,7 @@ impl Owned {
 }
 
 /// Textbook R'G'B' in 0..1 of code values.
-pub(crate) fn rgb(format: Format, colour: Colour, c: [f64; 3]) -> [f64; 3] {
+pub(crate) fn rgb(format: Format, colour: Colorimetry, c: [f64; 3]) -> [f64; 3] {
     let (scale, highest) = (f64::from(1u32 << (format.depth - 8)), f64::from((1u32 << format.depth) - 1));
     if !format.is_yuv() {
         return if colour.full_range { c.map(|v| v / highest) } else { c.map(|v| (v / scale - 16.0) / 219.0) };
@@ -241,7 +251,7 @@ pub(crate) fn rgb(format: Format, colour: Colour, c: [f64; 3]) -> [f64; 3] {
 }
 
 /// The other way round.
-pub(crate) fn codes(format: Format, colour: Colour, [r, g, b]: [f64; 3]) -> [f64; 3] {
+pub(crate) fn codes(format: Format, colour: Colorimetry, [r, g, b]: [f64; 3]) -> [f64; 3] {
     let (scale, highest) = (f64::from(1u32 << (format.depth - 8)), f64::from((1u32 << format.depth) - 1));
     if !format.is_yuv() {
         return [r, g, b].map(|v| if colour.full_range { v * highest } else { (v * 219.0 + 16.0) * scale });

@@ -3,7 +3,7 @@
 use super::photos::{Data, Photo, Shape, Sources};
 use super::random::Random;
 use super::recolour::{Colours, Recolour, Smooth};
-use crate::frame::{Colour, Format, Mask, Matrix, Picture, Plane, Proxy, View, proxy};
+use crate::frame::{Colorimetry, Format, Mask, Matrix, Picture, Plane, Proxy, View, proxy};
 
 /// Shares of the picture that a foreground may cover.
 const FOREGROUND: std::ops::Range<f64> = 0.012..0.7;
@@ -170,7 +170,7 @@ fn small(photo: &Photo, crop: &Crop, mask: &Mask, width: usize, height: usize) -
     let plane = Plane { data: &photo.rgb[crop.y * stride + 3 * crop.x..], stride };
     let picture = Picture {
         format: Format::RGB,
-        colour: Colour::new(Matrix::Bt709, true),
+        colour: Colorimetry::new(Matrix::Bt709, true),
         width: crop.width,
         height: crop.height,
         interlaced: false,

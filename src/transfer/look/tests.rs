@@ -1,5 +1,5 @@
 use super::*;
-use crate::frame::{Colour, Format, Mask, Matrix, PictureMut, PlaneMut, Region};
+use crate::frame::{Colorimetry, Format, Mask, Matrix, PictureMut, PlaneMut, Region};
 use crate::transfer::apply;
 
 const WARM: [f32; 12] = [0.8, 0.1, -0.05, 0.08, 0.02, 0.7, 0.05, 0.05, 0.0, -0.1, 0.6, 0.2];
@@ -121,7 +121,7 @@ fn a_place_has_the_map_that_apply_takes_there() {
         let mut after = before.clone();
         let mut planes: [PlaneMut; 4] = Default::default();
         planes[0] = PlaneMut { data: &mut after, stride: 3 * width };
-        let colour = Colour::new(Matrix::Bt709, true);
+        let colour = Colorimetry::new(Matrix::Bt709, true);
         let mut picture = PictureMut { format: Format::RGB, colour, width, height, interlaced: false, planes };
         apply(&mut picture, &Mask { width, height, data: vec![255; width * height] }, &transfer, 1.0);
         let Region { x, y, width: w, height: h } = region.unwrap_or(Region::whole(width, height));

@@ -2,7 +2,7 @@ mod apply;
 mod digest;
 
 use super::*;
-use crate::frame::{Colour, Format, Mask, Matrix, Picture, PictureMut, Plane, PlaneMut, Proxy, View, proxy};
+use crate::frame::{Colorimetry, Format, Mask, Matrix, Picture, PictureMut, Plane, PlaneMut, Proxy, View, proxy};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -169,7 +169,7 @@ fn a_perfect_proxy_lifts_to_a_nearly_perfect_frame() {
 /// Packed RGB `composite` with the transfer that its 64 px proxy and that of `real` make.
 fn lift(composite: &[u8], real: &[u8], mask: &Mask) -> Vec<u8> {
     let (width, height, stride) = (mask.width, mask.height, 3 * mask.width);
-    let (format, colour) = (Format::RGB, Colour::new(Matrix::Bt709, true));
+    let (format, colour) = (Format::RGB, Colorimetry::new(Matrix::Bt709, true));
     let of = |data| {
         let mut planes = [Plane::default(); 4];
         planes[0] = Plane { data, stride };

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use gst_video::{VideoChromaSite, VideoConverter, VideoFormat, VideoFormatInfo, VideoFrameRef, VideoInfo};
 use gstharmonize::elements::formats::describe;
-use gstharmonize::frame::{Colour, Format, Mask, Matrix, Picture, PictureMut, Plane, PlaneMut, Siting};
+use gstharmonize::frame::{ChromaSite, Colorimetry, Format, Mask, Matrix, Picture, PictureMut, Plane, PlaneMut};
 use std::rc::Rc;
 
 /// What the library makes of GStreamer's format; `None` where it takes the format only through a conversion.
@@ -108,10 +108,10 @@ impl Scene {
     }
 
     /// As the caps of such a stream say by default.
-    fn colour(&self) -> Colour {
+    fn colour(&self) -> Colorimetry {
         let site = self.raw.info.chroma_site();
         let [across, down] = [VideoChromaSite::H_COSITED, VideoChromaSite::V_COSITED].map(|axis| site.contains(axis));
-        Colour { siting: Siting { across, down }, ..Colour::new(Matrix::Bt709, false) }
+        Colorimetry { siting: ChromaSite { across, down }, ..Colorimetry::new(Matrix::Bt709, false) }
     }
 
     /// Bytes of each plane, its padding included.

@@ -1,6 +1,6 @@
 //! One call of the base class: a composite is taken from its pad, finds its mask, and leaves, or waits for what comes after it.
 
-use super::composite::{Composite, Or, Otherwise, Place, Prepared, Stop};
+use super::composite::{Composite, FrameTime, Or, Otherwise, Prepared, Stop};
 use super::output::is_gap;
 use super::{CAT, Episode, FLUSH_RETRY, Harmonize, Mode, NEED_DATA, RunningTime, lock};
 use gst::prelude::*;
@@ -70,7 +70,7 @@ impl Harmonize {
             }
             self.forget_scene();
         }
-        let place = Place { begins: self.is_told_to_begin(&composite, mode), ..place };
+        let place = FrameTime { begins: self.is_told_to_begin(&composite, mode), ..place };
         let prepared = if place.is_margin && mode == Mode::Live {
             Ok(Err(Otherwise::Dropped("it belongs to the margin of a seek")))
         } else if place.is_outside {
@@ -91,7 +91,7 @@ impl Harmonize {
     }
 
     /// A composite that belongs to a margin is no frame of the stream.
-    fn count_in(&self, place: Place) {
+    fn count_in(&self, place: FrameTime) {
         if !place.is_margin {
             lock(&self.stats).frames_in += 1;
             self.measure();
@@ -102,7 +102,7 @@ impl Harmonize {
     fn take_up(
         &self,
         mut buffer: gst::Buffer,
-        place: Place,
+        place: FrameTime,
         mode: Mode,
         prepared: Result<Or<Prepared>, Stop>,
     ) -> Result<(), Stop> {
@@ -141,7 +141,7 @@ impl Harmonize {
     }
 
     /// What the base class is told of a frame that goes no further.
-    pub(super) fn stopped(&self, stop: Stop, place: Place) -> gst::FlowError {
+    pub(super) fn stopped(&self, stop: Stop, place: FrameTime) -> gst::FlowError {
         gst::debug!(CAT, imp = self, "The composite at {} goes no further", RunningTime(place.span.start));
         lock(&self.stats).dropped += u64::from(!place.is_margin);
         match stop {

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// A composite on its way through the stream, or a GAP in its place.
 pub(super) struct Composite {
     pub buffer: gst::Buffer,
-    pub place: Place,
+    pub place: FrameTime,
     pub video: Option<Video>,
     /// What it has taken of the streaming thread before it was pushed.
     pub took: Duration,
@@ -67,7 +67,7 @@ impl From<Stopped> for Stop {
 
 /// A composite's place in time: in nanoseconds of running time, and as stream time within its segment.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct FrameTime {
     pub span: Span,
     pub stream_time: Option<gst::ClockTime>,
     /// Nanoseconds of stream time, before and after the segment too; of running time where there is none.
@@ -94,7 +94,7 @@ pub(super) struct Prepared {
 
 impl Harmonize {
     /// Where a composite belongs.
-    pub(super) fn place(&self, composite: &gst::BufferRef) -> Result<Place> {
+    pub(super) fn place(&self, composite: &gst::BufferRef) -> Result<FrameTime> {
         let segment =
             self.sink.segment().downcast().map_err(|_| anyhow!("Pad sink: a composite came before its segment"))?;
         let (frame, last, margin) = {
@@ -116,7 +116,7 @@ impl Harmonize {
             let end = composite.duration().or(frame).and_then(|duration| pts.checked_add(duration));
             segment.clip(pts, end).is_none()
         });
-        Ok(Place { span, stream_time, time, begins: false, is_margin, is_outside: is_outside && !is_margin })
+        Ok(FrameTime { span, stream_time, time, begins: false, is_margin, is_outside: is_outside && !is_margin })
     }
 
     /// The mask of the composite that starts at `time`; `NEED_DATA` if it may be still to come.
@@ -146,7 +146,7 @@ impl Harmonize {
     pub(super) fn prepare(
         &self,
         composite: &gst::BufferRef,
-        place: Place,
+        place: FrameTime,
         mask: Option<(Option<MaskFrame>, Pair)>,
         mode: Mode,
     ) -> Result<Or<Prepared>, Stop> {
@@ -182,7 +182,13 @@ impl Harmonize {
     }
 
     /// Has the stream take a composite up.
-    pub(super) fn enter(&self, buffer: gst::Buffer, place: Place, mode: Mode, prepared: Prepared) -> Result<(), Stop> {
+    pub(super) fn enter(
+        &self,
+        buffer: gst::Buffer,
+        place: FrameTime,
+        mode: Mode,
+        prepared: Prepared,
+    ) -> Result<(), Stop> {
         let Prepared { engine, mask, settings, video, took } = prepared;
         let shows_first = {
             let mut state = lock(&self.state);
@@ -210,7 +216,7 @@ impl Harmonize {
         composite: &gst::BufferRef,
         settings: &Settings,
         video: &Video,
-        place: Place,
+        place: FrameTime,
         found: Option<(Option<MaskFrame>, Pair)>,
     ) -> Result<Or<Arc<Mask>>, Stop> {
         let (width, height) = video.size();
@@ -242,7 +248,7 @@ impl Harmonize {
     }
 
     /// What becomes of a frame whose mask is missing, unless the last one serves it.
-    fn missing_mask(&self, settings: &Settings, place: Place, pair: Pair) -> Result<Option<Otherwise>, Stop> {
+    fn missing_mask(&self, settings: &Settings, place: FrameTime, pair: Pair) -> Result<Option<Otherwise>, Stop> {
         let stale = pair == Pair::Stale;
         if !stale && pair != Pair::Missing {
             if self.ends(Episode::Maskless) {

@@ -10,7 +10,7 @@ use gst_base::prelude::*;
 type Segment = gst::FormattedSegment<gst::ClockTime>;
 
 /// No seek asks for more than this many nanoseconds beside what it is for: events count them in 63 bits.
-const LONGEST: u64 = 1 << 60;
+const MAX_MARGIN: u64 = 1 << 60;
 
 /// What a seek was for, in stream time, and how it stands with the segments that follow it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -140,13 +140,13 @@ impl Harmonize {
         if self.mode() == Mode::Live {
             return gst::ClockTime::ZERO;
         }
-        let margin = lock(&self.settings).temporal().margin().min(LONGEST);
+        let margin = lock(&self.settings).temporal().margin().min(MAX_MARGIN);
         let fps = lock(&self.state).composite.as_ref().map(|video| video.info.fps());
         let whole_frames = fps.filter(|fps| fps.numer() > 0).and_then(|fps| {
             let (frames, seconds) = (fps.numer() as u64, fps.denom() as u64 * 1_000_000_000);
             margin.mul_div_ceil(frames, seconds)?.mul_div_ceil(seconds, frames)
         });
-        gst::ClockTime::from_nseconds(whole_frames.unwrap_or(margin).min(LONGEST))
+        gst::ClockTime::from_nseconds(whole_frames.unwrap_or(margin).min(MAX_MARGIN))
     }
 
     /// A flush has begun on a pad: the next segment is that of the seek with this number.

@@ -3,7 +3,7 @@
 use super::super::ModelState;
 use super::super::latency::Latency;
 use super::super::settings::AUTOMATIC;
-use super::{CAT, Episode, Harmonize, Mode, Place, RunningTime, lock};
+use super::{CAT, Episode, FrameTime, Harmonize, Mode, RunningTime, lock};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
@@ -122,7 +122,7 @@ impl Harmonize {
     }
 
     /// Whether the time to wait for a mask left none for the work: it can't be taken off a time before the stream's start.
-    pub(super) fn has_no_time_left(&self, place: Place, mode: Mode, timeout: bool) -> bool {
+    pub(super) fn has_no_time_left(&self, place: FrameTime, mode: Mode, timeout: bool) -> bool {
         let state = lock(&self.state);
         timeout && state.is_live && mode != Mode::Live && place.span.start < state.latency.after().nseconds() as i64
     }
@@ -136,7 +136,7 @@ impl Harmonize {
     }
 
     /// Whether downstream can't show the frame in time any more; tells of it if so.
-    pub(super) fn is_late(&self, composite: &gst::BufferRef, place: Place) -> bool {
+    pub(super) fn is_late(&self, composite: &gst::BufferRef, place: FrameTime) -> bool {
         let (earliest, proportion, is_live) = {
             let state = lock(&self.state);
             (state.earliest, state.proportion, state.is_live)
