@@ -11,7 +11,7 @@ pub mod elements;
 pub mod engine;
 pub mod frame;
 pub mod harmonizers;
-#[cfg(any(feature = "lab", feature = "trainer"))]
+#[cfg(feature = "train")]
 pub mod lab;
 pub mod nets;
 #[cfg(any(feature = "cli", feature = "lab"))]

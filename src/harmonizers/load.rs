@@ -1,28 +1,37 @@
 //! From a model's name or folder and a device's name to a harmonizer, or to a sentence that says what doesn't fit.
 
-use super::class::{Config, vae};
-use super::diffharmony::{self, DiffHarmony};
 use super::files::{self, CONFIG};
-use super::{Harmonizer, Precision};
+use super::harmonizer::Harmonizer;
+use super::model::{BuiltIn, Form, Layout};
+use super::models;
+use super::precision::Precision;
 use crate::nets::Weights;
-use crate::nets::vae::Vae;
+use crate::nets::vae::{Vae, VaeConfig};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Kind};
 
-/// Models inside the plugin file: name, configuration, weights. A static, as a constant would be there once for each use.
-pub static BUILT_IN: [(&str, &str, &[u8]); 3] = [
-    (
-        "compact",
-        include_str!("../../models/compact/config.json"),
-        include_bytes!("../../models/compact/model.safetensors"),
-    ),
-    ("gift", include_str!("../../models/gift/config.json"), include_bytes!("../../models/gift/model.safetensors")),
-    ("star", include_str!("../../models/star/config.json"), include_bytes!("../../models/star/model.safetensors")),
-];
-
 pub const WEIGHTS: &str = "model.safetensors";
+/// Where the folder of a model on Stable Diffusion's latents has its autoencoder.
+pub const VAE: &str = "vae";
+pub const VAE_WEIGHTS: [&str; 1] = ["diffusion_pytorch_model.safetensors"];
+
+/// What a user asks to be loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSpec {
+    /// A built-in model's name, or a model folder.
+    pub model: String,
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+    pub precision: Precision,
+}
+
+impl Default for ModelSpec {
+    fn default() -> Self {
+        Self { model: models::DEFAULT.into(), device: "auto".into(), precision: Precision::Auto }
+    }
+}
 
 /// Loads a built-in model or a model folder. Every tensor's name, shape, kind and values are checked. Ends with an error soon
 /// after `is_given_up`.
@@ -32,7 +41,7 @@ pub fn load(
     precision: Precision,
     is_given_up: &dyn Fn() -> bool,
 ) -> Result<Arc<dyn Harmonizer>> {
-    if let Some((_, config, weights)) = BUILT_IN.iter().find(|(name, ..)| *name == model) {
+    if let Some(BuiltIn { config, weights }) = models::find_built_in(model) {
         let load = || {
             let none = || bail!("a built-in model has an autoencoder of its own");
             network(config, Weights::from_safetensors(weights, device, Kind::Float)?, device, precision, &none)
@@ -41,13 +50,14 @@ pub fn load(
     }
     let folder = folder(model)?;
     let load = || -> Result<Arc<dyn Harmonizer>> {
-        if diffharmony::Folder::is_one(folder) {
-            let parts = diffharmony::Parts::ForVideo;
-            return Ok(Arc::new(DiffHarmony::load(folder, device, precision, parts, is_given_up)?));
+        if let Some(layout) = layout(folder) {
+            return (layout.load)(folder, device, precision, is_given_up);
         }
         let config = files::read_text(&folder.join(CONFIG))?;
         let weights = files::weights(folder, &[WEIGHTS])?;
-        network(&config, Weights::open(&weights, device, Kind::Float)?, device, precision, &|| vae(folder, device))
+        network(&config, Weights::open(&weights, device, Kind::Float)?, device, precision, &|| {
+            vae(folder, device).context(VAE)
+        })
     };
     load().with_context(|| format!("model folder {model}"))
 }
@@ -55,11 +65,19 @@ pub fn load(
 /// The folder that is called `model`.
 pub fn folder(model: &str) -> Result<&Path> {
     let folder = Path::new(model);
-    let names = BUILT_IN.map(|(name, ..)| name).join(", ");
+    let names = models::built_in().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
     ensure!(!files::is_pickle(folder), "{}", files::pickle(folder));
     ensure!(folder.exists(), "there is no model {model}: neither a built-in one ({names}) nor a folder");
     ensure!(folder.is_dir(), "model {model} is a file: give the folder that holds it");
     Ok(folder)
+}
+
+/// The layout that a folder is of, if it is of one.
+pub fn layout(folder: &Path) -> Option<&'static Layout> {
+    models::MODELS.iter().find_map(|model| match &model.form {
+        Form::Layout(layout) if (layout.is_one)(folder) => Some(layout),
+        _ => None,
+    })
 }
 
 fn network(
@@ -69,15 +87,25 @@ fn network(
     precision: Precision,
     vae: &dyn Fn() -> Result<Vae>,
 ) -> Result<Arc<dyn Harmonizer>> {
-    let config = Config::parse(config).context(CONFIG)?;
+    let (class, config) = models::parse(config).context(CONFIG)?;
     ensure!(
         matches!(precision, Precision::Auto | Precision::F32),
-        "precision {precision} was asked for: {} is known to bear f32 alone",
-        config.class()
+        "precision {precision} was asked for: {class} is known to bear f32 alone"
     );
     let harmonizer = config.network(&weights.root(), device, vae).context(WEIGHTS)?;
     weights.finish().context(WEIGHTS)?;
     Ok(harmonizer)
+}
+
+/// The autoencoder in `vae/` of a model folder.
+fn vae(folder: &Path, device: Device) -> Result<Vae> {
+    let folder = folder.join(VAE);
+    let config = VaeConfig::parse(&files::read_text(&folder.join(CONFIG))?).context(CONFIG)?;
+    let file = files::weights(&folder, &VAE_WEIGHTS)?;
+    let weights = Weights::open(&file, device, Kind::Float)?;
+    let vae = Vae::new(&weights.root(), config)?;
+    weights.finish()?;
+    Ok(vae)
 }
 
 #[cfg(test)]

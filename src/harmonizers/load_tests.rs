@@ -2,7 +2,7 @@ use super::*;
 use crate::diffusion::Noise;
 use crate::harmonizers::compact::{self, Compact};
 use crate::harmonizers::star::{self, Latents};
-use crate::harmonizers::{Run, Sampling};
+use crate::harmonizers::{Config as _, Run, Sampling};
 use crate::nets::Weights;
 use crate::nets::vae::VaeConfig;
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ fn error(folder: &Path) -> String {
 fn a_folder_loads_and_every_built_in_model_too() {
     let folder = folder(|_| ());
     load(folder.path().to_str().unwrap(), Device::Cpu, Precision::Auto, &|| false).unwrap();
-    for (name, ..) in BUILT_IN {
+    for (name, _) in models::built_in() {
         load(name, Device::Cpu, Precision::Auto, &|| false).unwrap();
     }
 }
@@ -141,7 +141,7 @@ fn on_stable_diffusion() -> tempfile::TempDir {
     let config = star::Config { latents: Latents::StableDiffusion, encoder_layers: 1, ..Default::default() };
     let weights = Weights::new(Device::Cpu);
     let vae = || Vae::new(&Weights::new(Device::Cpu).root(), VaeConfig::parse(json)?);
-    Config::Star(config.clone()).network(&weights.root(), Device::Cpu, &vae).unwrap();
+    config.network(&weights.root(), Device::Cpu, &vae).unwrap();
     write(folder.path(), WEIGHTS, weights, serde_json::to_string(&config).unwrap());
     folder
 }
@@ -171,6 +171,6 @@ fn star_also_works_on_stable_diffusion_s_latents() {
 
 #[test]
 fn a_class_that_is_not_known_is_named_beside_those_that_are() {
-    let error = format!("{:#}", Config::parse(r#"{"class": "huge"}"#).unwrap_err());
+    let error = format!("{:#}", models::parse(r#"{"class": "huge"}"#).unwrap_err());
     assert!(["huge", "compact", "gift", "star", "diffharmony"].iter().all(|name| error.contains(name)), "{error}");
 }

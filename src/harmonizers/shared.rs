@@ -2,7 +2,10 @@
 //!
 //! A model lives for as long as someone holds it. A folder whose files have changed is another model.
 
-use super::{BUILT_IN, Harmonizer, Precision, load};
+use super::harmonizer::Harmonizer;
+use super::load::load;
+use super::models;
+use super::precision::Precision;
 use anyhow::{Result, ensure};
 use once_cell::sync::Lazy;
 use std::path::{Path, PathBuf};
@@ -26,7 +29,7 @@ impl Key {
     fn new(model: &str, device: Device, precision: Precision) -> Self {
         let mut files = Vec::new();
         let mut path = PathBuf::from(model);
-        if !BUILT_IN.iter().any(|(name, ..)| *name == model) {
+        if models::find_built_in(model).is_none() {
             path = path.canonicalize().unwrap_or(path);
             list(&path, &mut files);
             files.sort_unstable();
@@ -126,9 +129,9 @@ mod tests {
     /// A copy of the built-in model as a folder.
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        let (_, config, weights) = BUILT_IN[0];
-        std::fs::write(folder.path().join("config.json"), config).unwrap();
-        std::fs::write(folder.path().join("model.safetensors"), weights).unwrap();
+        let files = models::find_built_in("compact").unwrap();
+        std::fs::write(folder.path().join("config.json"), files.config).unwrap();
+        std::fs::write(folder.path().join("model.safetensors"), files.weights).unwrap();
         folder
     }
 
@@ -163,7 +166,7 @@ mod tests {
         let folder = folder();
         let path = folder.path().to_str().unwrap();
         let before = get(path, Precision::Auto).unwrap();
-        let config = BUILT_IN[0].1.to_owned() + "\n";
+        let config = models::find_built_in("compact").unwrap().config.to_owned() + "\n";
         std::fs::write(folder.path().join("config.json"), config).unwrap();
         assert!(!Arc::ptr_eq(&get(path, Precision::Auto).unwrap(), &before));
     }

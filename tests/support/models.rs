@@ -1,29 +1,26 @@
 //! Models to run: small, and of noise for weights.
 
-use gstharmonize::harmonizers::class::Config;
-use gstharmonize::harmonizers::{BUILT_IN, compact, gift, lite0, star};
+use gstharmonize::harmonizers::{Config, built_in, compact, gift, lite0, star};
 use gstharmonize::nets::Weights;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 /// Writes a `compact` into the new folder `folder`. It changes colours, if not for the better.
 pub fn write(folder: &Path) {
-    write_class(
-        folder,
-        Config::Compact(compact::Config { channels: [8, 16, 16], emb_channels: 16, ..Default::default() }),
-    );
+    let config = compact::Config { channels: [8, 16, 16], emb_channels: 16, ..Default::default() };
+    write_class(folder, &config);
 }
 
 /// A `lite0` likewise.
 pub fn write_lite0(folder: &Path) {
     let config = lite0::Config { channels: [8, 16, 16], emb_channels: 16, ..Default::default() };
-    write_class(folder, Config::Lite0(config));
+    write_class(folder, &config);
 }
 
 /// A `gift` likewise.
 pub fn write_gift(folder: &Path) {
     let config = gift::Config { channels: [8, 8, 16, 16], code_channels: 16, rank: 2, ..Default::default() };
-    write_class(folder, Config::Gift(config));
+    write_class(folder, &config);
 }
 
 /// A `star` likewise.
@@ -31,7 +28,7 @@ pub fn write_star(folder: &Path) {
     let latents = star::Latents::Own { channels: 4, features: 8, groups: 4 };
     let (channels, heads) = (16, 2);
     let config = star::Config { latents, channels, heads, encoder_layers: 1, decoder_layers: 1, ..Default::default() };
-    write_class(folder, Config::Star(config));
+    write_class(folder, &config);
 }
 
 /// All built-in models, and a new one of each class in `folder`.
@@ -42,16 +39,16 @@ pub fn one_of_each(folder: &Path) -> Vec<String> {
     write_gift(&path("gift"));
     write_star(&path("star"));
     let new = ["compact", "lite0", "gift", "star"].map(|name| path(name).to_str().unwrap().to_owned());
-    BUILT_IN.iter().map(|(name, ..)| (*name).to_owned()).chain(new).collect()
+    built_in().map(|(name, _)| name.to_owned()).chain(new).collect()
 }
 
-fn write_class(folder: &Path, config: Config) {
+fn write_class(folder: &Path, config: &dyn Config) {
     // All threads draw from torch's one generator: a model is the same each time only where no other is made meanwhile.
     static GENERATOR: Mutex<()> = Mutex::new(());
     let _one_at_a_time = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(1);
     let weights = Weights::new(tch::Device::Cpu);
-    config.clone().network(&weights.root(), tch::Device::Cpu, &|| anyhow::bail!("it has its own")).unwrap();
+    config.network(&weights.root(), tch::Device::Cpu, &|| anyhow::bail!("it has its own")).unwrap();
     let tensors = weights.finish().unwrap();
     let noisy = |t: &tch::Tensor| t.detach() + t.detach().randn_like() * 0.1;
     let tensors: Vec<_> = tensors.iter().map(|(name, t)| (name, noisy(t).contiguous())).collect();

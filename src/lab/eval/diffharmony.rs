@@ -4,7 +4,7 @@ use super::reference::Stages;
 use crate::diffusion::Noise;
 use crate::harmonizers::colour::signed;
 use crate::harmonizers::diffharmony::{Decoder, DiffHarmony, Folder, Parts};
-use crate::harmonizers::{self, BUILT_IN, ModelSpec, Precision};
+use crate::harmonizers::{self, ModelSpec, Precision, models};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use tch::{Device, Tensor};
@@ -21,9 +21,8 @@ pub struct Published {
 impl Published {
     /// `Precision::Auto` is the authors' f16 on CUDA and f32 on a CPU. An error where the model is not a DiffHarmony folder.
     pub fn load(spec: &ModelSpec, steps: u32) -> Result<Self> {
-        let built_in = BUILT_IN.iter().any(|(name, ..)| *name == spec.model);
         ensure!(
-            !built_in && Folder::is_one(harmonizers::folder(&spec.model)?),
+            models::find_built_in(&spec.model).is_none() && Folder::is_one(harmonizers::folder(&spec.model)?),
             "model {} has no reference mode, which is DiffHarmony's published evaluation: give --model the folder of its \
              checkpoint, with unet and vae in it or in its folder base",
             spec.model

@@ -6,7 +6,6 @@ use super::optimizer::Optimizer;
 use super::page;
 use super::workers::{Task, Worker};
 use super::{Args, style};
-use crate::harmonizers::class::Config;
 use crate::nets::weights;
 use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
@@ -27,7 +26,6 @@ pub struct Course<'a, 'scope> {
     pub optimizer: Optimizer,
     pub workers: Vec<Worker<'scope>>,
     pub log: Vec<Row>,
-    pub config: Config,
 }
 
 /// What is left of the composites' error, and pictures to show.
@@ -75,13 +73,13 @@ impl Course<'_, '_> {
     /// Validates, writes everything, and says how it goes.
     fn pause(&mut self, stage: usize, loss: f64, bar: &ProgressBar) -> Result<()> {
         let Validation { share, composite, pictures } = self.validate(stage)?;
-        let last = stage + 1 == self.args.class.stages().len();
+        let last = stage + 1 == self.args.class.training.stages.len();
         let best = self.log.iter().filter(|row| row.stage == stage).all(|row| share < row.validation);
         self.log.push(Row { step: self.optimizer.step, stage, loss, validation: share });
-        let name = self.args.class.stages()[stage].name;
+        let name = self.args.class.training.stages[stage].name;
         let message = format!("{name}: loss {loss:.4}, validation {share:.3} of the composites' fMSE {composite:.0}");
         self.save(best || !last)?;
-        page::draw(&self.log, self.args.class.stages(), pictures.as_ref(), &self.args.out.join("page.png"))?;
+        page::draw(&self.log, self.args.class.training.stages, pictures.as_ref(), &self.args.out.join("page.png"))?;
         if bar.is_hidden() {
             println!("step {}: {message}", self.optimizer.step);
         }
@@ -91,7 +89,7 @@ impl Course<'_, '_> {
 
     /// Whether the last stage has gone on for `patience` validations without a better one.
     fn is_over(&self) -> bool {
-        let last = self.args.class.stages().len() - 1;
+        let last = self.args.class.training.stages.len() - 1;
         let rows: Vec<f64> = self.log.iter().filter(|row| row.stage == last).map(|row| row.validation).collect();
         let best = rows.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(i, _)| i);
         self.args.patience > 0 && rows.len() > best + self.args.patience
@@ -152,7 +150,7 @@ impl Course<'_, '_> {
             Tensor::write_safetensors(&tensors, &part).with_context(|| format!("can't write {}", part.display()))?;
             std::fs::rename(&part, out.join(name))?;
         }
-        std::fs::write(out.join("config.json"), self.config.to_json()? + "\n")?;
+        std::fs::write(out.join("config.json"), self.args.class.config().to_json()? + "\n")?;
         std::fs::write(out.join("log.json"), serde_json::to_string(&self.log)?)?;
         Ok(())
     }
@@ -161,7 +159,7 @@ impl Course<'_, '_> {
 /// A step's stage and learning rate. In each stage warm-up, plateau, linear decay (Hu et al. 2024): a plateau's checkpoint
 /// can be resumed with more steps.
 fn schedule(args: &Args, step: u64) -> (usize, f64) {
-    let stages = args.class.stages();
+    let stages = args.class.training.stages;
     let (mut stage, mut begin, mut share) = (0, 0, 0.0);
     let end = loop {
         share += stages[stage].share;

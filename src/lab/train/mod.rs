@@ -3,6 +3,7 @@
 //! A run is decided by its arguments: the same seed, workers and steps give the same weights, resumed or not.
 
 mod ahead;
+mod class;
 mod course;
 mod draw;
 mod log;
@@ -10,17 +11,17 @@ mod optimizer;
 #[cfg_attr(not(feature = "lab"), path = "no_page.rs")]
 mod page;
 mod photos;
-mod random;
 mod recolour;
 mod synth;
-mod trainee;
 mod workers;
 
-pub use trainee::{Class, Masking};
+pub use class::Class;
 
-use crate::harmonizers::{BUILT_IN, Precision, files};
+use crate::harmonizers::models::{self, DEFAULT};
+use crate::harmonizers::training::{Masking, Recipe};
+use crate::harmonizers::{Precision, files};
 use crate::nets::{Weights, arithmetic, weights};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use draw::Source;
 use indicatif::{ProgressBar, ProgressStyle};
 use optimizer::Optimizer;
@@ -28,7 +29,6 @@ use photos::{Data, Sources};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
-use trainee::Recipe;
 use workers::{Job, Worker};
 
 /// Photographs kept out of training to measure on: one in this many.
@@ -39,7 +39,7 @@ const VALIDATION_UNCHANGED: f64 = 0.05;
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// What to train
-    #[arg(long, value_enum, default_value = "compact")]
+    #[arg(long, value_enum, default_value = DEFAULT)]
     pub class: Class,
     /// Folder with photographs (*.jpg or *.png), beside each, where there is one, a mask or label map of its name that ends in
     /// .png or -mask.png; or with photos/ and, where they are there, masks/ and the tables illuminants, looks, whitebalance
@@ -133,7 +133,6 @@ pub fn run(args: &Args) -> Result<()> {
 
     let [training, validation] = [training, validation].map(|numbers| Sources::new(&data, &numbers));
 
-    let config = args.class.config();
     let mut optimizer = Optimizer::new(parameters(args, device)?)?;
     let count: usize = optimizer.params.values().map(Tensor::numel).sum();
     let log = course::resume(&args.out, &mut optimizer)?;
@@ -146,26 +145,26 @@ pub fn run(args: &Args) -> Result<()> {
         None if device.is_cuda() => std::thread::available_parallelism()?.get(),
         None => 0,
     };
-    let job = Job { training, validation, config, recipe: recipe(args, device)?, device, threads };
+    let job = Job { training, validation, class: args.class, recipe: recipe(args, device)?, device, threads };
     // The network takes no empty batch.
     let workers = workers(args, device)?.min(usize::try_from(args.batch)?);
     println!(
         "{}: {} photographs, {count} parameters, {workers} workers, steps {} to {}",
-        args.class.name(),
+        args.class.name,
         data.photos.len(),
         optimizer.step,
         args.steps
     );
     std::thread::scope(|scope| {
         let workers: Result<Vec<_>> = (0..workers).map(|_| Worker::start(scope, job.clone(), &optimizer)).collect();
-        course::Course { args, optimizer, workers: workers?, log, config: job.config.clone() }.run()
+        course::Course { args, optimizer, workers: workers?, log }.run()
     })
 }
 
 fn check(args: &Args) -> Result<()> {
     let counts = [args.steps, args.batch, args.every, args.validation];
     ensure!(!counts.contains(&0), "steps, batch, every and validation must be at least 1");
-    let multiple = args.class.side_multiple();
+    let multiple = args.class.training.side_multiple;
     ensure!(args.side.is_multiple_of(multiple), "side {} is no multiple of {multiple}", args.side);
     for (name, share) in
         [("unchanged", args.unchanged), ("graded", args.graded), ("at-end", args.at_end), ("decay", args.decay)]
@@ -199,7 +198,8 @@ fn workers(args: &Args, device: Device) -> Result<usize> {
 /// New ones, or what `--from` says.
 fn parameters(args: &Args, device: Device) -> Result<BTreeMap<String, Tensor>> {
     let weights = Weights::new(device);
-    trainee::initialise(args.class.config(), &weights.root(), device)?;
+    let own = || bail!("star is trained on latents of its own: write \"own\" into its configuration");
+    args.class.config().network(&weights.root(), device, &own)?;
     let mut params = weights.finish()?;
     let Some(from) = &args.from else { return Ok(params) };
     let given = given(from).with_context(|| format!("can't begin with {from}"))?;
@@ -210,14 +210,14 @@ fn parameters(args: &Args, device: Device) -> Result<BTreeMap<String, Tensor>> {
             taken += 1;
         }
     }
-    ensure!(taken > 0, "no tensor of {from} fits into {}", args.class.name());
+    ensure!(taken > 0, "no tensor of {from} fits into {}", args.class.name);
     println!("{taken} of {} tensors from {from}, {} new", params.len(), params.len() - taken);
     Ok(params)
 }
 
 fn given(model: &str) -> Result<BTreeMap<String, Tensor>> {
-    if let Some((.., bytes)) = BUILT_IN.iter().find(|(name, ..)| *name == model) {
-        return weights::read_within(bytes);
+    if let Some(files) = models::find_built_in(model) {
+        return weights::read_within(files.weights);
     }
     weights::read(&files::weights(crate::harmonizers::folder(model)?, &["model.safetensors"])?)
 }

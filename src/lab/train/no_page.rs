@@ -1,7 +1,7 @@
 //! In place of the page where nothing is there to draw with.
 
 use super::log::Row;
-use super::trainee::Stage;
+use crate::harmonizers::training::Stage;
 use anyhow::Result;
 use std::path::Path;
 use tch::Tensor;

@@ -1,7 +1,7 @@
 //! The page of a training: its course as curves, and what the network makes of some composites by now.
 
 use super::log::Row;
-use super::trainee::Stage;
+use crate::harmonizers::training::Stage;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use std::path::Path;

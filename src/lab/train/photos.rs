@@ -1,6 +1,6 @@
 //! What training composites are made of: photographs with label maps, object-shaped masks, and measured changes of colour.
 
-use super::random::Random;
+use crate::harmonizers::training::Random;
 use crate::nets::weights;
 use anyhow::{Context, Result, ensure};
 use image::imageops::{FilterType, thumbnail};

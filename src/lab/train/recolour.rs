@@ -1,7 +1,7 @@
 //! Changes of colour that make a foreground look as if it came from elsewhere.
 
 use super::photos::{Data, Look, Photo, Polynomial, Quadratic};
-use super::random::Random;
+use crate::harmonizers::training::Random;
 
 /// A change of colour, sRGB in 0..1 to sRGB in 0..1; `u`, `v` are the place in the picture in 0..1.
 pub enum Recolour<'a> {

@@ -1,9 +1,9 @@
 //! Training composites made on the fly: a region of a photograph recoloured, the photograph itself the answer.
 
 use super::photos::{Data, Photo, Shape, Sources};
-use super::random::Random;
 use super::recolour::{Colours, Recolour, Smooth};
 use crate::frame::{Colorimetry, Format, Mask, Matrix, Picture, Plane, Proxy, View, proxy};
+use crate::harmonizers::training::Random;
 
 /// Shares of the picture that a foreground may cover.
 const FOREGROUND: std::ops::Range<f64> = 0.012..0.7;

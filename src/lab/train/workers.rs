@@ -2,10 +2,10 @@
 //! (libgomp's barriers are ruinous beside other work), draws its own samples and sends its gradients back.
 
 use super::ahead::Ahead;
-use super::draw::{Batch, Drawn, Samples, Source};
+use super::class::Class;
+use super::draw::{Batch, Samples, Source};
 use super::optimizer::Optimizer;
-use super::trainee::{Recipe, Trainee, trainee};
-use crate::harmonizers::class::Config;
+use crate::harmonizers::training::{Drawn, Recipe, Trainee};
 use crate::nets::Weights;
 use anyhow::{Result, anyhow, bail};
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ pub struct Worker<'scope> {
 pub struct Job<'a> {
     pub training: Source<'a>,
     pub validation: Source<'a>,
-    pub config: Config,
+    pub class: Class,
     pub recipe: Recipe,
     pub device: Device,
     /// Threads of each worker that draw composites ahead; with 0 it draws them itself when it is asked.
@@ -75,7 +75,7 @@ impl<'scope> Worker<'scope> {
             let leaves: Vec<Tensor> = student.values().map(Tensor::shallow_clone).collect();
             let net = |student, teacher| {
                 let [student, teacher] = [student, teacher].map(|params| Weights::given(params, job.device));
-                trainee(job.config.clone(), &student.root(), &teacher.root(), job.recipe, job.device)
+                (job.class.training.trainee)([&student.root(), &teacher.root()], job.recipe, job.device)
             };
             // What is measured is what is saved: the averages.
             let nets = net(student, teacher).and_then(|trained| Ok([trained, net(shipped, its_teacher)?]));
@@ -117,11 +117,11 @@ impl Job<'_> {
             Task::Measure(batch, stage) => no_grad(|| {
                 let Source { at_end, .. } = self.validation;
                 let samples = Samples::draw(batch, &self.validation, self.threads);
-                let mut drawn = Drawn::new(samples, at_end, self.device)?;
+                let mut drawn = samples.onto(self.device, at_end)?;
                 self.forward(&**saved, &mut drawn, *stage, true).map(|(_, answer)| answer)
             }),
             Task::Gradients(batch, stage) => {
-                let mut drawn = Drawn::new(ahead.samples(batch), self.training.at_end, self.device)?;
+                let mut drawn = ahead.samples(batch).onto(self.device, self.training.at_end)?;
                 let (loss, mut answer) = self.forward(&**trained, &mut drawn, *stage, false)?;
                 let gradients = Tensor::f_run_backward(&[&loss], leaves, false, false)?;
                 answer.gradients = gradients.into_iter().map(|g| g.defined().then_some(g)).collect();

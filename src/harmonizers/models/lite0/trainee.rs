@@ -1,8 +1,7 @@
 //! `lite0` learns what `compact` learns, and how far off its answer is likely to be.
 
-use super::{Forward, Recipe, Trainee, foreground_loss};
-use crate::harmonizers::lite0::{Config, Lite0};
-use crate::lab::train::draw::Drawn;
+use super::{Config, Lite0};
+use crate::harmonizers::training::{Drawn, Forward, Recipe, Trainee, foreground_loss};
 use crate::nets::Path;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
@@ -12,16 +11,17 @@ const EXPECTATION: f64 = 0.02;
 /// Mean squared errors below this, on 0..1, are as good as none.
 const FLOOR: f64 = 1e-5;
 
-pub struct Trained {
+struct Trained {
     net: Lite0,
     recipe: Recipe,
 }
 
-impl Trained {
-    pub fn new(config: Config, p: &Path, recipe: Recipe, device: Device) -> Result<Self> {
-        Ok(Self { net: Lite0::new(p, config, device)?, recipe })
-    }
+/// A new one on the student's parameters; it has no teacher.
+pub fn new([p, _]: [&Path; 2], recipe: Recipe, device: Device) -> Result<Box<dyn Trainee>> {
+    Ok(Box::new(Trained { net: Lite0::new(p, Config::default(), device)?, recipe }))
+}
 
+impl Trained {
     /// Squared difference of the logarithms of the error that there is and the one expected.
     fn surprise(log_error: &Tensor, change: &Tensor, drawn: &Drawn) -> Result<Tensor> {
         let error = drawn.fmse(&change.f_detach()?.f_sub(&drawn.change()?)?)?;

@@ -1,8 +1,9 @@
 //! A proxy's way through DiffHarmony: padded to the network's multiple with its aspect kept, one deterministic pass, cropped.
 
-use super::super::colour::signed;
-use super::super::{Harmonizer, Precision, ProxyGrid, Run};
 use super::{Condition, Config, Decoder, DiffHarmony};
+use crate::harmonizers::colour::signed;
+use crate::harmonizers::harmonizer::{Harmonizer, ProxyGrid, Run};
+use crate::harmonizers::precision::Precision;
 use anyhow::Result;
 use tch::{Kind, Tensor};
 

@@ -3,16 +3,23 @@
 //!
 //! Published is the idea; layers and sizes are our reading (models/gift/README.md). One pass, no noise.
 
-use super::colour::{
+#[cfg(feature = "train")]
+pub mod trainee;
+
+use crate::harmonizers::colour::{
     POLYNOMIAL, average, map_globally, map_locally, polynomial, pooled, signed, statistics, statistics_len, upsample,
     weighted_mean,
 };
-use super::{Harmonizer, Precision, ProxyGrid, Run};
+use crate::harmonizers::harmonizer::{Harmonizer, ProxyGrid, Run};
+use crate::harmonizers::precision::Precision;
+use crate::harmonizers::{limits, model};
+use crate::nets::vae::Vae;
 use crate::nets::weights::channels_last;
 use crate::nets::{Conv2d, GroupNorm, Init, Linear, Path};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use std::sync::Arc;
+use tch::{Device, Kind, Tensor};
 
 /// Every hyper-parameter of the network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +50,20 @@ impl Default for Config {
             bins: 8,
             proxy_size: 96,
         }
+    }
+}
+
+impl model::Config for Config {
+    fn to_json(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(self)?)
+    }
+
+    fn setup(&self) -> (u32, u32) {
+        (1, self.proxy_size)
+    }
+
+    fn network(&self, p: &Path, _: Device, _: &dyn Fn() -> Result<Vae>) -> Result<Arc<dyn Harmonizer>> {
+        Ok(Arc::new(Gift::new(p, self.clone())?))
     }
 }
 
@@ -137,7 +158,7 @@ impl Gift {
             channels.iter().all(|c| *c > 0 && c % groups == 0),
             "channels {channels:?} must divide into {groups} groups"
         );
-        ensure!((16..=4096).contains(&proxy_size), "proxy_size {proxy_size} is not within 16 to 4096");
+        limits::proxy_size(proxy_size, 16)?;
         let level = |name: &str, i: usize| p.sub(name).sub(i);
         let encoder = |i: usize| {
             let input = if i == 0 { 4 * 4 } else { channels[i - 1] };

@@ -1,6 +1,6 @@
 //! The encoding of the empty prompt: a constant, computed once by the text encoder and kept beside it.
 
-use super::super::files;
+use crate::harmonizers::files;
 use crate::nets::clip::{ClipConfig, ClipTextModel, END_TOKEN};
 use crate::nets::{Init, Weights};
 use anyhow::{Context, Result, ensure};

@@ -11,13 +11,13 @@ mod frame;
 mod info;
 pub mod null_text;
 
-pub(super) use info::info;
+pub use folder::{Config, Decoder, Folder, Part, Parts};
 
-pub use folder::{Config, Decoder, Folder, Part};
-
-use super::colour::signed;
-use super::{Precision, Sampling};
 use crate::diffusion::{self, Method, Sampler, Spacing};
+use crate::harmonizers::colour::signed;
+use crate::harmonizers::harmonizer::Sampling;
+use crate::harmonizers::model::Layout;
+use crate::harmonizers::precision::Precision;
 use crate::nets::taesd::{Taesd, TaesdConfig};
 use crate::nets::unet_2d::{UNet2DConfig, UNet2DModel};
 use crate::nets::unet_2d_condition::{TextContext, TimeContext, UNet2DConditionConfig, UNet2DConditionModel};
@@ -29,14 +29,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
-/// Which of a folder's networks to load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parts {
-    /// What the folder's decoder needs.
-    ForVideo,
-    /// Every decoder, and the refinement.
-    All,
-}
+/// What the registry has of it.
+pub const LAYOUT: Layout = Layout {
+    is_one: Folder::is_one,
+    known_by: "its folders unet and vae",
+    load: |folder, device, precision, is_given_up| {
+        Ok(Arc::new(DiffHarmony::load(folder, device, precision, Parts::ForVideo, is_given_up)?))
+    },
+    info: info::info,
+};
 
 /// Standard normal draws of a shape, one after the other.
 pub type Draws<'a> = dyn FnMut(&[i64]) -> Result<Tensor> + 'a;

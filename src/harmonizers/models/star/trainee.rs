@@ -2,15 +2,14 @@
 //! region's latents was; then to harmonize composites. In the last two the student is not let see some of the background and
 //! is to guess what the teacher, the average of its weights, sees in the whole real picture.
 
-use super::{Forward, Masking, Recipe, Stage, Trainee, foreground_loss};
+use super::{Autoencoder, Config, Latents, Star};
 use crate::harmonizers::colour::signed;
-use crate::harmonizers::star::{Autoencoder, Config, Latents, Star};
-use crate::lab::train::draw::Drawn;
-use crate::lab::train::random::Random;
+use crate::harmonizers::training::{Drawn, Forward, Masking, Random, Recipe, Stage, Trainee, foreground_loss};
 use crate::nets::Path;
 use anyhow::{Result, bail};
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
 
+/// Those of its training.
 pub const STAGES: [Stage; 3] = [
     Stage { name: "autoencoder", share: 0.1 },
     Stage { name: "photographs", share: 0.25 },
@@ -25,22 +24,25 @@ const HIDDEN: [std::ops::Range<f64>; 2] = [0.4..0.75, 0.0..0.3];
 /// How much likelier than another the patch is hidden that is more alike: the softmax's temperature on cosines.
 const TEMPERATURE: f64 = 0.2;
 
-pub struct Trained {
+struct Trained {
     student: Star,
     teacher: Star,
     recipe: Recipe,
     device: Device,
 }
 
-impl Trained {
-    pub fn new(config: Config, [student, teacher]: [&Path; 2], recipe: Recipe, device: Device) -> Result<Self> {
-        let Latents::Own { channels, features, groups } = config.latents else {
-            bail!("star is trained on latents of its own");
-        };
-        let star = |p: &Path| Star::new(p, config.clone(), Autoencoder::own(p, channels, features, groups)?, device);
-        Ok(Self { student: star(student)?, teacher: star(teacher)?, recipe, device })
-    }
+/// A new one on the student's and the teacher's parameters.
+pub fn new(parameters: [&Path; 2], recipe: Recipe, device: Device) -> Result<Box<dyn Trainee>> {
+    let config = Config::default();
+    let Latents::Own { channels, features, groups } = config.latents else {
+        bail!("star is trained on latents of its own");
+    };
+    let star = |p: &Path| Star::new(p, config.clone(), Autoencoder::own(p, channels, features, groups)?, device);
+    let [student, teacher] = parameters.map(star);
+    Ok(Box::new(Trained { student: student?, teacher: teacher?, recipe, device }))
+}
 
+impl Trained {
     fn autoencoder(&self, drawn: &Drawn) -> Result<Forward> {
         let picture = signed(&drawn.composite)?;
         let autoencoder = &self.student.autoencoder;

@@ -5,15 +5,22 @@
 //! affine maps and a residual. Its features see the picture at half the proxy's size; statistics of foreground and
 //! background (moments, histograms, pooled features) reach every block through the embedding.
 
-use super::colour::{
+#[cfg(feature = "train")]
+pub mod trainee;
+
+use crate::diffusion::{self, Schedule};
+use crate::harmonizers::colour::{
     POLYNOMIAL, average, map_globally, map_locally, polynomial, pooled, signed, statistics, statistics_len, upsample,
 };
-use super::{Harmonizer, Precision, ProxyGrid, Run, check_sampling};
-use crate::diffusion::{self, Schedule};
+use crate::harmonizers::harmonizer::{Harmonizer, ProxyGrid, Run};
+use crate::harmonizers::precision::Precision;
+use crate::harmonizers::{limits, model};
+use crate::nets::vae::Vae;
 use crate::nets::weights::channels_last;
 use crate::nets::{Conv2d, Init, Linear, Path, ResnetBlock, SelfAttention, embeddings};
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// Every hyper-parameter of the network and of its sampler.
@@ -55,6 +62,20 @@ impl Default for Config {
     }
 }
 
+impl model::Config for Config {
+    fn to_json(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(self)?)
+    }
+
+    fn setup(&self) -> (u32, u32) {
+        (self.steps, self.proxy_size)
+    }
+
+    fn network(&self, p: &Path, device: Device, _: &dyn Fn() -> Result<Vae>) -> Result<Arc<dyn Harmonizer>> {
+        Ok(Arc::new(Compact::new(p, self.clone(), device)?))
+    }
+}
+
 /// Both sides of a proxy are multiples of this: three halvings.
 const MULTIPLE: u32 = 8;
 const TIME_CHANNELS: i64 = 64;
@@ -84,15 +105,10 @@ pub struct Compact {
 impl Compact {
     pub fn new(p: &Path, config: Config, device: Device) -> Result<Self> {
         let Config { channels: [c0, c1, c2], emb_channels: e, groups, heads, bins, .. } = config;
-        ensure!(
-            groups > 0 && heads > 0 && bins > 0,
-            "{groups} groups, {heads} heads and {bins} bins: each must be at least 1"
-        );
-        ensure!(
-            [c0, c1, c2].iter().all(|c| *c > 0 && c % groups == 0) && c2 % heads == 0,
-            "channels {c0}, {c1}, {c2} must divide into {groups} groups and {heads} heads"
-        );
-        check_sampling(config.proxy_size, config.train_timesteps, config.steps, config.residual_scale)?;
+        limits::unet(config.channels, &[c2], groups, heads, bins)?;
+        limits::proxy_size(config.proxy_size, 8)?;
+        limits::steps(config.train_timesteps, config.steps)?;
+        limits::residual_scale(config.residual_scale)?;
         let zero = Init::Const(0.0);
         let conv =
             |name: &str, channels, kernel, stride, init| Conv2d::new(&p.sub(name), channels, kernel, stride, init);

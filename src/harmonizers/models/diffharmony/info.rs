@@ -1,12 +1,11 @@
 //! The parts of a folder, for who wants to know whether they are whole.
 
-use super::super::files;
-use super::super::parts::{self, Info, Part, folder_part};
-use super::Parts;
 use super::check::Configs;
-use super::folder::{self, Folder};
+use super::folder::{self, Folder, Parts};
 use super::null_text;
 use crate::diffusion;
+use crate::harmonizers::files;
+use crate::harmonizers::parts::{self, Info, Part, folder_part};
 use crate::nets::clip::{ClipConfig, ClipTextModel};
 use crate::nets::taesd::{Taesd, TaesdConfig};
 use crate::nets::unet_2d::{UNet2DConfig, UNet2DModel};

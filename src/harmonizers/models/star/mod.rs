@@ -6,16 +6,22 @@
 //! is attended to by none. Nothing is random but the run's noise.
 
 mod autoencoder;
+#[cfg(feature = "train")]
+pub mod trainee;
 mod transformer;
 
 pub use autoencoder::{Autoencoder, Latents};
 
-use super::colour::{average, polynomial, signed, statistics, statistics_len, weighted_mean};
-use super::{Harmonizer, Precision, ProxyGrid, Run};
 use crate::diffusion::{self, Schedule};
+use crate::harmonizers::colour::{average, polynomial, signed, statistics, statistics_len, weighted_mean};
+use crate::harmonizers::harmonizer::{Harmonizer, ProxyGrid, Run};
+use crate::harmonizers::precision::Precision;
+use crate::harmonizers::{limits, model};
+use crate::nets::vae::Vae;
 use crate::nets::{Init, LayerNorm, Linear, Path, embeddings};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 use transformer::{Layer, places};
 
@@ -60,6 +66,28 @@ impl Default for Config {
     }
 }
 
+impl model::Config for Config {
+    fn to_json(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(self)?)
+    }
+
+    fn setup(&self) -> (u32, u32) {
+        (self.steps, self.proxy_size)
+    }
+
+    fn is_on_stable_diffusion(&self) -> bool {
+        self.latents == Latents::StableDiffusion
+    }
+
+    fn network(&self, p: &Path, device: Device, vae: &dyn Fn() -> Result<Vae>) -> Result<Arc<dyn Harmonizer>> {
+        let autoencoder = match self.latents {
+            Latents::Own { channels, features, groups } => Autoencoder::own(p, channels, features, groups)?,
+            Latents::StableDiffusion => Autoencoder::StableDiffusion(Box::new(vae()?)),
+        };
+        Ok(Arc::new(Star::new(p, self.clone(), autoencoder, device)?))
+    }
+}
+
 const TIME_CHANNELS: i64 = 64;
 
 /// The network: (noisy latents, composite's latents, mask, t) -> the harmonized picture's latents.
@@ -101,15 +129,8 @@ impl Star {
             "patch {patch}, {heads} heads, {bins} bins, {layers:?} layers: each must be at least 1"
         );
         ensure!(c > 0 && c % heads == 0 && c % 4 == 0, "{c} channels must divide by 4 and into {heads} heads");
-        ensure!((8..=4096).contains(&proxy_size), "proxy_size {proxy_size} is not within 8 to 4096");
-        ensure!(
-            (2..=100_000).contains(&train_timesteps),
-            "train_timesteps {train_timesteps} is not within 2 to 100000"
-        );
-        ensure!(
-            (1..=train_timesteps).contains(&(steps as usize)),
-            "steps {steps} is not within 1 to {train_timesteps}"
-        );
+        limits::proxy_size(proxy_size, 8)?;
+        limits::steps(train_timesteps, steps)?;
         let latents = autoencoder.channels();
         let content = latents * patch * patch;
         let linear = |name: &str, channels, init| Linear::new(&p.sub(name), channels, init);

@@ -6,18 +6,25 @@
 //! them: the foreground with the mean and deviation of the whole background's colours, and of those of a ring around it. Cells
 //! of the foreground attend to those of the background. Beside D it says how large it takes its own error to be.
 
-use super::colour::{
+#[cfg(feature = "train")]
+pub mod trainee;
+
+use crate::diffusion::{self, Schedule};
+use crate::harmonizers::colour::{
     POLYNOMIAL, average, complement, map_globally, map_locally, moments, polynomial, pooled, signed, statistics,
     statistics_len, upsample_to,
 };
-use super::{Harmonizer, Precision, ProxyGrid, Run, check_sampling};
-use crate::diffusion::{self, Schedule};
+use crate::harmonizers::harmonizer::{Harmonizer, ProxyGrid, Run};
+use crate::harmonizers::precision::Precision;
+use crate::harmonizers::{limits, model};
 use crate::nets::efficientnet::{CHANNELS, EfficientNetLite0, HALVINGS};
+use crate::nets::vae::Vae;
 use crate::nets::weights::channels_last;
 use crate::nets::{Conv2d, GroupNorm, Init, Linear, Path, ResnetBlock, SelfAttention, embeddings};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// Every hyper-parameter of the network and of its sampler.
@@ -60,6 +67,20 @@ impl Default for Config {
             proxy_size: 128,
             steps: 1,
         }
+    }
+}
+
+impl model::Config for Config {
+    fn to_json(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(self)?)
+    }
+
+    fn setup(&self) -> (u32, u32) {
+        (self.steps, self.proxy_size)
+    }
+
+    fn network(&self, p: &Path, device: Device, _: &dyn Fn() -> Result<Vae>) -> Result<Arc<dyn Harmonizer>> {
+        Ok(Arc::new(Lite0::new(p, self.clone(), device)?))
     }
 }
 
@@ -128,15 +149,10 @@ pub struct Answer {
 impl Lite0 {
     pub fn new(p: &Path, config: Config, device: Device) -> Result<Self> {
         let Config { channels: [c0, c1, c2], emb_channels: e, groups, heads, bins, .. } = config;
-        ensure!(
-            groups > 0 && heads > 0 && bins > 0,
-            "{groups} groups, {heads} heads and {bins} bins: each must be at least 1"
-        );
-        ensure!(
-            [c0, c1, c2].iter().all(|c| *c > 0 && c % groups == 0) && c1 % heads == 0 && c2 % heads == 0,
-            "channels {c0}, {c1}, {c2} must divide into {groups} groups and {heads} heads"
-        );
-        check_sampling(config.proxy_size, config.train_timesteps, config.steps, config.residual_scale)?;
+        limits::unet(config.channels, &[c1, c2], groups, heads, bins)?;
+        limits::proxy_size(config.proxy_size, 8)?;
+        limits::steps(config.train_timesteps, config.steps)?;
+        limits::residual_scale(config.residual_scale)?;
         let caution = config.caution;
         ensure!(caution.is_finite() && caution >= 0.0, "caution {caution} is below 0");
         let zero = Init::Const(0.0);

@@ -1,10 +1,10 @@
 //! Where the parts of a DiffHarmony model lie: the released layout (`base/`, `refinement/`, `condition_vae/`) or a plain
 //! diffusers folder, and what the folder's own `config.json` says about their use.
 
-use super::super::files::{self, CONFIG};
-use super::super::{Precision, Sampling};
-use super::Parts;
 use crate::diffusion::{self, Method};
+use crate::harmonizers::files::{self, CONFIG};
+use crate::harmonizers::harmonizer::Sampling;
+use crate::harmonizers::precision::Precision;
 use crate::nets::arithmetic;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -13,6 +13,15 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
 pub const WEIGHTS: [&str; 2] = ["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"];
+
+/// Which of a folder's networks to load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parts {
+    /// What the folder's decoder needs.
+    ForVideo,
+    /// Every decoder, and the refinement.
+    All,
+}
 
 /// What makes a picture of latents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -1,21 +1,19 @@
 //! `compact` learns to answer noise, most of the time nothing but noise, with the change that the foreground needs.
 
-use super::{Forward, Recipe, Trainee, foreground_loss};
-use crate::harmonizers::compact::{Compact, Config};
-use crate::lab::train::draw::Drawn;
+use super::{Compact, Config};
+use crate::harmonizers::training::{Drawn, Forward, Recipe, Trainee, foreground_loss};
 use crate::nets::Path;
 use anyhow::Result;
 use tch::Device;
 
-pub struct Trained {
+struct Trained {
     net: Compact,
     recipe: Recipe,
 }
 
-impl Trained {
-    pub fn new(config: Config, p: &Path, recipe: Recipe, device: Device) -> Result<Self> {
-        Ok(Self { net: Compact::new(p, config, device)?, recipe })
-    }
+/// A new one on the student's parameters; it has no teacher.
+pub fn new([p, _]: [&Path; 2], recipe: Recipe, device: Device) -> Result<Box<dyn Trainee>> {
+    Ok(Box::new(Trained { net: Compact::new(p, Config::default(), device)?, recipe }))
 }
 
 impl Trainee for Trained {

@@ -1,27 +1,28 @@
 //! `gift` learns the change that the foreground needs, and to transform its features so that they relate to the background's as
 //! those of the real picture do (relation distillation). The teacher sees the real picture and is the average of the student.
 
-use super::{Forward, Recipe, Trainee, foreground_loss};
-use crate::harmonizers::gift::{Config, Features, Gift};
-use crate::lab::train::draw::Drawn;
+use super::{Config, Features, Gift};
+use crate::harmonizers::training::{Drawn, Forward, Recipe, Trainee, foreground_loss};
 use crate::nets::Path;
 use anyhow::Result;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 /// Levels whose relations are distilled: features at 1/8 and 1/16 of the proxy.
 const DISTILLED: [usize; 2] = [2, 3];
 
-pub struct Trained {
+struct Trained {
     student: Gift,
     teacher: Gift,
     recipe: Recipe,
 }
 
-impl Trained {
-    pub fn new(config: Config, [student, teacher]: [&Path; 2], recipe: Recipe) -> Result<Self> {
-        Ok(Self { student: Gift::new(student, config.clone())?, teacher: Gift::new(teacher, config)?, recipe })
-    }
+/// A new one on the student's and the teacher's parameters.
+pub fn new(parameters: [&Path; 2], recipe: Recipe, _: Device) -> Result<Box<dyn Trainee>> {
+    let [student, teacher] = parameters.map(|p| Gift::new(p, Config::default()));
+    Ok(Box::new(Trained { student: student?, teacher: teacher?, recipe }))
+}
 
+impl Trained {
     fn distillation(&self, transformed: &Features, drawn: &Drawn) -> Result<Tensor> {
         let real = no_grad(|| self.teacher.encode(&drawn.real, &drawn.mask, self.recipe.kind))?;
         let mut sum = Tensor::f_zeros([], (Kind::Float, drawn.mask.device()))?;
