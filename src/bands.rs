@@ -2,6 +2,10 @@
 //!
 //! Which thread does a band changes nothing of its result. One caller at a time has the threads; another does its bands alone rather
 //! than wait, and nobody allocates. The threads sleep where there is nothing to do: a thread that spins would take time from inference.
+//!
+//! Not rayon's (1.12 was tried): its scopes wait for helpers that were asked and have not come yet, though no band is left for them.
+//! With both processors busy otherwise, work of 2.2 ms took 2.2 ms in the median here and 5 to 10 in a scope or a parallel iterator;
+//! and both allocate now and then, a scope each time.
 
 use once_cell::sync::Lazy;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

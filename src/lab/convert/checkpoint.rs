@@ -104,7 +104,7 @@ impl<'a> Checkpoint<'a> {
 }
 
 /// The folder that an archive's entries lie in.
-fn root<'a>(archive: &Archive<'a>) -> Result<&'a str> {
+fn root<'a>(archive: &'a Archive) -> Result<&'a str> {
     let mut pickles = archive.names().filter_map(|name| name.strip_suffix("/data.pkl")).filter(|n| !n.contains('/'));
     let (Some(root), None) = (pickles.next(), pickles.next()) else {
         bail!("it is a zip archive, but not one that torch.save wrote: it has no data.pkl");

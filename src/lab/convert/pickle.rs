@@ -3,6 +3,9 @@
 //! It knows what a state dict is made of: plain values, dicts, and four names of Python, none of which does anything but
 //! describe a tensor. Any other name or opcode ends the reading with an error that says which. What it makes lies in one
 //! list, so nothing is nested however deep the pickle is, and takes a small multiple of the pickle's size at most.
+//!
+//! Our own: serde-pickle 1.2 has no persistent ids (opcode BINPERSID), by which every tensor of PyTorch's names its storage, refuses
+//! the calls that rebuild tensors, and nests what it makes.
 
 use super::quoted;
 use crate::nets::weights::MOST_DIMENSIONS;
