@@ -8,8 +8,9 @@
 //! colours are too few or too alike to tell a map, or the foreground is a speck, the prior decides; where there is none
 //! nearby, the map is A_0.
 
-use super::Transfer;
+use super::{ColourMap, Transfer};
 use crate::frame::Proxy;
+use crate::frame::colour::Affine;
 
 /// The neighbourhood reaches this many proxy pixels to each side.
 const RADIUS: usize = 1;
@@ -29,7 +30,7 @@ const WEIGHT: usize = 9;
 #[derive(Debug, Default, PartialEq)]
 pub struct NormalEquations {
     sums: Vec<[f32; 22]>,
-    prior: [f32; 12],
+    prior: ColourMap,
 }
 
 impl Clone for NormalEquations {
@@ -64,32 +65,26 @@ impl NormalEquations {
         for (sums, more) in self.sums.iter_mut().zip(&other.sums).filter(|(_, more)| more[WEIGHT] != 0.0) {
             sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += part * more);
         }
-        self.prior.iter_mut().zip(&other.prior).for_each(|(sum, more)| *sum += part * more);
+        self.prior.iter_mut().zip(&*other.prior).for_each(|(sum, more)| *sum += part * more);
     }
 
     pub fn scale(&mut self, by: f32) {
         let sums = self.sums.iter_mut().filter(|sums| sums[WEIGHT] != 0.0);
-        sums.flatten().chain(&mut self.prior).for_each(|sum| *sum *= by);
+        sums.flatten().chain(&mut *self.prior).for_each(|sum| *sum *= by);
     }
 
     /// The maps of the fit to it.
-    pub fn fit(&self, maps: &mut Vec<[f32; 12]>) {
-        let prior: [[f64; 4]; 3] = std::array::from_fn(|c| std::array::from_fn(|i| f64::from(self.prior[4 * c + i])));
+    pub fn fit(&self, maps: &mut Vec<ColourMap>) {
+        let prior = self.prior.rows();
         maps.clear();
         maps.extend(self.sums.iter().map(|sums| {
             if sums[WEIGHT] == 0.0 {
                 return self.prior;
             }
-            flat(&solve(&sums.map(f64::from), RIDGE, &prior))
+            ColourMap::of_rows(&solve(&sums.map(f64::from), RIDGE, &prior))
         }));
     }
 }
-
-fn flat(map: &[[f64; 4]; 3]) -> [f32; 12] {
-    std::array::from_fn(|i| map[i / 4][i % 4] as f32)
-}
-
-const IDENTITY: [[f64; 4]; 3] = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]];
 
 /// `Fit::fit` into a new transfer.
 pub fn fit(proxy: &Proxy, harmonized: &[f32], cell: usize) -> Transfer {
@@ -145,14 +140,14 @@ impl Fit {
         if total[WEIGHT] == 0.0 {
             return transfer.clear();
         }
-        let prior = solve(&total, GLOBAL_RIDGE, &IDENTITY);
+        let prior = solve(&total, GLOBAL_RIDGE, &ColourMap::IDENTITY.rows());
 
         // The box is separable: sums of columns first, then of their neighbours.
         columns.resize(cols, [0.0; 22]);
         let Transfer { maps, equations, .. } = transfer;
         maps.clear();
         equations.clear();
-        equations.prior = flat(&prior);
+        equations.prior = ColourMap::of_rows(&prior);
         for y in 0..rows {
             columns.fill([0.0; 22]);
             for line in y.saturating_sub(RADIUS)..(y + RADIUS + 1).min(rows) {
@@ -162,7 +157,7 @@ impl Fit {
                 let mut sum = [0.0; 22];
                 columns[x.saturating_sub(RADIUS)..(x + RADIUS + 1).min(cols)].iter().for_each(|m| add(&mut sum, m));
                 let map = if sum[WEIGHT] == 0.0 { prior } else { solve(&sum, RIDGE, &prior) };
-                maps.push(flat(&map));
+                maps.push(ColourMap::of_rows(&map));
                 equations.sums.push(sum.map(|s| s as f32));
             }
         }
@@ -209,7 +204,7 @@ fn moments_of(proxy: &Proxy, harmonized: &[f32], i: usize) -> Moments {
 }
 
 /// The map A of (G + ridge I) A^T = R + ridge A_0^T, by Cholesky's L L^T.
-fn solve(moments: &Moments, ridge: f64, prior: &[[f64; 4]; 3]) -> [[f64; 4]; 3] {
+fn solve(moments: &Moments, ridge: f64, prior: &Affine) -> Affine {
     let g = |row: usize, col: usize| moments[row * (row + 1) / 2 + col] + if row == col { ridge } else { 0.0 };
     let mut l = [[0.0; 4]; 4];
     for row in 0..4 {

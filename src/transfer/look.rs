@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::Transfer;
+use super::{ColourMap, Transfer};
 use crate::frame::Proxy;
 use anyhow::{Context, Result, ensure};
 use std::fmt::{self, Display};
@@ -48,7 +48,7 @@ pub struct Residual {
 struct ForegroundPixel {
     mask: f32,
     colour: [f32; 3],
-    map: [f32; 12],
+    map: ColourMap,
 }
 
 impl Look {
@@ -66,7 +66,7 @@ impl Look {
         let [maps @ .., weight] = all;
         let mean = maps.map(|a| a / weight);
         let entry = |(i, near): (usize, Sums)| {
-            let map = std::array::from_fn(|j| (near[j] + RIDGE * mean[j]) / (near[12] + RIDGE));
+            let map = ColourMap(std::array::from_fn(|j| (near[j] + RIDGE * mean[j]) / (near[12] + RIDGE)));
             mapped(&map, [i % SIDE, i / SIDE % SIDE, i / SIDE / SIDE].map(|c| c as f32 / (SIDE - 1) as f32))
         };
         let table: Vec<_> = blur(sums, DEVIATION * (SIDE - 1) as f32).into_iter().enumerate().map(entry).collect();
@@ -137,8 +137,7 @@ fn foreground(proxy: &Proxy, transfer: &Transfer, strength: f32) -> Result<Vec<F
     let n = width * height;
     ensure!(rgb.len() == 3 * n && mask.len() == n, "the proxy is not whole");
     ensure!(transfer.is_complete() && transfer.region == *region, "the transfer is not that of the proxy");
-    ensure!(transfer.maps.as_flattened().iter().all(|a| a.is_finite()), "the transfer has values that are not finite");
-    let identity = Transfer::identity().maps[0];
+    ensure!(transfer.maps.iter().all(ColourMap::is_finite), "the transfer has values that are not finite");
     let centre = |i: usize, cells: usize| (i as f64 + 0.5) / cells as f64;
     let samples: Vec<_> = (0..n)
         .filter(|&i| mask[i] > 0.0 && (0..3).all(|c| rgb[c * n + i].is_finite()))
@@ -147,7 +146,7 @@ fn foreground(proxy: &Proxy, transfer: &Transfer, strength: f32) -> Result<Vec<F
             ForegroundPixel {
                 mask: mask[i],
                 colour: [0, 1, 2].map(|c| rgb[c * n + i]),
-                map: std::array::from_fn(|j| identity[j] + strength * (map[j] - identity[j])),
+                map: ColourMap::IDENTITY.mix(&map, strength),
             }
         })
         .collect();
@@ -156,8 +155,8 @@ fn foreground(proxy: &Proxy, transfer: &Transfer, strength: f32) -> Result<Vec<F
 }
 
 /// `map` applied to a colour, held in 0..1 as `apply` does.
-fn mapped(map: &[f32; 12], [r, g, b]: [f32; 3]) -> [f32; 3] {
-    [0, 4, 8].map(|i| (map[i] * r + map[i + 1] * g + map[i + 2] * b + map[i + 3]).clamp(0.0, 1.0))
+fn mapped(map: &ColourMap, colour: [f32; 3]) -> [f32; 3] {
+    map.of(colour).map(|v| v.clamp(0.0, 1.0))
 }
 
 /// What a table makes of a colour, by trilinear interpolation.
@@ -165,9 +164,9 @@ fn interpolated(table: &[[f32; 3]], colour: [f32; 3]) -> [f32; 3] {
     corners(colour).fold([0.0; 3], |sum, (entry, share)| std::array::from_fn(|c| sum[c] + share * table[entry][c]))
 }
 
-fn add(sums: &mut Sums, map: &[f32; 12], weight: f32) {
+fn add(sums: &mut Sums, map: &ColourMap, weight: f32) {
     let [of_maps @ .., of_weights] = sums;
-    of_maps.iter_mut().zip(map).for_each(|(sum, a)| *sum += weight * a);
+    of_maps.iter_mut().zip(&**map).for_each(|(sum, a)| *sum += weight * a);
     *of_weights += weight;
 }
 

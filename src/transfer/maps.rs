@@ -32,8 +32,7 @@ impl Maps {
         self.region = [x, y, width, height].map(|v| v as f64);
         self.maps.clear();
         self.maps.extend(transfer.maps.iter().map(|map| {
-            let rows = [0, 4, 8].map(|i| [0, 1, 2, 3].map(|j| f64::from(map[i + j])));
-            let mut rows = compose(&outer, &compose(&rows, &inner));
+            let mut rows = compose(&outer, &compose(&map.rows(), &inner));
             let mut flat = [0.0; 12];
             for (i, row) in rows.iter_mut().enumerate() {
                 row[i] -= 1.0;

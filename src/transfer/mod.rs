@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod fit;
 pub mod look;
+mod map;
 mod maps;
 pub mod smooth;
 #[cfg(test)]
@@ -13,16 +14,17 @@ use crate::frame::Region;
 pub use apply::{Plan, apply};
 pub use fit::{Fit, NormalEquations, fit};
 pub use look::Look;
+pub use map::ColourMap;
 
-/// `maps[row * cols + col]` is a row-major 3x4 matrix acting on (r, g, b, 1), sRGB in 0..1, valid at the centre of its
-/// cell; between centres maps are interpolated bilinearly, beyond the outer centres they are held.
+/// `maps[row * cols + col]` is valid at the centre of its cell; between centres maps are interpolated bilinearly, beyond the
+/// outer centres they are held.
 #[derive(Debug, PartialEq)]
 pub struct Transfer {
     pub cols: usize,
     pub rows: usize,
     /// What the grid lies over, in pixels of the frame; `None` is the whole frame, of any size.
     pub region: Option<Region>,
-    pub maps: Vec<[f32; 12]>,
+    pub maps: Vec<ColourMap>,
     /// What the maps were fitted to, for fits over several frames; may be empty.
     pub equations: NormalEquations,
 }
@@ -62,22 +64,21 @@ impl Transfer {
         (self.cols, self.rows, self.region) = (1, 1, None);
         self.equations.clear();
         self.maps.clear();
-        self.maps.push([1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+        self.maps.push(ColourMap::IDENTITY);
     }
 
     /// The map at a place of what the grid lies over, (0, 0) its upper left corner and (1, 1) its lower right.
-    pub fn at(&self, u: f64, v: f64) -> [f32; 12] {
+    pub fn at(&self, u: f64, v: f64) -> ColourMap {
         let between = |place: f64, cells: usize| {
             let place = (place * cells as f64 - 0.5).clamp(0.0, (cells - 1) as f64);
             (place as usize, (place as usize + 1).min(cells - 1), place.fract() as f32)
         };
         let ((left, right, x), (above, below, y)) = (between(u, self.cols), between(v, self.rows));
-        let mix = |a: &[f32; 12], b: &[f32; 12], f: f32| std::array::from_fn(|i| a[i] + f * (b[i] - a[i]));
         let [above, below] = [above, below].map(|row| {
             let maps = &self.maps[row * self.cols..][..self.cols];
-            mix(&maps[left], &maps[right], x)
+            maps[left].mix(&maps[right], x)
         });
-        mix(&above, &below, y)
+        above.mix(&below, y)
     }
 
     /// Whether there is a map for each cell.

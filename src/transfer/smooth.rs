@@ -3,7 +3,7 @@
 //!
 //! Means and mixes of equal transfers are those transfers, bit for bit.
 
-use super::Transfer;
+use super::{ColourMap, Transfer};
 use crate::frame::Region;
 use std::time::Duration;
 
@@ -65,8 +65,8 @@ impl Transfer {
 
     /// Adds `part` of what `other` is more than `own`, whose grid it has.
     fn add(&mut self, part: f32, own: &Transfer, other: &Transfer, size: [usize; 2]) {
-        let add = |sum: &mut [f32; 12], own: &[f32; 12], other: &[f32; 12]| {
-            for ((sum, own), other) in sum.iter_mut().zip(own).zip(other) {
+        let add = |sum: &mut ColourMap, own: &ColourMap, other: &ColourMap| {
+            for ((sum, own), other) in sum.iter_mut().zip(&**own).zip(&**other) {
                 *sum += part * (other - own);
             }
         };
@@ -101,7 +101,7 @@ mod tests {
     fn lifts(lift: f32, cols: usize, rows: usize, region: Option<Region>) -> Transfer {
         let map = |i: usize| {
             let lift = lift * (1 + i % cols) as f32;
-            [1.0, 0.0, 0.0, lift, 0.0, 1.0, 0.0, lift, 0.0, 0.0, 1.0, lift]
+            ColourMap([1.0, 0.0, 0.0, lift, 0.0, 1.0, 0.0, lift, 0.0, 0.0, 1.0, lift])
         };
         Transfer { cols, rows, region, maps: (0..cols * rows).map(map).collect(), ..Transfer::identity() }
     }

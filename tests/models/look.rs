@@ -9,7 +9,7 @@ use gstharmonize::frame::{
 use gstharmonize::harmonizers::ModelSpec;
 use gstharmonize::pictures;
 use gstharmonize::transfer::look::Residual;
-use gstharmonize::transfer::{Look, Transfer, apply};
+use gstharmonize::transfer::{ColourMap, Look, Transfer, apply};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use std::io::Write;
 use std::path::Path;
@@ -48,7 +48,9 @@ fn ffmpeg_makes_of_the_foreground_what_apply_does_within_the_printed_error() {
     let composite = RgbImage::from_fn(96, 64, |x, y| Rgb([(2 * x + 20) as u8, (3 * y + 15) as u8, (x + y + 40) as u8]));
     let ellipse = |x: i32, y: i32| 4 * (x - 48).pow(2) + 9 * (y - 32).pow(2) < 5600;
     let mask = GrayImage::from_fn(96, 64, |x, y| Luma([if ellipse(x as i32, y as i32) { 255 } else { 0 }]));
-    let map = |gain: f32, lift: f32| [gain, 0.1, 0.0, lift, 0.0, gain, 0.1, lift / 2.0, 0.1, 0.0, gain, -lift / 3.0];
+    let map = |gain: f32, lift: f32| {
+        ColourMap([gain, 0.1, 0.0, lift, 0.0, gain, 0.1, lift / 2.0, 0.1, 0.0, gain, -lift / 3.0])
+    };
     let maps = vec![map(0.5, 0.3), map(0.9, 0.1), map(0.6, 0.25), map(0.7, 0.0)];
     let transfer = Transfer { cols: 2, rows: 2, maps, ..Transfer::identity() };
 

@@ -2,10 +2,10 @@ use super::*;
 use crate::frame::{Colorimetry, Format, Mask, Matrix, PictureMut, PlaneMut, Region};
 use crate::transfer::apply;
 
-const WARM: [f32; 12] = [0.8, 0.1, -0.05, 0.08, 0.02, 0.7, 0.05, 0.05, 0.0, -0.1, 0.6, 0.2];
-const BRIGHT: [f32; 12] = [1.6, 0.0, 0.0, 0.1, 0.0, 1.5, 0.0, 0.0, 0.0, 0.3, 1.4, -0.2];
+const WARM: ColourMap = ColourMap([0.8, 0.1, -0.05, 0.08, 0.02, 0.7, 0.05, 0.05, 0.0, -0.1, 0.6, 0.2]);
+const BRIGHT: ColourMap = ColourMap([1.6, 0.0, 0.0, 0.1, 0.0, 1.5, 0.0, 0.0, 0.0, 0.3, 1.4, -0.2]);
 
-fn uniform(map: [f32; 12]) -> Transfer {
+fn uniform(map: ColourMap) -> Transfer {
     Transfer { maps: vec![map], ..Transfer::identity() }
 }
 
@@ -68,9 +68,9 @@ fn each_colour_takes_the_change_of_its_own_places() {
     let look = Look::new(&proxy, &Transfer { cols: 32, rows: 2, maps, ..Transfer::identity() }, 1.0).unwrap();
     let at = |colour| interpolated(&look.table, colour);
     // The mean of both has the weight of one pixel, beside 32 of the colour's own.
-    let own = |map: &[f32; 12], colour| close(at(colour), mapped(map, colour), 3.0 / 255.0);
+    let own = |map: &ColourMap, colour| close(at(colour), mapped(map, colour), 3.0 / 255.0);
     assert!(own(&WARM, skin) && own(&BRIGHT, cloth), "{:?} {:?}", at(skin), at(cloth));
-    let mean = std::array::from_fn(|i| (WARM[i] + BRIGHT[i]) / 2.0);
+    let mean = ColourMap(std::array::from_fn(|i| (WARM[i] + BRIGHT[i]) / 2.0));
     assert!(close(at(other), mapped(&mean, other), 0.5 / 255.0), "{:?}", at(other));
     let Residual { rms, untouched, .. } = look.residual();
     assert!(rms < 2.0 && untouched > 20.0, "{}", look.residual());
@@ -79,7 +79,7 @@ fn each_colour_takes_the_change_of_its_own_places() {
 #[test]
 fn the_mask_weighs() {
     let grey = [0.5; 3];
-    let lift = |by: f32| [1.0, 0.0, 0.0, by, 0.0, 1.0, 0.0, by, 0.0, 0.0, 1.0, by];
+    let lift = |by: f32| ColourMap([1.0, 0.0, 0.0, by, 0.0, 1.0, 0.0, by, 0.0, 0.0, 1.0, by]);
     let maps = [lift(0.2), lift(-0.2), lift(0.4)].repeat(2);
     let transfer = Transfer { cols: 3, rows: 2, maps, ..Transfer::identity() };
     let look = Look::new(&row(&[grey; 3], &[1.0, 0.25, 0.0]), &transfer, 1.0).unwrap();
@@ -101,7 +101,7 @@ fn what_makes_no_look_is_an_error() {
     let elsewhere = Transfer { region: Some(Region { x: 1, y: 1, width: 8, height: 8 }), ..uniform(WARM) };
     assert!(refused(&full, &elsewhere).contains("not that of the proxy"));
     assert!(refused(&full, &Transfer { rows: 2, ..uniform(WARM) }).contains("not that of the proxy"));
-    assert!(refused(&full, &uniform([f32::NAN; 12])).contains("not finite"));
+    assert!(refused(&full, &uniform(ColourMap([f32::NAN; 12]))).contains("not finite"));
     assert!(refused(&Proxy { height: 5, ..full }, &uniform(WARM)).contains("not whole"));
 }
 
@@ -113,7 +113,7 @@ fn a_place_has_the_map_that_apply_takes_there() {
     let mut maps = Vec::new();
     for _ in 0..5 * 4 {
         let [a, b] = [0.5 + random(&mut state) / 2.0, random(&mut state) / 4.0];
-        maps.push([a, 0.1, 0.0, b, 0.0, a, 0.1, b, 0.1, 0.0, a, b]);
+        maps.push(ColourMap([a, 0.1, 0.0, b, 0.0, a, 0.1, b, 0.1, 0.0, a, b]));
     }
     for region in [None, Some(Region { x: 6, y: 4, width: 20, height: 14 })] {
         let transfer = Transfer { cols: 5, rows: 4, region, maps: maps.clone(), ..Transfer::identity() };
@@ -140,9 +140,7 @@ fn the_file_holds_the_table_and_its_error_is_that_of_the_table() {
     let (width, height) = (24, 14);
     let proxy = scattered(width, height, |i| ((i * 7) % 11) as f32 / 10.0);
     // A map for each pixel: grids between pixels are for `a_place_has_the_map_that_apply_takes_there`.
-    let maps: Vec<[f32; 12]> = (0..width * height)
-        .map(|i| std::array::from_fn(|j| WARM[j] + (BRIGHT[j] - WARM[j]) * (i % width) as f32 / width as f32))
-        .collect();
+    let maps: Vec<_> = (0..width * height).map(|i| WARM.mix(&BRIGHT, (i % width) as f32 / width as f32)).collect();
     let transfer = Transfer { cols: width, rows: height, maps: maps.clone(), ..Transfer::identity() };
     let look = Look::new(&proxy, &transfer, 1.0).unwrap();
     let folder = tempfile::tempdir().unwrap();

@@ -178,10 +178,14 @@ fn nothing_changes_without_a_mask_a_strength_or_a_difference() {
         for (i, size) in SIZES.into_iter().enumerate() {
             let before = Owned::random(format, COLOURS[i % COLOURS.len()], size, 3, &mut dice);
             let (t, full) = (varied(4, 3, &mut dice), uniform(size.0, size.1, 255));
-            let unfit = Transfer { maps: vec![[f32::NAN; 12], [3e38; 12]], cols: 2, rows: 1, ..Transfer::identity() };
+            let unfit = Transfer {
+                maps: vec![ColourMap([f32::NAN; 12]), ColourMap([3e38; 12])],
+                cols: 2,
+                rows: 1,
+                ..Transfer::identity()
+            };
             let nowhere = Transfer { region: Some(Region::whole(0, 5)), ..t.clone() };
-            let same =
-                Transfer { maps: vec![Transfer::identity().maps[0]; 6], cols: 3, rows: 2, ..Transfer::identity() };
+            let same = Transfer { maps: vec![ColourMap::IDENTITY; 6], cols: 3, rows: 2, ..Transfer::identity() };
             for (mask, t, strength) in [
                 (&uniform(size.0, size.1, 0), &t, 1.0),
                 (&full, &t, 0.0),
@@ -274,7 +278,9 @@ fn a_region_s_transfer_does_what_it_does_to_the_picture_cut_out() {
 /// Maps that differ from cell to cell and drive some colours out of range.
 pub(super) fn varied(cols: usize, rows: usize, dice: &mut Dice) -> Transfer {
     let maps = (0..cols * rows)
-        .map(|_| std::array::from_fn(|i| (if i % 5 == 0 { 1.0 } else { 0.0 } + 0.8 * (dice.real() - 0.5)) as f32))
+        .map(|_| {
+            ColourMap(std::array::from_fn(|i| (if i % 5 == 0 { 1.0 } else { 0.0 } + 0.8 * (dice.real() - 0.5)) as f32))
+        })
         .collect();
     Transfer { cols, rows, region: None, maps, ..Transfer::identity() }
 }
@@ -299,7 +305,8 @@ fn waves(format: Format, (width, height): (usize, usize)) -> Owned {
 fn a_known_change_seen_in_a_crop_is_lifted_to_the_full_size() {
     let (size @ (w, h), bounds) = ((640, 360), region(430, 190, 70, 80));
     let gains = [[0.8, 0.9, 0.7], [0.7, 1.0, 0.8], [0.9, 0.8, 0.9]].as_flattened().to_vec();
-    let maps = gains.iter().map(|g: &f32| [*g, 0.1, 0.0, 0.03, 0.05, *g, 0.0, -0.02, 0.0, -0.1, g + 0.1, 0.05]);
+    let map = |g: &f32| ColourMap([*g, 0.1, 0.0, 0.03, 0.05, *g, 0.0, -0.02, 0.0, -0.1, g + 0.1, 0.05]);
+    let maps = gains.iter().map(map);
     // A light that falls off across the frame.
     let change = Transfer { cols: 3, rows: 3, region: None, maps: maps.collect(), ..Transfer::identity() };
     for format in [Format::RGB, Format::I420] {

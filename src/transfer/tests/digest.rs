@@ -23,7 +23,7 @@ fn bits() -> u64 {
                 let warmer: Vec<f32> = proxy.rgb.iter().map(|v| 0.1 + 0.8 * v).collect();
                 let transfer = fit(&proxy, &warmer, 1);
                 apply(&mut picture.picture_mut(), &mask, &transfer, 0.9);
-                let floats = proxy.rgb.iter().chain(&proxy.mask).chain(transfer.maps.as_flattened());
+                let floats = proxy.rgb.iter().chain(&proxy.mask).chain(transfer.maps.iter().flat_map(|map| &map.0));
                 digest(&mut hash, floats.flat_map(|f| f.to_le_bytes()));
                 digest(&mut hash, picture.planes.iter().flatten().copied());
             }

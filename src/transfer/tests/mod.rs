@@ -6,7 +6,7 @@ use crate::frame::{Colorimetry, Format, Mask, Matrix, Picture, PictureMut, Plane
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-fn t(map: &[f32; 12], x: [f32; 3]) -> [f32; 3] {
+fn t(map: &ColourMap, x: [f32; 3]) -> [f32; 3] {
     [0, 4, 8].map(|i| map[i] * x[0] + map[i + 1] * x[1] + map[i + 2] * x[2] + map[i + 3])
 }
 
@@ -28,7 +28,7 @@ fn pixel(p: &Proxy, rgb: &[f32], i: usize) -> [f32; 3] {
 }
 
 /// X + m (T(X) - X), what applying `map` to the frame makes of its proxy.
-fn harmonized(p: &Proxy, map: impl Fn(usize, usize) -> [f32; 12]) -> Vec<f32> {
+fn harmonized(p: &Proxy, map: impl Fn(usize, usize) -> ColourMap) -> Vec<f32> {
     let n = p.width * p.height;
     let mut y = p.rgb.clone();
     for i in 0..n {
@@ -45,7 +45,7 @@ fn close(a: &[f32], b: &[f32], tolerance: f32) -> bool {
     a.iter().zip(b).all(|(a, b)| (a - b).abs() <= tolerance)
 }
 
-const WARM: [f32; 12] = [1.2, 0.1, -0.05, 0.03, 0.02, 0.9, 0.05, -0.02, 0.0, -0.1, 0.7, 0.06];
+const WARM: ColourMap = ColourMap([1.2, 0.1, -0.05, 0.03, 0.02, 0.9, 0.05, -0.02, 0.0, -0.1, 0.7, 0.06]);
 
 #[test]
 fn one_affine_change_is_recovered_under_hard_and_soft_masks() {
@@ -54,7 +54,7 @@ fn one_affine_change_is_recovered_under_hard_and_soft_masks() {
         let p = scattered(20, 12, mask);
         let transfer = fit(&p, &harmonized(&p, |_, _| WARM), 1);
         assert_eq!((transfer.cols, transfer.rows, transfer.maps.len()), (20, 12, 240));
-        assert!(transfer.maps.iter().all(|m| close(m, &WARM, 0.01)), "{:?}", transfer.maps[0]);
+        assert!(transfer.maps.iter().all(|m| close(&m.0, &WARM.0, 0.01)), "{:?}", transfer.maps[0]);
     }
 }
 
@@ -63,12 +63,12 @@ fn a_change_that_varies_over_the_frame_is_followed() {
     let p = scattered(32, 18, |_, _| 1.0);
     let light = |x: usize, y: usize| {
         let gain = 0.6 + 0.8 * x as f32 / 31.0 + 0.1 * (y as f32 / 3.0).sin();
-        [gain, 0.0, 0.0, 0.0, 0.0, gain, 0.0, 0.0, 0.0, 0.0, gain * 0.9, 0.02]
+        ColourMap([gain, 0.0, 0.0, 0.0, 0.0, gain, 0.0, 0.0, 0.0, 0.0, gain * 0.9, 0.02])
     };
     let y = harmonized(&p, light);
     let transfer = fit(&p, &y, 1);
     let global = fit(&Proxy { width: 576, height: 1, ..p.clone() }, &y, 1).maps[288];
-    let error = |map: &dyn Fn(usize) -> [f32; 12]| {
+    let error = |map: &dyn Fn(usize) -> ColourMap| {
         let squares = (0..576).flat_map(|i| {
             let (got, want) = (t(&map(i), pixel(&p, &p.rgb, i)), pixel(&p, &y, i));
             [0, 1, 2].map(|c| (got[c] - want[c]).powi(2))
@@ -87,14 +87,14 @@ fn nothing_to_fit_is_the_identity() {
     assert_eq!(fit(&p, &[0.3; 5], 1), Transfer::identity());
     assert_eq!(fit(&p, &[f32::NAN; 192], 1), Transfer::identity());
     let transfer = fit(&p, &p.rgb, 1);
-    assert!(transfer.maps.iter().all(|m| close(m, &Transfer::identity().maps[0], 1e-5)));
+    assert!(transfer.maps.iter().all(|m| close(&m.0, &ColourMap::IDENTITY.0, 1e-5)));
 }
 
 #[test]
 fn far_from_the_foreground_the_map_is_the_global_one() {
     let p = scattered(24, 24, |x, y| if x < 6 && y < 6 { 1.0 } else { 0.0 });
     let transfer = fit(&p, &harmonized(&p, |_, _| WARM), 1);
-    assert!(close(&transfer.maps[24 * 24 - 1], &WARM, 0.02), "{:?}", transfer.maps[575]);
+    assert!(close(&transfer.maps[24 * 24 - 1].0, &WARM.0, 0.02), "{:?}", transfer.maps[575]);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_speck_does_not_amplify_what_it_holds() {
     let mut y = p.rgb.clone();
     y[3 * 16 + 3] += 0.05;
     for map in fit(&p, &y, 1).maps {
-        assert!(close(&map, &Transfer::identity().maps[0], 0.02), "{map:?}");
+        assert!(close(&map.0, &ColourMap::IDENTITY.0, 0.02), "{map:?}");
     }
 }
 

@@ -20,7 +20,7 @@ struct ManualJob {
 /// Lifts every colour by `codes` of 255.
 pub fn lift(codes: u8) -> Transfer {
     let by = f32::from(codes) / 255.0;
-    let maps = vec![[1.0, 0.0, 0.0, by, 0.0, 1.0, 0.0, by, 0.0, 0.0, 1.0, by]];
+    let maps = vec![ColourMap([1.0, 0.0, 0.0, by, 0.0, 1.0, 0.0, by, 0.0, 0.0, 1.0, by])];
     Transfer { maps, ..Transfer::identity() }
 }
 

@@ -12,7 +12,7 @@ use gstharmonize::frame::{Proxy, Region};
 use gstharmonize::harmonizers::compact::{Compact, Config};
 use gstharmonize::harmonizers::{Harmonizer, Precision, ProxyGrid, Run};
 use gstharmonize::nets::Weights;
-use gstharmonize::transfer::Transfer;
+use gstharmonize::transfer::{ColourMap, Transfer};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Once, Weak};
 use std::thread;
@@ -105,7 +105,9 @@ impl Fake {
 
 /// Moves every colour far enough to be seen in every format, and differently across the picture.
 pub fn transfer() -> Transfer {
-    let map = |gain: f32, lift: f32| [gain, 0.1, 0.0, lift, 0.0, gain, 0.1, lift / 2.0, 0.1, 0.0, gain, -lift / 3.0];
+    let map = |gain: f32, lift: f32| {
+        ColourMap([gain, 0.1, 0.0, lift, 0.0, gain, 0.1, lift / 2.0, 0.1, 0.0, gain, -lift / 3.0])
+    };
     let maps = vec![map(0.5, 0.3), map(0.6, 0.2), map(0.4, 0.35), map(0.5, 0.25)];
     Transfer { cols: 2, rows: 2, maps, ..Transfer::identity() }
 }
