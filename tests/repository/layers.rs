@@ -20,7 +20,10 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("pictures", &["engine", "frame", "transfer"]),
     ("lab", &["diffusion", "engine", "frame", "harmonizers", "nets", "pictures", "transfer"]),
     ("elements", &["bands", "diffusion", "engine", "frame", "harmonizers", "recycle", "simd", "transfer"]),
-    ("bin", &["bands", "diffusion", "elements", "engine", "frame", "harmonizers", "lab", "nets", "pictures", "transfer"]),
+    (
+        "bin",
+        &["bands", "diffusion", "elements", "engine", "frame", "harmonizers", "lab", "nets", "pictures", "transfer"],
+    ),
 ];
 
 /// Modules by their paths, `["frame", "mask"]`, with the paths that each imports from this crate.
@@ -131,7 +134,7 @@ fn a_folder_imports_from_those_that_it_may_alone() {
         let other = imported.iter().find(|other| own == "lab" && other[0] == "lab" && other.get(1) != module.get(1));
         assert_eq!(other, None, "{} imports from it", module.join("::"));
     }
-    assert!(checked > 300, "{checked} imports");
+    assert!(checked > 200, "{checked} imports");
 }
 
 /// A module knows those that it is in, whose items it adds to; but a harmonizer knows nothing of the list that it is in.

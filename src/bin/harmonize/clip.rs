@@ -1,6 +1,5 @@
 //! What a film or picture holds, asked before a pipeline is built around it.
 
-use crate::range::Range;
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 
@@ -59,12 +58,5 @@ impl Clip {
     pub fn frame(&self) -> gst::ClockTime {
         let (frames, seconds) = (self.rate.numer() as u64, self.rate.denom() as u64);
         gst::ClockTime::from_nseconds((1_000_000_000 * seconds).checked_div(frames).unwrap_or(40_000_000))
-    }
-
-    /// About how many frames of it are in `range`.
-    pub fn frames_in(&self, range: Range) -> u64 {
-        let stop = range.stop.map_or(self.duration, |stop| stop.min(self.duration));
-        let length = stop.saturating_sub(range.begin());
-        (length.nseconds() + self.frame().nseconds() / 2) / self.frame().nseconds()
     }
 }

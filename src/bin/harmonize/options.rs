@@ -6,7 +6,7 @@ use gst::prelude::*;
 use gstharmonize::diffusion::{Method, NoiseMode};
 use gstharmonize::elements::harmonize::SMOOTHING;
 use gstharmonize::engine::{Engine, Parameters, Request, Temporal};
-use gstharmonize::harmonizers::{ModelSpec, Precision, Sampling};
+use gstharmonize::harmonizers::{ModelSpec, Precision, Sampling, models};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use std::time::Duration;
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
     /// A built-in model (compact, gift, star), or a folder with config.json and its *.safetensors
-    #[arg(long, value_name = "NAME|FOLDER", default_value = "compact")]
+    #[arg(long, value_name = "NAME|FOLDER", default_value = models::DEFAULT)]
     pub model: String,
 
     #[command(flatten)]
@@ -27,7 +27,7 @@ pub struct ModelArgs {
 #[command(next_help_heading = "Model")]
 pub struct ModelsArgs {
     /// A built-in model (compact, gift, star), or a folder with config.json and its *.safetensors. Give it again for another, or several with commas
-    #[arg(long = "model", value_name = "NAME|FOLDER", default_value = "compact", value_delimiter = ',')]
+    #[arg(long = "model", value_name = "NAME|FOLDER", default_value = models::DEFAULT, value_delimiter = ',')]
     models: Vec<String>,
 
     #[command(flatten)]

@@ -3,7 +3,7 @@
 //! Times are stream times: zero is where the film starts to play. A frame belongs to the part that holds its start, so parts
 //! that touch share no frame and lose none.
 
-use crate::clip;
+use crate::clip::{self, Clip};
 use anyhow::{Context, Result, bail, ensure};
 use gst::prelude::*;
 use gst_pbutils::prelude::*;
@@ -37,6 +37,13 @@ impl Range {
 
     pub fn contains(self, time: gst::ClockTime) -> bool {
         self.begin() <= time && !self.is_over(time)
+    }
+
+    /// About how many frames of `clip` are in it.
+    pub fn frames_of(self, clip: &Clip) -> u64 {
+        let stop = self.stop.map_or(clip.duration, |stop| stop.min(clip.duration));
+        let length = stop.saturating_sub(self.begin());
+        (length.nseconds() + clip.frame().nseconds() / 2) / clip.frame().nseconds()
     }
 
     /// For a sentence about a film: " from 1 s on", or nothing for all of it.

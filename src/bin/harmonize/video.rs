@@ -210,7 +210,7 @@ fn play(
 ) -> Result<(u64, Result<()>)> {
     let source = harmonize.static_pad("src").context("harmonize without src")?;
     let frames = pipeline::count(&source.peer().context("nothing behind harmonize")?);
-    let bar = options::progress(picture.frames_in(args.range), "harmonizing");
+    let bar = options::progress(args.range.frames_of(picture), "harmonizing");
     let bus = pipeline.bus().context("a pipeline without bus")?;
     let warn = |warning: String| {
         if !is_told(&warning) {
