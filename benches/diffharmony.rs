@@ -5,7 +5,7 @@
 //! safetensors files, or `memory`. Answers with one line: seconds by the clock and on the processors, or bytes.
 
 use anyhow::{Context, Result, bail, ensure};
-use gstharmonize::diffusion::{Config, Method};
+use gstharmonize::diffusion::{Config, Scheduler};
 use gstharmonize::nets::unet_2d_condition::{TextContext, UNet2DConditionConfig, UNet2DConditionModel};
 use gstharmonize::nets::vae::{Vae, VaeConfig};
 use gstharmonize::nets::{Weights, arithmetic};
@@ -59,11 +59,12 @@ impl Model {
         let mask = given.get("mask", kind)?.f_upsample_nearest2d([h, w], None, None)?;
         let scale = self.vae.config.scaling_factor;
         let condition = Tensor::f_cat(&[mask, self.vae.encode(&composite)?.mean.f_mul_scalar(scale)?], 1)?;
-        let sampler = Method::Ddim.sampler(&self.schedule, STEPS)?;
+        let sampler = Scheduler::Ddim.sampler(&self.schedule, STEPS)?;
         let mut x = noise.f_mul_scalar(sampler.init_noise_sigma())?;
         for (i, &t) in sampler.timesteps().iter().enumerate() {
             let emb = self.unet.time_embedding(&[t], kind, self.device)?;
-            let input = Tensor::f_cat(&[&x.f_mul_scalar(sampler.input_scale(i))?.f_to_kind(kind)?, &condition], 1)?;
+            let input =
+                Tensor::f_cat(&[&x.f_mul_scalar(sampler.scale_model_input(i))?.f_to_kind(kind)?, &condition], 1)?;
             x = sampler.step(i, &self.unet.forward(&input, &emb, text)?, &x, None)?;
         }
         ensure!(channels == self.vae.config.latent_channels, "the noise has {channels} channels");

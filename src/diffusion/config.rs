@@ -7,7 +7,7 @@ use serde::Deserialize;
 /// How the steps spread over the training timesteps (Lin et al. 2023, Table 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Spacing {
+pub enum TimestepSpacing {
     /// Multiples of a whole stride from `steps_offset` on: never reaches the noisiest timestep.
     Leading,
     /// Both ends and evenly between.
@@ -22,7 +22,7 @@ pub struct Config {
     pub schedule: Schedule,
     pub train_timesteps: usize,
     pub prediction: Prediction,
-    pub spacing: Option<Spacing>,
+    pub spacing: Option<TimestepSpacing>,
     /// Of leading timesteps.
     pub steps_offset: usize,
     /// Whether DDIM's last step lands on x0 itself or, as Stable Diffusion's, on timestep 0.
@@ -57,7 +57,7 @@ impl Config {
     pub fn x0(schedule: Schedule, train_timesteps: usize) -> Self {
         Self {
             prediction: Prediction::Sample,
-            spacing: Some(Spacing::Trailing),
+            spacing: Some(TimestepSpacing::Trailing),
             set_alpha_to_one: Some(true),
             clip_sample: Some(false),
             ..Self::new(schedule, train_timesteps)
@@ -74,14 +74,14 @@ impl Config {
     }
 
     /// From noise to signal; whole numbers but for linspace.
-    pub(super) fn timesteps(&self, spacing: Spacing, steps: usize) -> Result<Vec<f64>> {
+    pub(super) fn timesteps(&self, spacing: TimestepSpacing, steps: usize) -> Result<Vec<f64>> {
         let (train, offset) = (self.train_timesteps, self.steps_offset);
         ensure!(
             (1..=train).contains(&steps),
             "{steps} sampler steps don't fit a schedule of {train} timesteps: take 1 to {train}"
         );
         match spacing {
-            Spacing::Leading => {
+            TimestepSpacing::Leading => {
                 let stride = train / steps;
                 ensure!(
                     ((steps - 1) * stride).saturating_add(offset) < train,
@@ -89,7 +89,7 @@ impl Config {
                 );
                 Ok((0..steps).rev().map(|i| (i * stride + offset) as f64).collect())
             }
-            Spacing::Linspace => {
+            TimestepSpacing::Linspace => {
                 ensure!(
                     steps > 1,
                     "one linspace step would see no noise at all: take 2 or more, or a sampler with trailing timesteps such as ddim"
@@ -97,7 +97,7 @@ impl Config {
                 let stride = (train - 1) as f64 / (steps - 1) as f64;
                 Ok((0..steps).rev().map(|i| i as f64 * stride).collect())
             }
-            Spacing::Trailing => {
+            TimestepSpacing::Trailing => {
                 let stride = train as f64 / steps as f64;
                 Ok((0..steps).map(|i| (train as f64 - i as f64 * stride).round_ties_even() - 1.0).collect())
             }
@@ -114,15 +114,15 @@ mod tests {
     fn step_counts_that_the_schedule_has_no_room_for_are_errors() {
         let sd = sd();
         for (spacing, steps) in [
-            (Spacing::Trailing, 0),
-            (Spacing::Trailing, 1001),
-            (Spacing::Linspace, 1),
+            (TimestepSpacing::Trailing, 0),
+            (TimestepSpacing::Trailing, 1001),
+            (TimestepSpacing::Linspace, 1),
             // Timestep 1000 would be asked for.
-            (Spacing::Leading, 1000),
+            (TimestepSpacing::Leading, 1000),
         ] {
             assert!(sd.timesteps(spacing, steps).is_err(), "{spacing:?} {steps}");
         }
-        assert!(Config { steps_offset: usize::MAX, ..sd.clone() }.timesteps(Spacing::Leading, 5).is_err());
-        assert_eq!(sd.timesteps(Spacing::Trailing, 1000).unwrap()[999], 0.0);
+        assert!(Config { steps_offset: usize::MAX, ..sd.clone() }.timesteps(TimestepSpacing::Leading, 5).is_err());
+        assert_eq!(sd.timesteps(TimestepSpacing::Trailing, 1000).unwrap()[999], 0.0);
     }
 }

@@ -1,7 +1,7 @@
 //! DDIM (Song et al. 2021, eq. 12) with eta 0: the start noise decides everything.
 
 use super::prediction::weighted_sum;
-use super::{Config, Prediction, Sampler, Spacing};
+use super::{Config, Prediction, Sampler, TimestepSpacing};
 use anyhow::Result;
 use tch::Tensor;
 
@@ -18,7 +18,7 @@ impl Ddim {
     /// Defaults where `config` leaves them open, as in diffusers: leading, the last step lands on x0, x0 clipped.
     pub fn new(config: &Config, steps: usize) -> Result<Self> {
         let alphas_cumprod = config.alphas_cumprod()?;
-        let spacing = config.spacing.unwrap_or(Spacing::Leading);
+        let spacing = config.spacing.unwrap_or(TimestepSpacing::Leading);
         let timesteps: Vec<f64> = config.timesteps(spacing, steps)?.into_iter().map(f64::round_ties_even).collect();
         let final_alpha = if config.set_alpha_to_one.unwrap_or(true) { 1.0 } else { alphas_cumprod[0] };
         let stride = (config.train_timesteps / steps) as f64;
@@ -27,8 +27,8 @@ impl Ddim {
                 // diffusers goes back by the stride whatever the spacing. Linspace steps are wider than that, and the
                 // reference is followed; elsewhere it is the next timestep.
                 let previous = match spacing {
-                    Spacing::Linspace => Some(timesteps[i] - stride).filter(|t| *t >= 0.0),
-                    Spacing::Leading | Spacing::Trailing => timesteps.get(i + 1).copied(),
+                    TimestepSpacing::Linspace => Some(timesteps[i] - stride).filter(|t| *t >= 0.0),
+                    TimestepSpacing::Leading | TimestepSpacing::Trailing => timesteps.get(i + 1).copied(),
                 };
                 let previous = previous.map_or(final_alpha, |t| alphas_cumprod[t as usize]);
                 (alphas_cumprod[timesteps[i] as usize], previous)
@@ -47,14 +47,14 @@ impl Sampler for Ddim {
         1.0
     }
 
-    fn step(&self, i: usize, output: &Tensor, x: &Tensor, _draw: Option<&Tensor>) -> Result<Tensor> {
+    fn step(&self, i: usize, model_output: &Tensor, x: &Tensor, _noise: Option<&Tensor>) -> Result<Tensor> {
         let (a, a_prev) = self.alphas[i];
         let (signal, noise) = (a.sqrt(), (1.0 - a).sqrt());
-        let mut x0 = self.prediction.x0(output, x, signal, noise)?;
+        let mut x0 = self.prediction.x0(model_output, x, signal, noise)?;
         if let Some(range) = self.clip {
             x0 = x0.f_clamp(-range, range)?;
         }
-        let eps = self.prediction.eps(output, x, signal, noise)?;
+        let eps = self.prediction.eps(model_output, x, signal, noise)?;
         weighted_sum(&x0, a_prev.sqrt(), &eps, (1.0 - a_prev).sqrt())
     }
 }
@@ -64,17 +64,17 @@ mod tests {
     use super::*;
     use crate::diffusion::scheduler_config::tests::sd;
 
-    fn ddim(spacing: Spacing, steps: usize) -> Ddim {
+    fn ddim(spacing: TimestepSpacing, steps: usize) -> Ddim {
         Ddim::new(&Config { spacing: Some(spacing), ..sd() }, steps).unwrap()
     }
 
     #[test]
     fn timesteps_are_the_spacing_s() {
-        assert_eq!(ddim(Spacing::Leading, 5).timesteps(), [801.0, 601.0, 401.0, 201.0, 1.0]);
-        assert_eq!(ddim(Spacing::Trailing, 5).timesteps(), [999.0, 799.0, 599.0, 399.0, 199.0]);
-        assert_eq!(ddim(Spacing::Trailing, 3).timesteps(), [999.0, 666.0, 332.0]);
-        assert_eq!(ddim(Spacing::Trailing, 1).timesteps(), [999.0]);
-        assert_eq!(ddim(Spacing::Linspace, 5).timesteps(), [999.0, 749.0, 500.0, 250.0, 0.0]);
+        assert_eq!(ddim(TimestepSpacing::Leading, 5).timesteps(), [801.0, 601.0, 401.0, 201.0, 1.0]);
+        assert_eq!(ddim(TimestepSpacing::Trailing, 5).timesteps(), [999.0, 799.0, 599.0, 399.0, 199.0]);
+        assert_eq!(ddim(TimestepSpacing::Trailing, 3).timesteps(), [999.0, 666.0, 332.0]);
+        assert_eq!(ddim(TimestepSpacing::Trailing, 1).timesteps(), [999.0]);
+        assert_eq!(ddim(TimestepSpacing::Linspace, 5).timesteps(), [999.0, 749.0, 500.0, 250.0, 0.0]);
         assert_eq!(Ddim::new(&Config { spacing: None, ..sd() }, 5).unwrap().timesteps()[0], 801.0);
     }
 
@@ -83,9 +83,9 @@ mod tests {
         let alphas = sd().alphas_cumprod().unwrap();
         let leads_to = |ddim: Ddim| ddim.alphas.into_iter().map(|(_, previous)| previous).collect::<Vec<_>>();
         let at = |timesteps: [usize; 4]| [timesteps.map(|t| alphas[t]).as_slice(), &alphas[..1]].concat();
-        assert_eq!(leads_to(ddim(Spacing::Leading, 5)), at([601, 401, 201, 1]));
-        assert_eq!(leads_to(ddim(Spacing::Trailing, 5)), at([799, 599, 399, 199]));
-        assert_eq!(leads_to(ddim(Spacing::Linspace, 5)), at([799, 549, 300, 50]));
+        assert_eq!(leads_to(ddim(TimestepSpacing::Leading, 5)), at([601, 401, 201, 1]));
+        assert_eq!(leads_to(ddim(TimestepSpacing::Trailing, 5)), at([799, 599, 399, 199]));
+        assert_eq!(leads_to(ddim(TimestepSpacing::Linspace, 5)), at([799, 549, 300, 50]));
     }
 
     #[test]

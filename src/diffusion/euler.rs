@@ -1,7 +1,7 @@
 //! Euler's method on the probability flow (Karras et al. 2022, Algorithm 1) in sigma: x = x0 + sigma eps. Deterministic.
 
 use super::prediction::weighted_sum;
-use super::{Config, Prediction, Sampler, Spacing};
+use super::{Config, Prediction, Sampler, TimestepSpacing};
 use anyhow::Result;
 use tch::Tensor;
 
@@ -17,7 +17,7 @@ pub(super) struct Grid {
 impl Grid {
     /// Linspace where `config` leaves the spacing open, as in diffusers.
     pub fn new(config: &Config, steps: usize) -> Result<Self> {
-        let spacing = config.spacing.unwrap_or(Spacing::Linspace);
+        let spacing = config.spacing.unwrap_or(TimestepSpacing::Linspace);
         let timesteps = config.timesteps(spacing, steps)?;
         let training: Vec<f64> = config.alphas_cumprod()?.into_iter().map(|a| ((1.0 - a) / a).sqrt()).collect();
         let sigma = |t: f64| {
@@ -27,13 +27,13 @@ impl Grid {
         };
         let sigmas: Vec<f64> = timesteps.iter().map(|&t| sigma(t)).chain([0.0]).collect();
         let init_noise_sigma = match spacing {
-            Spacing::Linspace | Spacing::Trailing => sigmas[0],
-            Spacing::Leading => sigmas[0].hypot(1.0),
+            TimestepSpacing::Linspace | TimestepSpacing::Trailing => sigmas[0],
+            TimestepSpacing::Leading => sigmas[0].hypot(1.0),
         };
         Ok(Self { timesteps, sigmas, init_noise_sigma })
     }
 
-    pub fn input_scale(&self, i: usize) -> f64 {
+    pub fn scale_model_input(&self, i: usize) -> f64 {
         1.0 / self.sigmas[i].hypot(1.0)
     }
 }
@@ -59,13 +59,13 @@ impl Sampler for Euler {
         self.grid.init_noise_sigma
     }
 
-    fn input_scale(&self, i: usize) -> f64 {
-        self.grid.input_scale(i)
+    fn scale_model_input(&self, i: usize) -> f64 {
+        self.grid.scale_model_input(i)
     }
 
-    fn step(&self, i: usize, output: &Tensor, x: &Tensor, _draw: Option<&Tensor>) -> Result<Tensor> {
+    fn step(&self, i: usize, model_output: &Tensor, x: &Tensor, _noise: Option<&Tensor>) -> Result<Tensor> {
         let (sigma, next) = (self.grid.sigmas[i], self.grid.sigmas[i + 1]);
-        let eps = self.prediction.eps(output, x, 1.0, sigma)?;
+        let eps = self.prediction.eps(model_output, x, 1.0, sigma)?;
         weighted_sum(x, 1.0, &eps, next - sigma)
     }
 }
@@ -87,15 +87,15 @@ pub(super) mod tests {
         // The figures of Stable Diffusion's schedule, printed to six decimals; the reference's own are f32.
         close(&grid.sigmas, &[14.614641, 4.086088, 1.615583, 0.695150, 0.029167, 0.0], 2e-5);
         assert_eq!(grid.init_noise_sigma, grid.sigmas[0]);
-        close(&[grid.input_scale(1)], &[1.0 / (4.086088f64.powi(2) + 1.0).sqrt()], 1e-6);
+        close(&[grid.scale_model_input(1)], &[1.0 / (4.086088f64.powi(2) + 1.0).sqrt()], 1e-6);
     }
 
     #[test]
     fn leading_starts_from_signal_and_noise() {
-        let grid = Grid::new(&Config { spacing: Some(Spacing::Leading), ..sd() }, 5).unwrap();
+        let grid = Grid::new(&Config { spacing: Some(TimestepSpacing::Leading), ..sd() }, 5).unwrap();
         assert_eq!(grid.timesteps, [801.0, 601.0, 401.0, 201.0, 1.0]);
         assert_eq!(grid.init_noise_sigma, (grid.sigmas[0].powi(2) + 1.0).sqrt());
-        let grid = Grid::new(&Config { spacing: Some(Spacing::Trailing), ..sd() }, 5).unwrap();
+        let grid = Grid::new(&Config { spacing: Some(TimestepSpacing::Trailing), ..sd() }, 5).unwrap();
         close(&[grid.timesteps[0], grid.timesteps[4], grid.init_noise_sigma], &[999.0, 199.0, 14.614641], 2e-5);
     }
 

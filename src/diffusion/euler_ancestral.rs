@@ -3,7 +3,7 @@
 use super::euler::Grid;
 use super::prediction::weighted_sum;
 use super::sampler::needed;
-use super::{Config, Method, Prediction, Sampler};
+use super::{Config, Prediction, Sampler, Scheduler};
 use anyhow::Result;
 use tch::Tensor;
 
@@ -35,24 +35,24 @@ impl Sampler for EulerAncestral {
         self.grid.init_noise_sigma
     }
 
-    fn input_scale(&self, i: usize) -> f64 {
-        self.grid.input_scale(i)
+    fn scale_model_input(&self, i: usize) -> f64 {
+        self.grid.scale_model_input(i)
     }
 
     /// Not the last, which leads to sigma 0; the original draws there as well and multiplies by 0.
-    fn takes_draw(&self, i: usize) -> bool {
+    fn needs_noise(&self, i: usize) -> bool {
         self.grid.sigmas[i + 1] > 0.0
     }
 
-    fn step(&self, i: usize, output: &Tensor, x: &Tensor, draw: Option<&Tensor>) -> Result<Tensor> {
+    fn step(&self, i: usize, model_output: &Tensor, x: &Tensor, noise: Option<&Tensor>) -> Result<Tensor> {
         let sigma = self.grid.sigmas[i];
         let (up, down) = self.up_and_down(i);
-        let eps = self.prediction.eps(output, x, 1.0, sigma)?;
+        let eps = self.prediction.eps(model_output, x, 1.0, sigma)?;
         let x = weighted_sum(x, 1.0, &eps, down - sigma)?;
-        if !self.takes_draw(i) {
+        if !self.needs_noise(i) {
             return Ok(x);
         }
-        weighted_sum(&x, 1.0, needed(draw, Method::EulerAncestral, i)?, up)
+        weighted_sum(&x, 1.0, needed(noise, Scheduler::EulerAncestral, i)?, up)
     }
 }
 

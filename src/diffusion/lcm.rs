@@ -3,7 +3,7 @@
 
 use super::prediction::weighted_sum;
 use super::sampler::needed;
-use super::{Config, Method, Prediction, Sampler};
+use super::{Config, Prediction, Sampler, Scheduler};
 use anyhow::{Result, ensure};
 use tch::Tensor;
 
@@ -56,23 +56,23 @@ impl Sampler for Lcm {
         1.0
     }
 
-    fn takes_draw(&self, i: usize) -> bool {
+    fn needs_noise(&self, i: usize) -> bool {
         i + 1 < self.timesteps.len()
     }
 
-    fn step(&self, i: usize, output: &Tensor, x: &Tensor, draw: Option<&Tensor>) -> Result<Tensor> {
+    fn step(&self, i: usize, model_output: &Tensor, x: &Tensor, noise: Option<&Tensor>) -> Result<Tensor> {
         let a = self.alphas[i];
-        let mut x0 = self.prediction.x0(output, x, a.sqrt(), (1.0 - a).sqrt())?;
+        let mut x0 = self.prediction.x0(model_output, x, a.sqrt(), (1.0 - a).sqrt())?;
         if let Some(range) = self.clip {
             x0 = x0.f_clamp(-range, range)?;
         }
         let (skip, out) = self.skip_and_out(self.timesteps[i]);
         let denoised = weighted_sum(&x0, out, x, skip)?;
-        if !self.takes_draw(i) {
+        if !self.needs_noise(i) {
             return Ok(denoised);
         }
         let next = self.alphas[i + 1];
-        weighted_sum(&denoised, next.sqrt(), needed(draw, Method::Lcm, i)?, (1.0 - next).sqrt())
+        weighted_sum(&denoised, next.sqrt(), needed(noise, Scheduler::Lcm, i)?, (1.0 - next).sqrt())
     }
 }
 

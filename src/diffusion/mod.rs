@@ -14,12 +14,12 @@ pub mod sampler;
 pub mod schedule;
 mod scheduler_config;
 
-pub use config::{Config, Spacing};
+pub use config::{Config, TimestepSpacing};
 pub use ddim::Ddim;
 pub use euler::Euler;
 pub use euler_ancestral::EulerAncestral;
 pub use lcm::Lcm;
 pub use noise::{Noise, NoiseMode, Philox};
 pub use prediction::Prediction;
-pub use sampler::{Method, Sampler};
+pub use sampler::{Sampler, Scheduler};
 pub use schedule::Schedule;

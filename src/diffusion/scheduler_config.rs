@@ -2,7 +2,7 @@
 //!
 //! Every field is taken up or refused by its name; none is passed over that would change the result.
 
-use super::{Config, Prediction, Schedule, Spacing};
+use super::{Config, Prediction, Schedule, TimestepSpacing};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -18,7 +18,7 @@ struct File {
     beta_end: f64,
     beta_schedule: String,
     prediction_type: Option<Prediction>,
-    timestep_spacing: Option<Spacing>,
+    timestep_spacing: Option<TimestepSpacing>,
     steps_offset: Option<usize>,
     set_alpha_to_one: Option<bool>,
     clip_sample: Option<bool>,
@@ -139,7 +139,7 @@ pub mod tests {
         let expected = [
             ("prediction_type", json!("v_prediction"), Config { prediction: Prediction::Velocity, ..sd.clone() }),
             ("prediction_type", json!("sample"), Config { prediction: Prediction::Sample, ..sd.clone() }),
-            ("timestep_spacing", json!("trailing"), Config { spacing: Some(Spacing::Trailing), ..sd.clone() }),
+            ("timestep_spacing", json!("trailing"), Config { spacing: Some(TimestepSpacing::Trailing), ..sd.clone() }),
             ("num_train_timesteps", json!(500), Config { train_timesteps: 500, ..sd.clone() }),
             ("beta_schedule", json!("squaredcos_cap_v2"), Config { schedule: Schedule::Cosine, ..sd.clone() }),
             ("clip_sample_range", json!(2.5), Config { clip_sample_range: 2.5, ..sd.clone() }),

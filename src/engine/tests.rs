@@ -92,14 +92,14 @@ impl Harmonizer for Switched {
     }
 }
 
-const REQUEST: Request = Request { sampling: Sampling { method: None, steps: 0 }, seed: 1, noise: NoiseMode::Fixed };
+const REQUEST: Request = Request { sampling: Sampling { scheduler: None, steps: 0 }, seed: 1, noise: NoiseMode::Fixed };
 
 #[test]
 fn workers_and_order_don_t_change_a_result() {
     let run = |workers: usize| -> Vec<Arc<Transfer>> {
         let engine =
             Engine::load(&ModelSpec { device: "cpu".into(), ..Default::default() }, workers, &|| false).unwrap();
-        let request = |i: u64| Request { sampling: Sampling { method: None, steps: 2 }, seed: i, ..REQUEST };
+        let request = |i: u64| Request { sampling: Sampling { scheduler: None, steps: 2 }, seed: i, ..REQUEST };
         let proxies = (0..6).map(|i| engine.submit(proxy(0.1 * i as f32), request(i)));
         let pending: Vec<_> = proxies.collect();
         pending.iter().map(|p| p.wait().unwrap().unwrap()).collect()
@@ -244,7 +244,7 @@ fn a_cancelled_inference_makes_way_for_the_next() {
     thread::sleep(Duration::from_millis(50));
     long.cancel();
     let start = Instant::now();
-    let quick = Request { sampling: Sampling { method: None, steps: 1 }, ..REQUEST };
+    let quick = Request { sampling: Sampling { scheduler: None, steps: 1 }, ..REQUEST };
     assert!(engine.submit(proxy(0.2), quick).wait().unwrap().is_ok());
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert_eq!(ended.load(Ordering::SeqCst), 3, "the warm-up, the cancelled run and the next");

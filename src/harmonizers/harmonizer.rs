@@ -1,7 +1,7 @@
 //! What every model is: a harmonizer, which answers a composited proxy with the proxy as it should look.
 
 use super::precision::Precision;
-use crate::diffusion::{self, Method, Noise};
+use crate::diffusion::{self, Noise, Scheduler};
 use crate::frame::Proxy;
 use crate::transfer::Transfer;
 use anyhow::{Result, ensure};
@@ -77,7 +77,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Samples x of `shape` from the run's noise, by DDIM unless another method is asked for, in `steps` unless another number is.
+    /// Samples x of `shape` from the run's noise, by DDIM unless another scheduler is asked for, in `steps` unless another number is.
     /// `predict` answers a noisy x and its timesteps, one a picture, with x0; the last of its answers is returned.
     pub fn sample(
         &self,
@@ -88,14 +88,14 @@ impl<'a> Run<'a> {
         predict: impl Fn(&Tensor, &[f64]) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let steps = if self.sampling.steps == 0 { steps } else { self.sampling.steps } as usize;
-        let sampler = self.sampling.method.unwrap_or(Method::Ddim).sampler(trained, steps)?;
+        let sampler = self.sampling.scheduler.unwrap_or(Scheduler::Ddim).sampler(trained, steps)?;
         let mut draws = self.noise.draws(device);
         let mut x = draws(shape)?.f_mul_scalar(sampler.init_noise_sigma())?;
         let mut x0 = x.f_zeros_like()?;
         for (i, &t) in sampler.timesteps().iter().enumerate() {
             self.check()?;
-            x0 = predict(&x.f_mul_scalar(sampler.input_scale(i))?, &vec![t; shape[0] as usize])?;
-            let fresh = sampler.takes_draw(i).then(|| draws(shape)).transpose()?;
+            x0 = predict(&x.f_mul_scalar(sampler.scale_model_input(i))?, &vec![t; shape[0] as usize])?;
+            let fresh = sampler.needs_noise(i).then(|| draws(shape)).transpose()?;
             x = sampler.step(i, &x0, &x, fresh.as_ref())?;
         }
         Ok(x0)
@@ -105,7 +105,7 @@ impl<'a> Run<'a> {
 /// How a harmonizer samples; what is left open is the model's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sampling {
-    pub method: Option<Method>,
+    pub scheduler: Option<Scheduler>,
     /// 0 takes the model's own number.
     pub steps: u32,
 }
@@ -113,10 +113,10 @@ pub struct Sampling {
 impl Sampling {
     /// Whether a model takes it that takes so many steps at most.
     pub fn check(self, most_steps: u32) -> Result<()> {
-        let Self { method, steps } = self;
+        let Self { scheduler, steps } = self;
         let most = if most_steps == 1 { "answers in one pass".to_owned() } else { format!("takes {most_steps}") };
         ensure!(steps <= most_steps, "{steps} steps were asked for: the model {most}");
-        ensure!(method.is_none() || most_steps > 1, "a sampler was asked for: the model {most}");
+        ensure!(scheduler.is_none() || most_steps > 1, "a sampler was asked for: the model {most}");
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use super::files::{self, CONFIG};
 use super::load;
 use super::model::BuiltIn;
 use super::models;
-use super::parts::{self, Info, Part, Stored, folder_part, network, stored};
+use super::parts::{self, Info, ModelPart, Stored, folder_part, network, stored};
 use crate::nets::vae::{Vae, VaeConfig};
 use crate::nets::{Weights, weights};
 use anyhow::Result;
@@ -30,7 +30,7 @@ pub fn info(model: &str) -> Result<Info> {
 }
 
 /// A model of one network, and the parts that its folder holds besides.
-fn own(json: &str, stored: Result<Stored>, others: Vec<Part>) -> Info {
+fn own(json: &str, stored: Result<Stored>, others: Vec<ModelPart>) -> Info {
     let parsed = models::parse(json);
     let name = parsed.as_ref().map_or("model", |(class, _)| class);
     let vae = || Vae::new(&Weights::shapes().root(), VaeConfig::stable_diffusion());

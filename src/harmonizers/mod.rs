@@ -24,6 +24,6 @@ pub use load::{ModelSpec, folder, load};
 pub use model::Training;
 pub use model::{BuiltIn, Config, Form, Layout, Model};
 pub use models::{MODELS, built_in, compact, diffharmony, gift, lite0, star};
-pub use parts::{Info, Part};
+pub use parts::{Info, ModelPart};
 pub use precision::Precision;
 pub use shared::shared;

@@ -10,14 +10,14 @@ use tch::Tensor;
 /// A model's parts, and how it is set up where they fit.
 #[derive(Clone, Debug)]
 pub struct Info {
-    pub parts: Vec<Part>,
+    pub parts: Vec<ModelPart>,
     /// Decoder, sampler, steps and size, or why the parts make no model.
     pub setup: Result<String, String>,
 }
 
 /// A network, or another piece that a model needs.
 #[derive(Clone, Debug, Default)]
-pub struct Part {
+pub struct ModelPart {
     pub name: String,
     /// As its configuration has it; empty where that can't be read.
     pub class: String,
@@ -36,7 +36,7 @@ pub struct Part {
 impl Info {
     /// The first reason for which the model won't play.
     pub fn problem(&self) -> Option<String> {
-        let of = |part: &Part| part.problems.first().map(|problem| format!("{}: {problem}", part.name));
+        let of = |part: &ModelPart| part.problems.first().map(|problem| format!("{}: {problem}", part.name));
         self.parts.iter().filter(|part| !part.is_unused).find_map(of).or_else(|| self.setup.clone().err())
     }
 }
@@ -47,14 +47,14 @@ pub fn folder_part(
     name: &str,
     weights: &[&str],
     new: impl FnOnce(&nets::Path, &str) -> Result<()>,
-) -> Part {
+) -> ModelPart {
     let folder = parent.join(name);
     match files::read_text(&folder.join(CONFIG)) {
         Ok(config) => {
             let stored = files::weights(&folder, weights).and_then(|file| stored(&file));
             network(name, &config, stored, new)
         }
-        Err(e) => Part { name: name.into(), problems: vec![format!("{e:#}")], ..Part::default() },
+        Err(e) => ModelPart { name: name.into(), problems: vec![format!("{e:#}")], ..ModelPart::default() },
     }
 }
 
@@ -64,8 +64,8 @@ pub fn network(
     config: &str,
     stored: Result<Stored>,
     new: impl FnOnce(&nets::Path, &str) -> Result<()>,
-) -> Part {
-    let mut part = Part { name: name.into(), class: class(config), ..Part::default() };
+) -> ModelPart {
+    let mut part = ModelPart { name: name.into(), class: class(config), ..ModelPart::default() };
     let ((tensors, bytes), unread) = match stored {
         Ok(stored) => (stored, None),
         Err(e) => (Default::default(), Some(format!("{e:#}"))),

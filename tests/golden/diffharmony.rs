@@ -1,7 +1,7 @@
 //! DiffHarmony and DiffHarmony++ from end to end against every value that the reference implementation recorded, its draws given.
 
 use crate::shared;
-use gstharmonize::diffusion::{self, Method, Sampler, Spacing};
+use gstharmonize::diffusion::{self, Sampler, Scheduler, TimestepSpacing};
 use gstharmonize::harmonizers::Precision;
 use gstharmonize::harmonizers::diffharmony::{Decoder, DiffHarmony, Parts};
 use gstharmonize::nets::clip::{ClipConfig, ClipTextModel, END_TOKEN};
@@ -63,7 +63,7 @@ impl Golden {
     ) {
         let mut z = start * sampler.init_noise_sigma();
         for (i, &t) in sampler.timesteps().iter().enumerate() {
-            let input = Tensor::cat(&[&(&z * sampler.input_scale(i)), condition], 1);
+            let input = Tensor::cat(&[&(&z * sampler.scale_model_input(i)), condition], 1);
             if self.tensors.contains_key(&format!("{run}.unet_in.{i}")) {
                 self.check(&format!("{run}.unet_in.{i}"), &input);
                 self.check(&format!("{run}.timestep.{i}"), &Tensor::from_slice(&[t as f32]));
@@ -126,15 +126,15 @@ fn every_value_of_the_reference_is_met() {
     let unet = Unet { text: net.text_context(&text).unwrap(), net };
 
     let scheduler = std::fs::read_to_string(golden.folder.join("base/scheduler/scheduler_config.json")).unwrap();
-    let sampler = |method: Method, spacing, steps| {
+    let sampler = |method: Scheduler, spacing, steps| {
         let trained = diffusion::Config::from_json(&scheduler).unwrap();
         method.sampler(&diffusion::Config { spacing: Some(spacing), ..trained }, steps).unwrap()
     };
     for (run, method, spacing, steps) in [
-        ("ddim_trailing", Method::Ddim, Spacing::Trailing, 5),
-        ("ddim_leading", Method::Ddim, Spacing::Leading, 5),
-        ("euler_linspace", Method::Euler, Spacing::Linspace, 5),
-        ("lcm", Method::Lcm, Spacing::Leading, 4),
+        ("ddim_trailing", Scheduler::Ddim, TimestepSpacing::Trailing, 5),
+        ("ddim_leading", Scheduler::Ddim, TimestepSpacing::Leading, 5),
+        ("euler_linspace", Scheduler::Euler, TimestepSpacing::Linspace, 5),
+        ("lcm", Scheduler::Lcm, TimestepSpacing::Leading, 4),
     ] {
         let sampler = sampler(method, spacing, steps);
         golden.follow(run, &unet, &*sampler, golden.get("vae.z"), &golden.get("sampler.cond"), 0);
@@ -151,7 +151,14 @@ fn every_value_of_the_reference_is_met() {
         let size = latents.size();
         let condition = Tensor::cat(&[&mask.upsample_nearest2d([size[2], size[3]], None, None), &latents], 1);
         let start = golden.get(&format!("{run}.draw.0"));
-        golden.follow(run, &unet, &*sampler(Method::EulerAncestral, Spacing::Linspace, 5), start, &condition, 2);
+        golden.follow(
+            run,
+            &unet,
+            &*sampler(Scheduler::EulerAncestral, TimestepSpacing::Linspace, 5),
+            start,
+            &condition,
+            2,
+        );
         let image = model.original(&composite, &mask, 5, decoder, &mut golden.draws(run)).unwrap();
         golden.check(&format!("{run}.image"), &image);
         if decoder == Decoder::Vae {

@@ -2,7 +2,7 @@
 
 use crate::process;
 use crate::shared;
-use gstharmonize::diffusion::{Method, Noise};
+use gstharmonize::diffusion::{Noise, Scheduler};
 use gstharmonize::engine::{Engine, Parameters, Request};
 use gstharmonize::frame::{Mask, Proxy, Region};
 use gstharmonize::harmonizers::{self, Harmonizer, ModelSpec, Precision, Run, Sampling};
@@ -52,10 +52,10 @@ fn scene(b: i64, h: i64, w: i64) -> (Tensor, Tensor) {
     (composite, mask.expand([b, 1, h, w], false).contiguous())
 }
 
-fn harmonize(model: &dyn Harmonizer, scene: &(Tensor, Tensor), seed: u64, method: Option<Method>) -> Tensor {
+fn harmonize(model: &dyn Harmonizer, scene: &(Tensor, Tensor), seed: u64, scheduler: Option<Scheduler>) -> Tensor {
     let _guard = tch::no_grad_guard();
     let noise = Noise::fixed(seed);
-    model.harmonize(&scene.0, &scene.1, &Run::new(&noise, Sampling { method, steps: 3 })).unwrap()
+    model.harmonize(&scene.0, &scene.1, &Run::new(&noise, Sampling { scheduler, steps: 3 })).unwrap()
 }
 
 fn change(a: &Tensor, b: &Tensor) -> f64 {
@@ -83,7 +83,7 @@ fn noise_alone_is_random_and_a_batch_is_its_members() {
     let Some(golden) = golden() else { return };
     let model = load(&golden, Precision::F32);
     let one = scene(1, 64, 96);
-    for method in Method::ALL {
+    for method in Scheduler::ALL {
         let first = harmonize(&*model, &one, 7, Some(method));
         assert_eq!(first, harmonize(&*model, &one, 7, Some(method)), "{method}");
         assert!(change(&first, &harmonize(&*model, &one, 8, Some(method))) > 1e-3, "{method}");
@@ -101,14 +101,14 @@ fn ddim_is_the_folder_s_own_sampler_and_every_other_differs() {
     let model = load(&golden, Precision::F32);
     let scene = scene(1, 64, 96);
     let own = harmonize(&*model, &scene, 1, None);
-    for method in Method::ALL {
+    for method in Scheduler::ALL {
         let other = change(&own, &harmonize(&*model, &scene, 1, Some(method)));
-        assert_eq!(other == 0.0, method == Method::Ddim, "{method} differs by {other}");
+        assert_eq!(other == 0.0, method == Scheduler::Ddim, "{method} differs by {other}");
     }
     let euler = folder(&parts(&golden, &["base"]), Some(r#"{"class": "diffharmony", "sampler": "euler"}"#));
     let plain = folder(&parts(&golden, &["base"]), None);
     let by = |folder: &tempfile::TempDir, method| harmonize(&*load(folder.path(), Precision::F32), &scene, 1, method);
-    assert_eq!(by(&euler, None), by(&plain, Some(Method::Euler)));
+    assert_eq!(by(&euler, None), by(&plain, Some(Scheduler::Euler)));
 }
 
 fn parts(golden: &Path, names: &[&'static str]) -> Vec<(&'static str, PathBuf)> {
@@ -242,7 +242,7 @@ fn workers_share_one_model_and_agree() {
             let rgb = (0..3 * 96 * 54).map(ramp).collect();
             Proxy { width: 96, height: 54, region: None, rgb, mask: vec![1.0; 96 * 54] }
         };
-        let request = Request { sampling: Sampling { method: None, steps: 2 }, seed: 3, ..Default::default() };
+        let request = Request { sampling: Sampling { scheduler: None, steps: 2 }, seed: 3, ..Default::default() };
         let pending: Vec<_> = (0..4).map(|level| engine.submit(frame(level), request)).collect();
         pending.iter().map(|pending| pending.wait().unwrap().unwrap()).collect::<Vec<_>>()
     };
@@ -272,7 +272,7 @@ fn a_small_foreground_is_worked_on_in_a_crop() {
     let composite = image::RgbImage::from_fn(width, height, |x, y| {
         image::Rgb([(x * 7 % 200) as u8, (y * 5 % 180) as u8, ((x + y) * 3 % 220) as u8])
     });
-    let sampling = Sampling { method: None, steps: 2 };
+    let sampling = Sampling { scheduler: None, steps: 2 };
     let settings = Parameters {
         request: Request { sampling, seed: 3, ..Default::default() },
         proxy_size: 64,
@@ -289,7 +289,7 @@ fn a_small_foreground_is_worked_on_in_a_crop() {
 #[test]
 fn a_folder_may_choose_any_sampler_for_its_own() {
     let Some(golden) = golden() else { return };
-    for method in Method::ALL {
+    for method in Scheduler::ALL {
         engine(folder(&parts(&golden, &["base"]), Some(&format!(r#"{{"sampler": "{method}"}}"#))).path());
     }
 }
@@ -344,7 +344,7 @@ fn a_process_may_end_during_an_inference() {
         let engine = Engine::load(&spec, 2, &|| false).unwrap();
         let proxy =
             Proxy { width: 512, height: 288, region: None, rgb: vec![0.5; 3 * 512 * 288], mask: vec![1.0; 512 * 288] };
-        let request = Request { sampling: Sampling { method: None, steps: 1000 }, seed: 3, ..Default::default() };
+        let request = Request { sampling: Sampling { scheduler: None, steps: 1000 }, seed: 3, ..Default::default() };
         let _pending = [engine.submit(proxy.clone(), request), engine.submit(proxy, request)];
         std::thread::sleep(std::time::Duration::from_millis(300));
         std::process::exit(0);

@@ -1,7 +1,7 @@
 //! The samplers against the reference implementation's trajectories, its network outputs and draws given.
 
 use crate::shared;
-use gstharmonize::diffusion::{Config, Method, Sampler, Spacing};
+use gstharmonize::diffusion::{Config, Sampler, Scheduler, TimestepSpacing};
 use std::collections::HashMap;
 use tch::{Kind, Tensor};
 
@@ -21,7 +21,7 @@ impl Golden {
         Some(Self { config: Config::from_json(&config).unwrap(), tensors: tensors.into_iter().collect() })
     }
 
-    fn sampler(&self, method: Method, spacing: Spacing, steps: usize) -> Box<dyn Sampler> {
+    fn sampler(&self, method: Scheduler, spacing: TimestepSpacing, steps: usize) -> Box<dyn Sampler> {
         method.sampler(&Config { spacing: Some(spacing), ..self.config.clone() }, steps).unwrap()
     }
 
@@ -37,7 +37,7 @@ impl Golden {
         let mut x = start * sampler.init_noise_sigma();
         for i in 0..sampler.timesteps().len() {
             if let Some(input) = self.tensors.get(&format!("{name}.unet_in.{i}")) {
-                let scaled = &x * sampler.input_scale(i);
+                let scaled = &x * sampler.scale_model_input(i);
                 self.near(&Tensor::cat(&[&scaled, &input.narrow(1, 4, 5)], 1), &format!("{name}.unet_in.{i}"));
             }
             let draw = self.tensors.get(&format!("{name}.draw.{}", first_draw + i));
@@ -51,7 +51,7 @@ impl Golden {
         Vec::<f64>::try_from(self.tensors[&format!("{name}.timesteps")].to_kind(Kind::Double)).unwrap()
     }
 
-    fn starts_at_z(&self, name: &str, method: Method, spacing: Spacing, steps: usize) {
+    fn starts_at_z(&self, name: &str, method: Scheduler, spacing: TimestepSpacing, steps: usize) {
         let sampler = self.sampler(method, spacing, steps);
         assert_eq!(sampler.timesteps(), self.timesteps(name));
         self.follow(name, sampler.as_ref(), &self.tensors["vae.z"], 0);
@@ -61,31 +61,31 @@ impl Golden {
 #[test]
 fn ddim_trailing_is_the_reference_s() {
     let Some(golden) = Golden::read() else { return };
-    golden.starts_at_z("ddim_trailing", Method::Ddim, Spacing::Trailing, 5);
+    golden.starts_at_z("ddim_trailing", Scheduler::Ddim, TimestepSpacing::Trailing, 5);
 }
 
 #[test]
 fn ddim_leading_is_the_reference_s() {
     let Some(golden) = Golden::read() else { return };
-    golden.starts_at_z("ddim_leading", Method::Ddim, Spacing::Leading, 5);
+    golden.starts_at_z("ddim_leading", Scheduler::Ddim, TimestepSpacing::Leading, 5);
 }
 
 #[test]
 fn euler_linspace_is_the_reference_s() {
     let Some(golden) = Golden::read() else { return };
-    golden.starts_at_z("euler_linspace", Method::Euler, Spacing::Linspace, 5);
+    golden.starts_at_z("euler_linspace", Scheduler::Euler, TimestepSpacing::Linspace, 5);
 }
 
 #[test]
 fn lcm_is_the_reference_s() {
     let Some(golden) = Golden::read() else { return };
-    golden.starts_at_z("lcm", Method::Lcm, Spacing::Leading, 4);
+    golden.starts_at_z("lcm", Scheduler::Lcm, TimestepSpacing::Leading, 4);
 }
 
 #[test]
 fn euler_ancestral_is_the_reference_s() {
     let Some(golden) = Golden::read() else { return };
-    let sampler = golden.sampler(Method::EulerAncestral, Spacing::Linspace, 5);
+    let sampler = golden.sampler(Scheduler::EulerAncestral, TimestepSpacing::Linspace, 5);
     for name in ["diffharmony", "diffharmony_pp"] {
         for (i, t) in sampler.timesteps().iter().enumerate() {
             assert_eq!(*t, golden.tensors[&format!("{name}.timestep.{i}")].double_value(&[0]));

@@ -1,7 +1,7 @@
 //! PyTorch's files, whole, damaged and malicious, to safetensors.
 
 use crate::torch_file::{Entry, Pickle, Zip, bytes, file};
-use gstharmonize::lab::convert::{Checkpoint, Converted, Found, convert, find};
+use gstharmonize::lab::convert::{Checkpoint, Converted, FoundPickle, convert, find};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -448,11 +448,11 @@ fn links_are_followed_within_the_model_folder_alone() {
     link("../other/vae", "model/vae");
     link("..", "model/up");
     let found = find(&path("model")).unwrap();
-    let weights = |part: &str| Found::Weights {
+    let weights = |part: &str| FoundPickle::Weights {
         pickle: path(part).join("weights.bin"),
         safetensors: path(part).join("weights.safetensors"),
     };
-    let out = |at: &str| Found::Skipped {
+    let out = |at: &str| FoundPickle::Skipped {
         path: path(at),
         why: "it leads out of the model folder: convert it by its own name",
     };

@@ -3,7 +3,7 @@
 use crate::shared;
 use gstharmonize::lab::eval::dataset::{self, Subset};
 use gstharmonize::lab::eval::metrics::{self, Metrics};
-use gstharmonize::lab::eval::{self, Background, Measured, Method, Report, Sample, Size};
+use gstharmonize::lab::eval::{self, Background, EvalSample, Measured, Method, Report, Size};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use std::fs;
 use std::path::Path;
@@ -34,7 +34,7 @@ fn evaluate(
     jobs: usize,
     harmonize: impl Fn(&RgbImage, &GrayImage) -> anyhow::Result<RgbImage> + Sync,
 ) -> anyhow::Result<Vec<Vec<Option<Measured>>>> {
-    let method = Method::new("some", |sample: &Sample| harmonize(&sample.composite, &sample.mask));
+    let method = Method::new("some", |sample: &EvalSample| harmonize(&sample.composite, &sample.mask));
     eval::evaluate(subsets, &[method], size, &[background], jobs, || {})
 }
 
@@ -80,8 +80,8 @@ fn metrics_by_hand() {
 #[test]
 fn scaling_agrees_with_pil() {
     // [x, y] and the RGB that PIL's resize((256, 256), BILINEAR) has there.
-    type Sample = ([u32; 2], [u8; 3]);
-    let sizes: [(u32, u32, [Sample; 5]); 3] = [
+    type EvalSample = ([u32; 2], [u8; 3]);
+    let sizes: [(u32, u32, [EvalSample; 5]); 3] = [
         (
             401,
             307,

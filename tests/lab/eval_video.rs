@@ -7,7 +7,7 @@ use gstharmonize::lab::eval::temporal::correction::{self, Corrected};
 use gstharmonize::lab::eval::temporal::cut::{self, Recovery};
 use gstharmonize::lab::eval::temporal::flow::{Flow, visible};
 use gstharmonize::lab::eval::temporal::opencv::Dis;
-use gstharmonize::lab::eval::temporal::{Course, Frame, Made, Measuring, Motion, Row, mean, warp};
+use gstharmonize::lab::eval::temporal::{Frame, Made, Measuring, Motion, VideoMetrics, VideoRow, mean, warp};
 use gstharmonize::lab::eval::{self, Background, Size, dataset};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use std::path::Path;
@@ -190,7 +190,7 @@ fn a_mapping_that_stays_counts_nothing_however_the_foreground_moves_under_it() {
 }
 
 /// The course of a correction by so many codes in each frame of a still film.
-fn still_film(codes: &[u8]) -> Course {
+fn still_film(codes: &[u8]) -> VideoMetrics {
     let (composite, mask) = (dark(), mask(0));
     let motion = Motion {
         forward: flow(|_, _| [0.0, 0.0]),
@@ -226,13 +226,13 @@ fn a_frozen_film_is_perfectly_still() {
 
 #[test]
 fn a_row_compares_its_flicker_with_the_composites() {
-    let flickering = |by: f64| Course {
+    let flickering = |by: f64| VideoMetrics {
         colour: (0..6).map(|t| Some([50.0 + by * (t % 2) as f64, 0.0, 0.0])).collect(),
         ..Default::default()
     };
-    let rows = Row::all([("composite", flickering(2.0)), ("half", flickering(1.0))].into_iter(), &[]);
+    let rows = VideoRow::all([("composite", flickering(2.0)), ("half", flickering(1.0))].into_iter(), &[]);
     assert_eq!((rows[0].flicker_ratio, rows[1].flicker_ratio), (Some(1.0), Some(0.5)));
-    let rows = Row::all([("composite", flickering(0.0)), ("some", flickering(1.0))].into_iter(), &[]);
+    let rows = VideoRow::all([("composite", flickering(0.0)), ("some", flickering(1.0))].into_iter(), &[]);
     assert_eq!((rows[0].flicker_ratio, rows[1].flicker_ratio), (None, None));
 }
 

@@ -8,7 +8,7 @@ use gstharmonize::diffusion::NoiseMode;
 use gstharmonize::engine::{Engine, Entry, Outcome, Parameters, Policy, Request, Stream, Temporal};
 use gstharmonize::harmonizers::ModelSpec;
 use gstharmonize::lab::eval::baselines::Reinhard;
-use gstharmonize::lab::eval::temporal::{Course, Frame, Made, Measuring, mean};
+use gstharmonize::lab::eval::temporal::{Frame, Made, Measuring, VideoMetrics, mean};
 use gstharmonize::pictures;
 use gstharmonize::transfer::Transfer;
 use image::{GrayImage, RgbImage};
@@ -136,9 +136,9 @@ fn a_real_shot_is_steady_and_no_further_from_the_truth_than_frame_by_frame() {
     }
     let courses = measuring.finish();
     let [steady, alone, noisy, reinhard] = [0, 1, 2, 3].map(|way: usize| &courses[way]);
-    let fmse = |course: &Course| mean(&course.fmse).unwrap();
+    let fmse = |course: &VideoMetrics| mean(&course.fmse).unwrap();
     assert!(fmse(steady) <= fmse(alone), "fMSE {} against {}", fmse(steady), fmse(alone));
-    let mapping = |course: &Course| mean(&course.mapping).unwrap();
+    let mapping = |course: &VideoMetrics| mean(&course.mapping).unwrap();
     let figures = [steady, alone, noisy, reinhard].map(mapping);
     assert!(figures[0] <= 0.15 * figures[2] && figures[0] <= 0.5 * figures[3], "change of the mapping: {figures:?}");
     assert!(figures[1] > 0.5 * figures[2], "or smoothing has nothing to do: {figures:?}");

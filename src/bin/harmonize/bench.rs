@@ -23,7 +23,7 @@ use clap::ValueEnum;
 use gst_video::VideoFormat;
 use machine::Machine;
 use ratios::Ratio;
-use rounds::{Plan, Round, Row};
+use rounds::{BenchRow, Plan, Round};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -188,7 +188,7 @@ struct Figures {
     foreground_percent: f64,
     threads: u32,
     rounds: Vec<Round>,
-    rows: Vec<Row>,
+    rows: Vec<BenchRow>,
     ratios: Vec<Ratio>,
     targets: Vec<Target>,
 }

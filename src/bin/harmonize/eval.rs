@@ -6,7 +6,7 @@ mod plot;
 mod sheet;
 mod strip;
 mod video;
-mod ways;
+mod video_methods;
 
 use crate::options::{self, ModelsArgs, TemporalArgs};
 use anyhow::{Context, Result, ensure};
@@ -220,7 +220,7 @@ fn data_set(args: &Args, subsets: &[Subset]) -> Result<()> {
     let parameters = models[0].parameters();
     let engines: Vec<Engine> = models.iter().map(|model| model.load(jobs)).collect::<Result<_>>()?;
     let by_model = models.iter().zip(&engines).map(|(model, engine)| {
-        Method::new(&model.model, move |sample: &eval::Sample| {
+        Method::new(&model.model, move |sample: &eval::EvalSample| {
             Ok(pictures::harmonize(engine, &sample.composite, &sample.mask, parameters)?.picture)
         })
     });

@@ -25,12 +25,12 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// A film under another name until it is whole: without its index half a film can't be opened. Goes away unless it is kept.
-pub struct Part {
+pub struct PartFile {
     output: PathBuf,
     path: PathBuf,
 }
 
-impl Part {
+impl PartFile {
     /// Makes the file, so that a folder that can't be written to is known of at once.
     pub fn of(output: &Path) -> Result<Self> {
         let path = beside(output, ".part");
@@ -47,7 +47,7 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for PartFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
     }

@@ -4,7 +4,7 @@
 //! container makes of a piece's length. Pieces are read one after the other; however many there are, one is open.
 
 use crate::clip;
-use crate::film::{self, Part};
+use crate::film::{self, PartFile};
 use crate::packets::{self, Packet};
 use crate::range::{Place, Range, seconds};
 use crate::video::gate;
@@ -66,7 +66,7 @@ pub fn join(pieces: &[PathBuf], output: &Path, sound: Option<&Path>) -> Result<(
     let places = pieces.iter().map(|piece| Place::read(piece)).collect::<Result<Vec<_>>>()?;
     let film = meet(pieces, &places)?;
     let pipeline = film::launch(&format!("{muxer} name=mux ! filesink name=file queue name=pictures ! mux.video_0"))?;
-    let part = Part::of(output)?;
+    let part = PartFile::of(output)?;
     film::child(&pipeline, "file")?.set_property("location", part.location()?);
     if !film.is_whole() {
         let zero = gst::ClockTime::from_nseconds(places[0].zero);

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, bail, ensure};
 use gst::prelude::*;
-use gstharmonize::diffusion::{Method, NoiseMode};
+use gstharmonize::diffusion::{NoiseMode, Scheduler};
 use gstharmonize::elements::harmonize::SMOOTHING;
 use gstharmonize::engine::{Engine, Parameters, Request, Temporal};
 use gstharmonize::harmonizers::{ModelSpec, Precision, Sampling, models};
@@ -62,7 +62,7 @@ pub struct ModelOptions {
 
     /// euler-ancestral, euler, ddim or lcm [default: the model's own]
     #[arg(long, value_name = "NAME")]
-    pub sampler: Option<Method>,
+    pub sampler: Option<Scheduler>,
 
     /// Sampler steps; 0 takes the model's own number
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1000))]
@@ -195,7 +195,7 @@ impl ModelArgs {
     /// Of a picture by itself.
     pub fn parameters(&self) -> Parameters {
         let ModelOptions { sampler, steps, seed, strength, proxy_size, .. } = self.options;
-        let sampling = Sampling { method: sampler, steps };
+        let sampling = Sampling { scheduler: sampler, steps };
         let request = Request { sampling, seed, ..Default::default() };
         Parameters { request, proxy_size, strength: strength as f32, ..Default::default() }
     }
@@ -204,7 +204,7 @@ impl ModelArgs {
     pub fn configure(&self, harmonize: &gst::Element) {
         let ModelOptions { device, precision, sampler, steps, seed, strength, proxy_size } = &self.options;
         harmonize.set_property_from_str("precision", precision.name());
-        harmonize.set_property_from_str("sampler", sampler.map_or("auto", Method::name));
+        harmonize.set_property_from_str("sampler", sampler.map_or("auto", Scheduler::name));
         harmonize.set_properties(&[
             ("model", &self.model),
             ("device", device),

@@ -1,6 +1,6 @@
 //! The enums of the element's properties, and what they are called further in.
 
-use crate::diffusion::{Method, NoiseMode};
+use crate::diffusion::{NoiseMode, Scheduler};
 use crate::{frame, harmonizers};
 
 /// Which samples of the mask stream hold the mask.
@@ -189,14 +189,14 @@ impl From<Precision> for harmonizers::Precision {
     }
 }
 
-impl From<Sampler> for Option<Method> {
+impl From<Sampler> for Option<Scheduler> {
     fn from(sampler: Sampler) -> Self {
         match sampler {
             Sampler::Auto => None,
-            Sampler::EulerAncestral => Some(Method::EulerAncestral),
-            Sampler::Euler => Some(Method::Euler),
-            Sampler::Ddim => Some(Method::Ddim),
-            Sampler::Lcm => Some(Method::Lcm),
+            Sampler::EulerAncestral => Some(Scheduler::EulerAncestral),
+            Sampler::Euler => Some(Scheduler::Euler),
+            Sampler::Ddim => Some(Scheduler::Ddim),
+            Sampler::Lcm => Some(Scheduler::Lcm),
         }
     }
 }

@@ -92,7 +92,7 @@ impl Settings {
 
     /// How the model is to be run.
     pub fn sampling(&self) -> Sampling {
-        Sampling { method: self.sampler.into(), steps: self.steps }
+        Sampling { scheduler: self.sampler.into(), steps: self.steps }
     }
 
     /// How transfers go on from frame to frame.

@@ -9,14 +9,14 @@ const MAX_DEPTH: usize = 3;
 
 /// A pickle in a model folder, or what may hold some.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Found {
+pub enum FoundPickle {
     /// To be converted to `safetensors`, which isn't there.
     Weights { pickle: PathBuf, safetensors: PathBuf },
     /// To be left alone.
     Skipped { path: PathBuf, why: &'static str },
 }
 
-impl Found {
+impl FoundPickle {
     fn path(&self) -> &Path {
         match self {
             Self::Weights { pickle: path, .. } | Self::Skipped { path, .. } => path,
@@ -25,15 +25,17 @@ impl Found {
 }
 
 /// Every pickle below `folder`, sorted by path. Links to folders are followed within `folder`.
-pub fn find(folder: &Path) -> Result<Vec<Found>> {
+pub fn find(folder: &Path) -> Result<Vec<FoundPickle>> {
     let root = folder.canonicalize().with_context(|| folder.display().to_string())?;
     let mut found = vec![];
     walk(folder, 0, &mut |path| {
         if path.is_dir() {
             let inside = path.canonicalize().is_ok_and(|target| target.starts_with(&root));
             if !inside {
-                found
-                    .push(Found::Skipped { path, why: "it leads out of the model folder: convert it by its own name" });
+                found.push(FoundPickle::Skipped {
+                    path,
+                    why: "it leads out of the model folder: convert it by its own name",
+                });
             }
             return inside;
         }
@@ -58,7 +60,7 @@ fn walk(folder: &Path, depth: usize, enter: &mut dyn FnMut(PathBuf) -> bool) -> 
     Ok(())
 }
 
-fn judge(root: &Path, pickle: PathBuf) -> Found {
+fn judge(root: &Path, pickle: PathBuf) -> FoundPickle {
     let folder = pickle.parent().unwrap_or(root);
     let part = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let safetensors = files::safetensors(&pickle);
@@ -69,7 +71,7 @@ fn judge(root: &Path, pickle: PathBuf) -> Found {
     } else if safetensors.exists() {
         "its safetensors file is there"
     } else {
-        return Found::Weights { pickle, safetensors };
+        return FoundPickle::Weights { pickle, safetensors };
     };
-    Found::Skipped { path: pickle, why }
+    FoundPickle::Skipped { path: pickle, why }
 }

@@ -9,7 +9,7 @@ mod pickle;
 mod zip;
 
 pub use checkpoint::Checkpoint;
-pub use folder::{Found, find};
+pub use folder::{FoundPickle, find};
 
 use crate::harmonizers::files;
 use crate::nets::weights;

@@ -73,7 +73,7 @@ impl Background {
     }
 
     /// `picture` as it is measured.
-    fn under<'a>(self, picture: &'a RgbImage, sample: &Sample) -> Cow<'a, RgbImage> {
+    fn under<'a>(self, picture: &'a RgbImage, sample: &EvalSample) -> Cow<'a, RgbImage> {
         match self {
             Self::Real => {
                 let mut pasted = picture.clone();
@@ -87,14 +87,14 @@ impl Background {
 
 /// The pictures of a triple, of one size.
 #[derive(Clone, Debug)]
-pub struct Sample {
+pub struct EvalSample {
     pub composite: RgbImage,
     /// 255 on the foreground, else 0.
     pub mask: GrayImage,
     pub real: RgbImage,
 }
 
-impl Sample {
+impl EvalSample {
     fn open(triple: &Triple, size: Size) -> Result<Self> {
         let composite = rgb(&triple.composite, size)?;
         let real = rgb(&triple.real, size)?;
@@ -110,7 +110,7 @@ impl Sample {
     }
 }
 
-type Harmonize<'a> = dyn Fn(&Sample) -> Result<RgbImage> + Sync + 'a;
+type Harmonize<'a> = dyn Fn(&EvalSample) -> Result<RgbImage> + Sync + 'a;
 
 /// A way of harmonizing, and the name that its figures go by.
 pub struct Method<'a> {
@@ -120,11 +120,11 @@ pub struct Method<'a> {
 
 impl<'a> Method<'a> {
     /// `harmonize` answers with a picture of the composite's size; the real picture is for those that are measured as a limit.
-    pub fn new(name: impl Into<String>, harmonize: impl Fn(&Sample) -> Result<RgbImage> + Sync + 'a) -> Self {
+    pub fn new(name: impl Into<String>, harmonize: impl Fn(&EvalSample) -> Result<RgbImage> + Sync + 'a) -> Self {
         Self { name: name.into(), harmonize: Box::new(harmonize) }
     }
 
-    fn run(&self, sample: &Sample) -> Result<RgbImage> {
+    fn run(&self, sample: &EvalSample) -> Result<RgbImage> {
         let harmonized = (self.harmonize)(sample).with_context(|| self.name.clone())?;
         ensure!(
             harmonized.dimensions() == sample.composite.dimensions(),
@@ -174,9 +174,9 @@ pub fn pictures(
     methods: &[Method],
     size: Size,
     background: Background,
-) -> Result<(Sample, Vec<RgbImage>)> {
+) -> Result<(EvalSample, Vec<RgbImage>)> {
     let open = || -> Result<_> {
-        let sample = Sample::open(triple, size)?;
+        let sample = EvalSample::open(triple, size)?;
         let harmonized = methods.iter().map(|method| method.run(&sample)).collect::<Result<Vec<_>>>()?;
         let all = [vec![sample.composite.clone()], harmonized].concat();
         let pasted = all.iter().map(|picture| background.under(picture, &sample).into_owned()).collect();
@@ -220,7 +220,7 @@ fn each<T: Clone + Send>(
 }
 
 fn measure(triple: &Triple, methods: &[Method], size: Size, backgrounds: &[Background]) -> Result<Option<Measured>> {
-    let sample = Sample::open(triple, size)?;
+    let sample = EvalSample::open(triple, size)?;
     let Some((foreground, share)) = foreground(&sample.mask) else { return Ok(None) };
     let figures = |picture: &RgbImage| {
         let measured =

@@ -6,7 +6,7 @@ use super::groups::by_picture;
 use super::metrics::Metrics;
 use super::published::PublishedRow;
 use super::share::Share;
-use super::tables::{Grid, Row, Tables, means};
+use super::tables::{Grid, ReportRow, Tables, means};
 use super::{Background, Measured, Size};
 use anyhow::Result;
 use serde::Serialize;
@@ -101,13 +101,13 @@ impl Report {
     }
 
     /// Every figure of `rows` by group.
-    fn grid(&self, rows: &[Row]) -> Grid {
+    fn grid(&self, rows: &[ReportRow]) -> Grid {
         let heads = ["", "", "MSE", "fMSE", "PSNR", "fPSNR", "SSIM", "fSSIM", "fMSE ratio [95 %]", "median", "worse"];
         let mut grid = Grid::from_heads(&heads);
         let images: Vec<(&str, &usize)> =
             self.tables.images.by_subset().chain(self.tables.images.by_foreground()).collect();
         for (group, (name, images)) in images.into_iter().enumerate() {
-            for (index, Row { name: method, groups }) in rows.iter().enumerate() {
+            for (index, ReportRow { name: method, groups }) in rows.iter().enumerate() {
                 let figures = groups.by_subset().chain(groups.by_foreground()).nth(group);
                 let Some(figures) = figures.and_then(|(_, figures)| *figures) else { continue };
                 let m = figures.mean;

@@ -19,14 +19,14 @@ pub struct Tables {
     pub images: Groups<usize>,
     /// By background (`real`, `composite`); the first row is the untouched composite.
     #[serde(rename = "tables")]
-    pub rows: BTreeMap<&'static str, Vec<Row>>,
+    pub rows: BTreeMap<&'static str, Vec<ReportRow>>,
     /// Composites whose mask has no foreground at this size: they are in no figure.
     pub skipped: Vec<String>,
 }
 
 /// One way of harmonizing, or none.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Row {
+pub struct ReportRow {
     pub name: String,
     /// None where a group is empty.
     #[serde(flatten)]
@@ -63,7 +63,7 @@ impl Tables {
     ) -> Result<Self> {
         let skipped = skipped(subsets, measured)?;
         let groups = Groups::new(subsets, measured, |group| figures(group, names.len(), backgrounds.len()));
-        let row = |background: usize, (row, name): (usize, &String)| Row {
+        let row = |background: usize, (row, name): (usize, &String)| ReportRow {
             name: name.clone(),
             groups: groups.map(|figures| figures.as_ref().map(|figures| figures[background][row])),
         };
@@ -76,20 +76,20 @@ impl Tables {
     }
 
     /// The real background's rows come first.
-    pub fn by_background(&self) -> impl Iterator<Item = (Background, &[Row])> {
+    pub fn by_background(&self) -> impl Iterator<Item = (Background, &[ReportRow])> {
         let rows = |background: Background| Some((background, &self.rows.get(background.name())?[..]));
         Background::ALL.into_iter().filter_map(rows)
     }
 
     /// By subset, and by the foreground's share: a cell PSNR/MSE/fMSE.
-    pub(super) fn poster(&self, rows: &[Row]) -> [Grid; 2] {
+    pub(super) fn poster(&self, rows: &[ReportRow]) -> [Grid; 2] {
         let cell = |figures: &Option<Figures>| {
             let text = |m: Metrics| format!("{:.2}/{:.2}/{:.2}", m.psnr, m.mse, m.fmse);
             figures.map_or_else(|| "-".to_owned(), |figures| text(figures.mean))
         };
         let mut by_subset = Grid::headed(self.images.by_subset().map(head));
         let mut by_share = Grid::headed(self.images.by_foreground().into_iter().map(head));
-        for Row { name, groups } in rows {
+        for ReportRow { name, groups } in rows {
             by_subset.push(name, groups.by_subset().map(|(_, figures)| cell(figures)));
             by_share.push(name, groups.by_foreground().into_iter().map(|(_, figures)| cell(figures)));
         }
@@ -97,10 +97,10 @@ impl Tables {
     }
 
     /// How much of the untouched composite's fMSE each way leaves, by subset: those of `rows`, then those that are published.
-    pub(super) fn left(&self, rows: &[Row], published: &[PublishedRow]) -> Grid {
+    pub(super) fn left(&self, rows: &[ReportRow], published: &[PublishedRow]) -> Grid {
         let mut grid = Grid::headed(self.images.by_subset().map(head));
         let cell = |share: Option<Share>| share.and_then(|share| share.told()).unwrap_or_else(|| "-".to_owned());
-        for Row { name, groups } in rows.iter().skip(1) {
+        for ReportRow { name, groups } in rows.iter().skip(1) {
             grid.push(name, groups.by_subset().map(|(_, figures)| cell(figures.map(|figures| figures.share))));
         }
         for PublishedRow { name, groups } in published {
@@ -145,9 +145,9 @@ fn head((name, images): (&str, &usize)) -> String {
 }
 
 /// All pictures' figures with their intervals.
-pub(super) fn means(rows: &[Row]) -> Grid {
+pub(super) fn means(rows: &[ReportRow]) -> Grid {
     let mut grid = Grid::headed(["PSNR", "MSE", "fMSE"].map(str::to_owned));
-    for Row { name, groups } in rows {
+    for ReportRow { name, groups } in rows {
         let Some(Figures { mean, intervals, .. }) = groups.all else { continue };
         let cell = |mean: f64, [low, high]: [f64; 2]| format!("{mean:.2} [{low:.2}, {high:.2}]");
         let Intervals { psnr, mse, fmse, .. } = intervals;

@@ -1,7 +1,7 @@
 //! A batch of composites, drawn from photographs.
 
 use super::photos::{Data, Sources};
-use super::synth::{Sample, Synthesis};
+use super::synth::{Synthesis, TrainingSample};
 use crate::harmonizers::training::{Drawn, Random};
 use anyhow::Result;
 use std::ops::Range;
@@ -47,7 +47,7 @@ pub struct Source<'a> {
 pub struct Samples {
     width: usize,
     height: usize,
-    samples: Vec<Sample>,
+    samples: Vec<TrainingSample>,
     randoms: Vec<Random>,
     seeds: Vec<u64>,
 }
@@ -65,7 +65,7 @@ impl Samples {
         let numbers: Vec<u64> = samples.clone().collect();
         let part = |numbers: &[u64]| numbers.iter().map(|&number| one(number)).collect::<Vec<_>>();
         let length = numbers.len().div_ceil(threads.max(1)).max(1);
-        let all: Vec<(Sample, Random)> = match threads {
+        let all: Vec<(TrainingSample, Random)> = match threads {
             0 | 1 => part(&numbers),
             _ => std::thread::scope(|scope| {
                 let threads: Vec<_> = numbers.chunks(length).map(|numbers| scope.spawn(|| part(numbers))).collect();
@@ -81,7 +81,7 @@ impl Samples {
     /// For a network on `device`, a share `at_end` of the timesteps the last.
     pub fn onto(self, device: Device, at_end: f64) -> Result<Drawn> {
         let Self { width, height, samples, randoms, seeds } = self;
-        let tensor = |values: fn(&Sample) -> &[f32], channels: i64| -> Result<Tensor> {
+        let tensor = |values: fn(&TrainingSample) -> &[f32], channels: i64| -> Result<Tensor> {
             let all: Vec<f32> = samples.iter().flat_map(values).copied().collect();
             let shape = [samples.len() as i64, channels, height as i64, width as i64];
             Ok(Tensor::f_from_slice(&all)?.f_view(shape)?.f_to_device(device)?)

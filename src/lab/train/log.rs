@@ -2,7 +2,7 @@
 
 /// One pause.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Row {
+pub struct LogRow {
     pub step: u64,
     #[serde(default)]
     pub stage: usize,

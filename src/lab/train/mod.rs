@@ -4,7 +4,6 @@
 
 mod ahead;
 mod class;
-mod course;
 mod draw;
 mod log;
 mod optimizer;
@@ -13,6 +12,7 @@ mod page;
 mod photos;
 mod recolour;
 mod synth;
+mod trainer;
 mod workers;
 
 pub use class::Class;
@@ -29,7 +29,7 @@ use photos::{Data, Sources};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
-use workers::{Job, Worker};
+use workers::{Setup, Worker};
 
 /// Photographs kept out of training to measure on: one in this many.
 const KEPT_OUT: usize = 40;
@@ -135,7 +135,7 @@ pub fn run(args: &Args) -> Result<()> {
 
     let mut optimizer = Optimizer::new(parameters(args, device)?)?;
     let count: usize = optimizer.params.values().map(Tensor::numel).sum();
-    let log = course::resume(&args.out, &mut optimizer)?;
+    let log = trainer::resume(&args.out, &mut optimizer)?;
     let training =
         Source { data: &data, photos: &training, unchanged: args.unchanged, graded: args.graded, at_end: args.at_end };
     let validation =
@@ -145,7 +145,7 @@ pub fn run(args: &Args) -> Result<()> {
         None if device.is_cuda() => std::thread::available_parallelism()?.get(),
         None => 0,
     };
-    let job = Job { training, validation, class: args.class, recipe: recipe(args, device)?, device, threads };
+    let job = Setup { training, validation, class: args.class, recipe: recipe(args, device)?, device, threads };
     // The network takes no empty batch.
     let workers = workers(args, device)?.min(usize::try_from(args.batch)?);
     println!(
@@ -157,7 +157,7 @@ pub fn run(args: &Args) -> Result<()> {
     );
     std::thread::scope(|scope| {
         let workers: Result<Vec<_>> = (0..workers).map(|_| Worker::start(scope, job.clone(), &optimizer)).collect();
-        course::Course { args, optimizer, workers: workers?, log }.run()
+        trainer::Trainer { args, optimizer, workers: workers?, log }.run()
     })
 }
 

@@ -1,6 +1,6 @@
 //! The page of a training: its course as curves, and what the network makes of some composites by now.
 
-use super::log::Row;
+use super::log::LogRow;
 use crate::harmonizers::training::Stage;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
@@ -15,7 +15,7 @@ const CELL: u32 = 126;
 const ROWS: [&str; 4] = ["composite", "mask", "harmonized", "real"];
 
 /// Draws the page as a PNG; `pictures` as [`super::workers::Answer`] has them.
-pub fn draw(rows: &[Row], stages: &[Stage], pictures: Option<&[Tensor; 4]>, file: &Path) -> Result<()> {
+pub fn draw(rows: &[LogRow], stages: &[Stage], pictures: Option<&[Tensor; 4]>, file: &Path) -> Result<()> {
     let failed = |e: &dyn std::fmt::Display| anyhow!("can't draw {}: {e}", file.display());
     let height = CURVES + ROWS.len() as u32 * CELL + 8;
     let mut pixels = vec![0; (WIDTH * height * 3) as usize];
@@ -37,7 +37,7 @@ pub fn draw(rows: &[Row], stages: &[Stage], pictures: Option<&[Tensor; 4]>, file
 
 type Area<'a> = DrawingArea<BitMapBackend<'a>, plotters::coord::Shift>;
 
-fn curves(rows: &[Row], stages: &[Stage], area: &Area) -> Result<(), Box<dyn std::error::Error>> {
+fn curves(rows: &[LogRow], stages: &[Stage], area: &Area) -> Result<(), Box<dyn std::error::Error>> {
     let last = rows.last().map_or(1, |r| r.step).max(1);
     let top = rows.iter().map(|r| r.validation.max(r.loss)).fold(0.0, f64::max).clamp(0.1, 1.2) * 1.05;
     let mut chart = ChartBuilder::on(area)
@@ -50,7 +50,7 @@ fn curves(rows: &[Row], stages: &[Stage], area: &Area) -> Result<(), Box<dyn std
     for (stage, Stage { name, .. }) in stages.iter().enumerate() {
         let within = || rows.iter().filter(move |r| r.stage == stage);
         let suffix = if stages.len() > 1 { format!(" ({name})") } else { String::new() };
-        let mut line = |label: String, colour: RGBColor, value: &dyn Fn(&Row) -> f64| {
+        let mut line = |label: String, colour: RGBColor, value: &dyn Fn(&LogRow) -> f64| {
             let series = LineSeries::new(within().map(|r| (r.step, value(r))), colour.stroke_width(2)).point_size(2);
             let drawn = chart.draw_series(series)?;
             drawn.label(label).legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(2)));

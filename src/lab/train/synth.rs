@@ -18,7 +18,7 @@ const WRONG: f64 = 0.25;
 const TRIES: usize = 10;
 
 /// Planar RGB in 0..1 at proxy size; `real` is what `composite` should look like.
-pub struct Sample {
+pub struct TrainingSample {
     pub composite: Vec<f32>,
     pub real: Vec<f32>,
     pub mask: Vec<f32>,
@@ -48,7 +48,7 @@ impl<'a> Synthesis<'a> {
     }
 
     /// A composite of `width` x `height`, decided by `random` alone.
-    pub fn sample(&self, random: &mut Random, width: usize, height: usize) -> Sample {
+    pub fn sample(&self, random: &mut Random, width: usize, height: usize) -> TrainingSample {
         let (photo, crop, mask) = self.foreground(random);
         let mut real = small(photo, &crop, &mask, width, height);
         if random.chance(0.5) {
@@ -68,7 +68,7 @@ impl<'a> Synthesis<'a> {
         if random.chance(WRONG) {
             real.mask = wrong(random, &real.mask, width, height);
         }
-        Sample { composite, real: real.rgb, mask: real.mask }
+        TrainingSample { composite, real: real.rgb, mask: real.mask }
     }
 
     /// `real` in other colours, or as it is.
@@ -257,7 +257,7 @@ mod tests {
             let photos = Sources::new(&data, &[0]);
             let synthesis = Synthesis::new(&data, &photos, unchanged, 0.5);
             let samples = (0..300).map(|number| synthesis.sample(&mut Random::new(1, number), 32, 32));
-            let differs = |Sample { composite, real, mask }: Sample| {
+            let differs = |TrainingSample { composite, real, mask }: TrainingSample| {
                 assert!(mask.iter().sum::<f32>() > 0.0, "no foreground is left");
                 let real = Proxy { width: 32, height: 32, region: None, rgb: real, mask };
                 fmse(&real, &composite)

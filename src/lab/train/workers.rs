@@ -42,7 +42,7 @@ pub struct Worker<'scope> {
 
 /// What all workers share.
 #[derive(Clone)]
-pub struct Job<'a> {
+pub struct Setup<'a> {
     pub training: Source<'a>,
     pub validation: Source<'a>,
     pub class: Class,
@@ -56,7 +56,7 @@ impl<'scope> Worker<'scope> {
     /// A worker on the parameters of `optimizer` and their averages, which it reads and never writes.
     pub fn start<'env: 'scope>(
         scope: &'scope Scope<'scope, 'env>,
-        job: Job<'env>,
+        job: Setup<'env>,
         optimizer: &Optimizer,
     ) -> Result<Self> {
         let (tasks, inbox) = channel();
@@ -105,7 +105,7 @@ impl<'scope> Worker<'scope> {
     }
 }
 
-impl Job<'_> {
+impl Setup<'_> {
     fn answer(
         &self,
         [trained, saved]: &[Box<dyn Trainee>; 2],

@@ -3,7 +3,7 @@
 //! Every pipeline reads frames that were just written into recycled buffers, as a decoder's are, and throws its own away.
 
 use super::ffmpeg::Ffmpeg;
-use super::rounds::{Entrant, Part};
+use super::rounds::{BenchPart, Entrant};
 use super::scene::{Painting, Raw};
 use super::{Args, lock};
 use anyhow::{Context, Result, bail, ensure};
@@ -25,7 +25,7 @@ pub fn enter<'a>(
         let mask = Rc::new(painting.mask_in(VideoFormat::Gray8)?);
         let upper = Rc::new(upper(painting, format)?);
         let mut enter = |what, turn: Box<dyn FnMut(u32) -> Result<Vec<Duration>> + 'a>| {
-            entrants.push(Entrant::pipeline(Part::new(what, painting.size, Some(format)), turn));
+            entrants.push(Entrant::pipeline(BenchPart::new(what, painting.size, Some(format)), turn));
         };
         for (what, infers) in [("element", true), ("element, no inference", false)] {
             let (frame, mask) = (frame.clone(), mask.clone());

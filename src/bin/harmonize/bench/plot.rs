@@ -1,7 +1,7 @@
 //! The figures of a run as a picture: a panel for each size, a bar for each part, on one logarithmic axis.
 
 use super::Figures;
-use super::rounds::Row;
+use super::rounds::BenchRow;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -51,7 +51,7 @@ fn unique(all: impl Iterator<Item = String>) -> Vec<String> {
     unique
 }
 
-fn name(row: &Row) -> String {
+fn name(row: &BenchRow) -> String {
     format!("{} {}", row.part.what, row.part.format.unwrap_or_default())
 }
 
@@ -71,7 +71,7 @@ struct Axis {
 
 impl Axis {
     /// Whole decades around all figures.
-    fn new(rows: &[Row]) -> Self {
+    fn new(rows: &[BenchRow]) -> Self {
         let low = rows.iter().map(|row| row.median_ms).fold(f64::INFINITY, f64::min).clamp(1e-4, 1e6);
         let high = rows.iter().map(|row| row.p95_ms.max(row.median_ms)).fold(low, f64::max);
         Self { low: low.log10().floor(), high: high.log10().floor() + 1.0 }

@@ -1,33 +1,33 @@
 //! What the rows say of one another, and of the targets of the full-resolution stage.
 
-use super::rounds::{Part, Row, median};
+use super::rounds::{BenchPart, BenchRow, median};
 use super::target::Target;
 use serde::Serialize;
 
 /// One part's time over another's in the same round.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ratio {
-    pub of: Part,
-    pub to: Part,
+    pub of: BenchPart,
+    pub to: BenchPart,
     /// Median over the rounds.
     pub ratio: f64,
     pub rounds: Vec<f64>,
 }
 
 /// The ratios that anyone asks for, of all that was measured.
-pub fn all(rows: &[Row]) -> Vec<Ratio> {
-    let find = |part: &Part| rows.iter().find(|row| row.part == *part);
-    let others = |of: &'_ Row| counterparts(&of.part).iter().filter_map(find).collect::<Vec<_>>();
+pub fn all(rows: &[BenchRow]) -> Vec<Ratio> {
+    let find = |part: &BenchPart| rows.iter().find(|row| row.part == *part);
+    let others = |of: &'_ BenchRow| counterparts(&of.part).iter().filter_map(find).collect::<Vec<_>>();
     rows.iter().flat_map(|of| others(of).into_iter().map(|to| ratio(of, to)).collect::<Vec<_>>()).collect()
 }
 
-fn ratio(of: &Row, to: &Row) -> Ratio {
+fn ratio(of: &BenchRow, to: &BenchRow) -> Ratio {
     let rounds: Vec<f64> = of.rounds_ms.iter().zip(&to.rounds_ms).map(|(of, to)| of / to).collect();
     Ratio { of: of.part.clone(), to: to.part.clone(), ratio: median(&rounds), rounds }
 }
 
 /// What a part is set beside.
-fn counterparts(part: &Part) -> Vec<Part> {
+fn counterparts(part: &BenchPart) -> Vec<BenchPart> {
     let others: &[&str] = match part.what {
         "proxy" | "apply" | "apply full" => &["memcpy"],
         "element" => &["compositor", "lut3d+maskedmerge"],
@@ -35,11 +35,11 @@ fn counterparts(part: &Part) -> Vec<Part> {
         "lut3d" | "lut3d+maskedmerge" => &["apply"],
         _ => &[],
     };
-    let mut parts: Vec<_> = others.iter().map(|what| Part { what, ..part.clone() }).collect();
+    let mut parts: Vec<_> = others.iter().map(|what| BenchPart { what, ..part.clone() }).collect();
     if matches!(part.what, "proxy" | "apply" | "apply full" | "element, no inference") {
-        parts.extend(eight_bits(part.format).iter().map(|format| Part { format: Some(format), ..part.clone() }));
+        parts.extend(eight_bits(part.format).iter().map(|format| BenchPart { format: Some(format), ..part.clone() }));
         if part.size == UHD {
-            parts.push(Part { size: HD.into(), ..part.clone() });
+            parts.push(BenchPart { size: HD.into(), ..part.clone() });
         }
     }
     parts
@@ -67,10 +67,10 @@ const TIMES: [(&str, &str, f64); 4] =
     [("apply", "I420", 0.8), ("apply full", "RGBA", 2.0), ("proxy", "I420", 0.35), ("proxy", "RGBA", 0.35)];
 
 /// The targets that were measured; they are for 30 % foreground on two cores.
-pub fn targets(rows: &[Row], ratios: &[Ratio]) -> Vec<Target> {
+pub fn targets(rows: &[BenchRow], ratios: &[Ratio]) -> Vec<Target> {
     let mut targets = Vec::new();
     for (what, format, most) in TIMES {
-        let part = Part { what, size: HD.into(), format: Some(format) };
+        let part = BenchPart { what, size: HD.into(), format: Some(format) };
         for row in rows.iter().filter(|row| row.part == part) {
             let ms = row.median_ms;
             targets.push(Target::new(
@@ -117,13 +117,19 @@ pub fn name(Ratio { of, to, .. }: &Ratio) -> String {
 mod tests {
     use super::*;
 
-    fn row(what: &'static str, size: &str, format: &'static str, rounds_ms: [f64; 3]) -> Row {
-        let part = Part { what, size: size.into(), format: Some(format) };
-        Row { part, median_ms: median(&rounds_ms), p95_ms: 0.0, rounds_ms: rounds_ms.into(), disturbed: Vec::new() }
+    fn row(what: &'static str, size: &str, format: &'static str, rounds_ms: [f64; 3]) -> BenchRow {
+        let part = BenchPart { what, size: size.into(), format: Some(format) };
+        BenchRow {
+            part,
+            median_ms: median(&rounds_ms),
+            p95_ms: 0.0,
+            rounds_ms: rounds_ms.into(),
+            disturbed: Vec::new(),
+        }
     }
 
     /// All that has a target, in times that meet it by a hair where `slower` is 1.
-    fn rows(slower: f64) -> Vec<Row> {
+    fn rows(slower: f64) -> Vec<BenchRow> {
         let ms = |ms: f64| [0.5 * ms, ms, 3.0 * ms].map(|ms| slower * ms);
         vec![
             row("apply", HD, "I420", ms(0.8)),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// What is measured.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Part {
+pub struct BenchPart {
     pub what: &'static str,
     /// `1280x720`
     pub size: String,
@@ -17,13 +17,13 @@ pub struct Part {
     pub format: Option<&'static str>,
 }
 
-impl Part {
+impl BenchPart {
     pub fn new(what: &'static str, [width, height]: [u32; 2], format: Option<VideoFormat>) -> Self {
         Self { what, size: format!("{width}x{height}"), format: format.map(|format| format.to_str().as_str()) }
     }
 }
 
-impl std::fmt::Display for Part {
+impl std::fmt::Display for BenchPart {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         let format = self.format.unwrap_or_default();
         write!(f, "{} {}{}{format}", self.what, self.size, if format.is_empty() { "" } else { " " })
@@ -32,9 +32,9 @@ impl std::fmt::Display for Part {
 
 /// Milliseconds a frame.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
+pub struct BenchRow {
     #[serde(flatten)]
-    pub part: Part,
+    pub part: BenchPart,
     /// Of the rounds' figures.
     pub median_ms: f64,
     /// Of all frames of all rounds.
@@ -60,17 +60,17 @@ pub type Turn<'a> = Box<dyn FnMut(u32) -> Result<Vec<Duration>> + 'a>;
 
 /// One that takes its turn in every round.
 pub struct Entrant<'a> {
-    part: Part,
+    part: BenchPart,
     is_pipeline: bool,
     turn: Turn<'a>,
 }
 
 impl<'a> Entrant<'a> {
-    pub fn stage(part: Part, turn: impl FnMut(u32) -> Result<Vec<Duration>> + 'a) -> Self {
+    pub fn stage(part: BenchPart, turn: impl FnMut(u32) -> Result<Vec<Duration>> + 'a) -> Self {
         Self { part, is_pipeline: false, turn: Box::new(turn) }
     }
 
-    pub fn pipeline(part: Part, turn: impl FnMut(u32) -> Result<Vec<Duration>> + 'a) -> Self {
+    pub fn pipeline(part: BenchPart, turn: impl FnMut(u32) -> Result<Vec<Duration>> + 'a) -> Self {
         Self { part, is_pipeline: true, turn: Box::new(turn) }
     }
 
@@ -106,7 +106,7 @@ struct Record {
 }
 
 /// Takes all turns: a round to warm up, which also tells how slow each is, and those that count.
-pub fn measure(entrants: &mut [Entrant], plan: &Plan, bar: &ProgressBar) -> Result<(Vec<Row>, Vec<Round>)> {
+pub fn measure(entrants: &mut [Entrant], plan: &Plan, bar: &ProgressBar) -> Result<(Vec<BenchRow>, Vec<Round>)> {
     bar.set_length(entrants.len() as u64 * u64::from(plan.rounds + 1));
     let mut records = Vec::new();
     for entrant in entrants.iter_mut() {
@@ -136,7 +136,7 @@ pub fn measure(entrants: &mut [Entrant], plan: &Plan, bar: &ProgressBar) -> Resu
             repeated: repeats_before - repeats,
         });
     }
-    let rows = entrants.iter().zip(records).map(|(entrant, record)| Row {
+    let rows = entrants.iter().zip(records).map(|(entrant, record)| BenchRow {
         part: entrant.part.clone(),
         median_ms: median(&record.rounds_ms),
         p95_ms: 1e3 * percentile(&record.times, 0.95),

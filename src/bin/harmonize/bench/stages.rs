@@ -3,7 +3,7 @@
 //!
 //! Frames come as in a pipeline: each was copied into one of a few buffers that take turns, three frames before its own turn.
 
-use super::rounds::{Entrant, Part};
+use super::rounds::{BenchPart, Entrant};
 use super::scene::{Painting, Scene};
 use super::{Args, Stage};
 use anyhow::{Context, Result};
@@ -115,7 +115,7 @@ impl<'a> Stages<'a> {
                 let turn = move |count| {
                     Ok(ring.borrow_mut().time(&scene.raw.data, count, |data, copy| work(&scene, data, copy)))
                 };
-                entrants.push(Entrant::stage(Part::new(what, size, Some(format)), turn));
+                entrants.push(Entrant::stage(BenchPart::new(what, size, Some(format)), turn));
             };
             if args.copies() {
                 stage("memcpy", Box::new(|_, data, copy| copy.copy_from_slice(data)));
@@ -155,7 +155,7 @@ impl<'a> Stages<'a> {
             let (mut fit, mut transfer) = (Fit::default(), Transfer::default());
             let mut work = move || fit.fit(&look.small, &look.harmonized, engine.cell(), &mut transfer);
             let turn = move |count| Ok(time(count, &mut work));
-            entrants.push(Entrant::stage(Part::new("fit", size, None), turn));
+            entrants.push(Entrant::stage(BenchPart::new("fit", size, None), turn));
         }
         if self.args.wants(Stage::Model) {
             let (engine, look) = (engine.clone(), look.clone());
@@ -169,7 +169,7 @@ impl<'a> Stages<'a> {
                 infer()?;
                 Ok(time(count, || drop(infer())))
             };
-            entrants.push(Entrant::stage(Part::new("model + fit", size, None), turn));
+            entrants.push(Entrant::stage(BenchPart::new("model + fit", size, None), turn));
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::video::{self, FilmArgs};
 use crate::options::{ModelArgs, TemporalArgs};
 use anyhow::{Context, Result, ensure};
-use gstharmonize::lab::eval::temporal::{Report, Row};
+use gstharmonize::lab::eval::temporal::{Report, VideoRow};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -54,7 +54,7 @@ impl fmt::Display for Films {
         }
         write!(f, "{:<20} {:>6} {:>10} {:>10} {:>6}", "", "frames", "composite", "harmonize", "left")?;
         for (name, report) in &self.0 {
-            let fmse = |way: &str| report.rows.iter().find(|row: &&Row| row.name == way)?.fmse;
+            let fmse = |way: &str| report.rows.iter().find(|row: &&VideoRow| row.name == way)?.fmse;
             let (Some(untouched), Some(own)) = (fmse("composite"), fmse("harmonize")) else { continue };
             write!(f, "\n{name:<20} {:>6} {untouched:>10.2} {own:>10.2} {:>6.3}", report.frames, own / untouched)?;
         }

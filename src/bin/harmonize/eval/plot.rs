@@ -1,7 +1,7 @@
 //! A film's figures over time: a panel a figure, a line a way of harmonizing.
 
 use anyhow::{Result, anyhow};
-use gstharmonize::lab::eval::temporal::{Course, Report};
+use gstharmonize::lab::eval::temporal::{Report, VideoMetrics};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::path::Path;
@@ -17,7 +17,7 @@ struct Panel {
     title: &'static str,
     digits: usize,
     first: usize,
-    values: fn(&Course) -> Vec<Option<f64>>,
+    values: fn(&VideoMetrics) -> Vec<Option<f64>>,
 }
 
 const PANELS: [Panel; 4] = [

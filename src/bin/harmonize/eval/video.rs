@@ -3,12 +3,12 @@
 use super::frames::Frames;
 use super::plot;
 use super::strip::Strip;
-use super::ways::{Alone, Steady, Way};
+use super::video_methods::{Alone, Steady, VideoMethod};
 use crate::options::{self, ModelArgs, TemporalArgs};
 use anyhow::{Context, Result, ensure};
 use clap::error::ErrorKind;
 use gstharmonize::lab::eval::temporal::opencv::Dis;
-use gstharmonize::lab::eval::temporal::{Course, Frame, Made, Measuring, Motion, Report, Row, warp};
+use gstharmonize::lab::eval::temporal::{Frame, Made, Measuring, Motion, Report, VideoMetrics, VideoRow, warp};
 use image::imageops::{self, FilterType};
 use image::{GrayImage, RgbImage};
 use std::path::{Path, PathBuf};
@@ -96,15 +96,15 @@ pub fn run(args: &FilmArgs, model: &ModelArgs, temporal: &TemporalArgs) -> Resul
 
     let mut motion = if args.no_flow { None } else { Some(Estimator::start(args, matte.size)?) };
     let engine = model.load(temporal.workers())?;
-    let alone = |new_noise| Way::Alone(Alone::new(&engine, model, new_noise));
-    let mut ways = vec![Way::Composite];
-    ways.extend(args.real.is_some().then_some(Way::Real));
-    ways.extend([Way::Reinhard(None), alone(true), alone(false)]);
-    ways.push(Way::Harmonize(Box::new(Steady::open(composite, mask, &engine, model, temporal)?)));
-    let mut strip = Strip::new(column, ways.iter().map(Way::name));
+    let alone = |new_noise| VideoMethod::Alone(Alone::new(&engine, model, new_noise));
+    let mut methods = vec![VideoMethod::Composite];
+    methods.extend(args.real.is_some().then_some(VideoMethod::Real));
+    methods.extend([VideoMethod::Reinhard(None), alone(true), alone(false)]);
+    methods.push(VideoMethod::Harmonize(Box::new(Steady::open(composite, mask, &engine, model, temporal)?)));
+    let mut strip = Strip::new(column, methods.iter().map(VideoMethod::name));
 
     let reader = Reader::open(composite, mask, args.real.as_deref())?;
-    let courses = measure(reader, matte.frames, &mut ways, motion.as_mut(), |made| {
+    let courses = measure(reader, matte.frames, &mut methods, motion.as_mut(), |made| {
         strip.push(made.iter().map(|made| &made.picture))
     })?;
     let report = Report {
@@ -112,7 +112,7 @@ pub fn run(args: &FilmArgs, model: &ModelArgs, temporal: &TemporalArgs) -> Resul
         frames: matte.frames,
         size: matte.size,
         flow: motion.map(|motion| format!("DIS of OpenCV {}", motion.frames.version())),
-        rows: Row::all(ways.iter().map(Way::name).zip(courses), &cuts),
+        rows: VideoRow::all(methods.iter().map(VideoMethod::name).zip(courses), &cuts),
     };
     if let Some(path) = &args.strip {
         strip.save(path)?;
@@ -127,16 +127,16 @@ pub fn run(args: &FilmArgs, model: &ModelArgs, temporal: &TemporalArgs) -> Resul
 fn measure(
     mut reader: Reader,
     frames: usize,
-    ways: &mut [Way],
+    methods: &mut [VideoMethod],
     mut motion: Option<&mut Estimator>,
     mut seen: impl FnMut(&[Made]),
-) -> Result<Vec<Course>> {
-    let mut measuring = Measuring::new(ways.len());
+) -> Result<Vec<VideoMetrics>> {
+    let mut measuring = Measuring::new(methods.len());
     let bar = options::progress(frames as u64, "harmonizing");
     for index in 0..frames {
         let frame = reader.frame(index)?;
         let moved = motion.as_mut().map(|motion| motion.next(&frame)).transpose()?.flatten();
-        let made: Vec<Made> = ways.iter_mut().map(|way| way.make(index, &frame)).collect::<Result<_>>()?;
+        let made: Vec<Made> = methods.iter_mut().map(|method| method.make(index, &frame)).collect::<Result<_>>()?;
         seen(&made);
         measuring.push(frame, made, moved.as_ref())?;
         bar.inc(1);

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use gstharmonize::harmonizers::diffharmony::{Folder, null_text};
-use gstharmonize::lab::convert::{self, Found};
+use gstharmonize::lab::convert::{self, FoundPickle};
 use gstharmonize::nets::config::few;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs;
@@ -35,8 +35,8 @@ pub fn run(args: &Args) -> Result<()> {
     let short = |path: &Path| path.strip_prefix(folder).unwrap_or(path).display().to_string();
     for found in convert::find(folder)? {
         match found {
-            Found::Skipped { path, why } => println!("{}: skipped, {why}", short(&path)),
-            Found::Weights { pickle, safetensors } => {
+            FoundPickle::Skipped { path, why } => println!("{}: skipped, {why}", short(&path)),
+            FoundPickle::Weights { pickle, safetensors } => {
                 println!("{}: {}", short(&pickle), convert_one(&pickle, &safetensors)?);
                 if args.remove {
                     fs::remove_file(&pickle).with_context(|| format!("can't remove {}", pickle.display()))?;

@@ -1,7 +1,7 @@
 //! `harmonize model info`: a model's parts in a table.
 
 use anyhow::{Result, bail};
-use gstharmonize::harmonizers::{self, Part};
+use gstharmonize::harmonizers::{self, ModelPart};
 
 /// Problems of a part that are printed; its others are counted.
 const SHOWN: usize = 8;
@@ -30,7 +30,7 @@ pub fn run(args: &Args) -> Result<()> {
     for part in &info.parts {
         print(part);
     }
-    let sum = |of: fn(&Part) -> u64| info.parts.iter().map(of).sum::<u64>();
+    let sum = |of: fn(&ModelPart) -> u64| info.parts.iter().map(of).sum::<u64>();
     let (parameters, tensors) = (sum(|part| part.parameters), sum(|part| part.tensors as u64));
     row("total", "", &thousands(parameters), &tensors.to_string(), "", &megabytes(sum(|part| part.bytes)), "");
     if let Some(problem) = info.problem() {
@@ -40,7 +40,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn print(part: &Part) {
+fn print(part: &ModelPart) {
     let kinds: Vec<_> = part.kinds.iter().map(String::as_str).collect();
     let numbers = [thousands(part.parameters), part.tensors.to_string(), megabytes(part.bytes)];
     // The scheduler has no file of weights, and neither has what is missing.

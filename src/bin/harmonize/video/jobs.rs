@@ -2,7 +2,7 @@
 
 use super::Args;
 use crate::clip::Clip;
-use crate::film::Part;
+use crate::film::PartFile;
 use crate::range::{Range, seconds};
 use crate::{film, join, options, packets};
 use anyhow::{Context, Result, bail, ensure};
@@ -15,7 +15,7 @@ use std::thread;
 
 pub fn run(args: &Args, picture: &Clip) -> Result<()> {
     // Before hours of work: can the film be written?
-    drop(Part::of(&args.output)?);
+    drop(PartFile::of(&args.output)?);
     let mut times = packets::times(&picture.path)?;
     times.retain(|time| args.range.contains(*time));
     ensure!(!times.is_empty(), "{}: no frame in it{}", picture.path.display(), args.range.told());
@@ -63,9 +63,9 @@ impl Drop for Pieces {
 }
 
 /// A process that doesn't outlive this value.
-struct Job(Child);
+struct ShardProcess(Child);
 
-impl Drop for Job {
+impl Drop for ShardProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -92,7 +92,7 @@ fn render(pieces: &Pieces, ranges: &[Range], expected: u64, workers: Option<&str
             command.args(time.map(|time| [option.to_owned(), seconds(time)]).into_iter().flatten());
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut job = Job(command.spawn().context("can't start another process")?);
+        let mut job = ShardProcess(command.spawn().context("can't start another process")?);
         listen(i, job.0.stdout.take(), &tell, |line| line.parse().ok().map(News::Frames));
         listen(i, job.0.stderr.take(), &tell, |line| Some(News::Said(line)));
         jobs.push(job);
@@ -120,7 +120,7 @@ fn listen(
 }
 
 /// Until all jobs are done, or one has failed: what it said last is the error.
-fn follow(jobs: &mut [Job], news: &Receiver<(usize, News)>, expected: u64) -> Result<()> {
+fn follow(jobs: &mut [ShardProcess], news: &Receiver<(usize, News)>, expected: u64) -> Result<()> {
     let bar = options::progress(expected, "harmonizing");
     let mut done = vec![0; jobs.len()];
     let mut open = vec![2; jobs.len()];

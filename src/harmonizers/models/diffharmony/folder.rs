@@ -1,7 +1,7 @@
 //! Where the parts of a DiffHarmony model lie: the released layout (`base/`, `refinement/`, `condition_vae/`) or a plain
 //! diffusers folder, and what the folder's own `config.json` says about their use.
 
-use crate::diffusion::{self, Method};
+use crate::diffusion::{self, Scheduler};
 use crate::harmonizers::files::{self, CONFIG};
 use crate::harmonizers::harmonizer::Sampling;
 use crate::harmonizers::precision::Precision;
@@ -82,7 +82,7 @@ impl Default for Config {
 
 /// One network: its configuration's text and its weights' file.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub struct NetworkPart {
     /// What the folder calls it.
     pub name: &'static str,
     pub config: String,
@@ -92,17 +92,17 @@ pub struct Part {
 #[derive(Clone, Debug)]
 pub struct Folder {
     pub config: Config,
-    pub method: Method,
+    pub sampler: Scheduler,
     pub decoder: Decoder,
     /// Holds the `unet` and what else comes from Stable Diffusion.
     pub base: PathBuf,
     pub scheduler: diffusion::Config,
-    pub unet: Part,
+    pub unet: NetworkPart,
     /// The others as far as they are to be loaded.
-    pub vae: Option<Part>,
-    pub condition_vae: Option<Part>,
-    pub refinement: Option<Part>,
-    pub taesd: Option<Part>,
+    pub vae: Option<NetworkPart>,
+    pub condition_vae: Option<NetworkPart>,
+    pub refinement: Option<NetworkPart>,
+    pub taesd: Option<NetworkPart>,
 }
 
 impl Folder {
@@ -136,7 +136,7 @@ impl Folder {
     pub fn open(folder: &Path, parts: Parts) -> Result<Self> {
         let base = Self::base(folder);
         let (config, decoder) = Self::config(folder)?;
-        let method = config.sampler.parse().context(CONFIG)?;
+        let sampler = config.sampler.parse().context(CONFIG)?;
         let scheduler = base.join("scheduler").join("scheduler_config.json");
         let scheduler = diffusion::Config::from_json(&files::read_text(&scheduler)?)
             .with_context(|| scheduler.display().to_string())?;
@@ -155,7 +155,7 @@ impl Folder {
             refinement: optional(folder, "refinement")?,
             taesd: optional(folder, "taesd")?,
             config,
-            method,
+            sampler,
             decoder,
             base,
             scheduler,
@@ -163,9 +163,9 @@ impl Folder {
     }
 
     /// What is left open in `sampling`, as the folder's configuration has it.
-    pub fn sampling(&self, sampling: Sampling) -> (Method, usize) {
+    pub fn sampling(&self, sampling: Sampling) -> (Scheduler, usize) {
         let steps = if sampling.steps == 0 { self.config.steps } else { sampling.steps };
-        (sampling.method.unwrap_or(self.method), steps as usize)
+        (sampling.scheduler.unwrap_or(self.sampler), steps as usize)
     }
 }
 
@@ -186,9 +186,13 @@ fn config(file: &Path) -> Result<Config> {
     read().with_context(|| file.display().to_string())
 }
 
-fn part(parent: &Path, name: &'static str) -> Result<Part> {
+fn part(parent: &Path, name: &'static str) -> Result<NetworkPart> {
     let folder = parent.join(name);
-    Ok(Part { name, config: files::read_text(&folder.join(CONFIG))?, weights: files::weights(&folder, &WEIGHTS)? })
+    Ok(NetworkPart {
+        name,
+        config: files::read_text(&folder.join(CONFIG))?,
+        weights: files::weights(&folder, &WEIGHTS)?,
+    })
 }
 
 /// The kind that `precision` means on `device`.

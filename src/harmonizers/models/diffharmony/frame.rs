@@ -33,8 +33,8 @@ impl DiffHarmony {
             // The nearest sample, which the network was trained with, loses what is thinner than a latent.
             mask: mask.f_max_pool2d([downscale; 2], [downscale; 2], [0; 2], [1; 2], false)?,
         };
-        let (method, steps) = self.folder.sampling(run.sampling);
-        let sampler = self.sampler(method, steps)?;
+        let (scheduler, steps) = self.folder.sampling(run.sampling);
+        let sampler = self.sampler(scheduler, steps)?;
         let mut draws = run.noise.draws(self.device);
         let start = draws(&condition.latents.size())?;
         let latents = self.denoise(&start, &condition, &*sampler, &mut draws, &|| run.check())?;

@@ -5,7 +5,7 @@ use super::folder::{self, Folder, Parts};
 use super::null_text;
 use crate::diffusion;
 use crate::harmonizers::files;
-use crate::harmonizers::parts::{self, Info, Part, folder_part};
+use crate::harmonizers::parts::{self, Info, ModelPart, folder_part};
 use crate::nets::clip::{ClipConfig, ClipTextModel};
 use crate::nets::taesd::{Taesd, TaesdConfig};
 use crate::nets::unet_2d::{UNet2DConfig, UNet2DModel};
@@ -50,7 +50,7 @@ pub fn info(folder: &Path) -> Info {
         let mut unused = Configs::default();
         let configs = if is_used { &mut configs } else { &mut unused };
         let part = folder_part(parent, name, &folder::WEIGHTS, |p, json| new(configs, p, json));
-        parts.push(Part { is_unused: !is_used, ..part });
+        parts.push(ModelPart { is_unused: !is_used, ..part });
     }
     parts.push(text(&base, configs.unet.as_ref().map(|unet| unet.cross_attention_dim)));
     parts.push(scheduler(&base));
@@ -59,13 +59,13 @@ pub fn info(folder: &Path) -> Info {
         configs.fit()?;
         let folder::Config { size, steps, .. } = folder.config;
         let steps = parts::steps(steps);
-        Ok::<_, anyhow::Error>(format!("decoder {}, sampler {}, {steps}, {size} px", folder.decoder, folder.method))
+        Ok::<_, anyhow::Error>(format!("decoder {}, sampler {}, {steps}, {size} px", folder.decoder, folder.sampler))
     };
     Info { setup: setup().map_err(|e| format!("{e:#}")), parts }
 }
 
 /// The stored null text, else what computes it when the model is loaded.
-fn text(base: &Path, channels: Option<i64>) -> Part {
+fn text(base: &Path, channels: Option<i64>) -> ModelPart {
     let file = base.join(null_text::FILE);
     if file.exists() {
         let mut part = parts::network("null text", "{}", parts::stored(&file), |p, _| {
@@ -88,8 +88,8 @@ fn text(base: &Path, channels: Option<i64>) -> Part {
     })
 }
 
-fn scheduler(base: &Path) -> Part {
-    let mut part = Part { name: "scheduler".into(), ..Part::default() };
+fn scheduler(base: &Path) -> ModelPart {
+    let mut part = ModelPart { name: "scheduler".into(), ..ModelPart::default() };
     let read = files::read_text(&base.join("scheduler").join("scheduler_config.json")).and_then(|json| {
         part.class = parts::class(&json);
         diffusion::Config::from_json(&json)

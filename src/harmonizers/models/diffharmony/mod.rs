@@ -11,9 +11,9 @@ mod frame;
 mod info;
 pub mod null_text;
 
-pub use folder::{Config, Decoder, Folder, Part, Parts};
+pub use folder::{Config, Decoder, Folder, NetworkPart, Parts};
 
-use crate::diffusion::{self, Method, Sampler, Spacing};
+use crate::diffusion::{self, Sampler, Scheduler, TimestepSpacing};
 use crate::harmonizers::colour::signed;
 use crate::harmonizers::harmonizer::Sampling;
 use crate::harmonizers::model::Layout;
@@ -146,16 +146,16 @@ impl DiffHarmony {
     /// The network's sampler with its timesteps spread as each was meant to: Euler's from end to end, DDIM's from the noisiest
     /// on, LCM's as distilled. What `scheduler_config.json` says of that was for another pipeline. Where it says nothing of
     /// clipping and of the last step, latents aren't clipped and DDIM ends at timestep 0, as Stable Diffusion has it.
-    fn sampler(&self, method: Method, steps: usize) -> Result<Box<dyn Sampler>> {
-        let spacing = match method {
-            Method::EulerAncestral | Method::Euler => Some(Spacing::Linspace),
-            Method::Ddim => Some(Spacing::Trailing),
-            Method::Lcm => None,
+    fn sampler(&self, scheduler: Scheduler, steps: usize) -> Result<Box<dyn Sampler>> {
+        let spacing = match scheduler {
+            Scheduler::EulerAncestral | Scheduler::Euler => Some(TimestepSpacing::Linspace),
+            Scheduler::Ddim => Some(TimestepSpacing::Trailing),
+            Scheduler::Lcm => None,
         };
         let trained = self.folder.scheduler.clone();
         let clip_sample = trained.clip_sample.or(Some(false));
         let set_alpha_to_one = trained.set_alpha_to_one.or(Some(false));
-        method.sampler(&diffusion::Config { spacing, clip_sample, set_alpha_to_one, ..trained }, steps)
+        scheduler.sampler(&diffusion::Config { spacing, clip_sample, set_alpha_to_one, ..trained }, steps)
     }
 
     /// Timestep `t` as the network sees it, computed once.
@@ -180,12 +180,12 @@ impl DiffHarmony {
         check: &dyn Fn() -> Result<()>,
     ) -> Result<Tensor> {
         let condition = Tensor::f_cat(&[&condition.mask, &condition.latents], 1)?.f_to_kind(self.kind)?;
-        let random = sampler.takes_draw(0);
+        let random = sampler.needs_noise(0);
         let mut z = start.f_mul_scalar(sampler.init_noise_sigma())?;
         for (i, &t) in sampler.timesteps().iter().enumerate() {
             check()?;
             let time = self.time(t)?;
-            let scaled = z.f_mul_scalar(sampler.input_scale(i))?.f_to_kind(self.kind)?;
+            let scaled = z.f_mul_scalar(sampler.scale_model_input(i))?.f_to_kind(self.kind)?;
             let output = self.unet.forward(&Tensor::f_cat(&[&scaled, &condition], 1)?, &time, &self.text)?;
             let draw = random.then(|| draws(&z.size())).transpose()?;
             z = sampler.step(i, &output, &z, draw.as_ref())?;
@@ -218,8 +218,8 @@ impl DiffHarmony {
         decoder: Decoder,
         draws: &mut Draws,
     ) -> Result<Tensor> {
-        let (method, steps) = self.folder.sampling(Sampling { method: Some(Method::EulerAncestral), steps });
-        let sampler = self.sampler(method, steps)?;
+        let (scheduler, steps) = self.folder.sampling(Sampling { scheduler: Some(Scheduler::EulerAncestral), steps });
+        let sampler = self.sampler(scheduler, steps)?;
         let vae = self.autoencoder(decoder)?;
         let downscale = vae.config.downscale();
         let (b, _, h, w) = composite.size4()?;
@@ -282,7 +282,7 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn network<N>(&self, part: &Part, new: impl FnOnce(&nets::Path, &str) -> Result<N>) -> Result<N> {
+    fn network<N>(&self, part: &NetworkPart, new: impl FnOnce(&nets::Path, &str) -> Result<N>) -> Result<N> {
         ensure!(!(self.is_given_up)(), "loading was given up");
         let load = || {
             let weights = Weights::open(&part.weights, self.device, self.kind)?;
@@ -294,7 +294,11 @@ impl Loader<'_> {
         network.with_context(|| part.name)
     }
 
-    fn optional<N>(&self, part: &Option<Part>, new: impl FnOnce(&nets::Path, &str) -> Result<N>) -> Result<Option<N>> {
+    fn optional<N>(
+        &self,
+        part: &Option<NetworkPart>,
+        new: impl FnOnce(&nets::Path, &str) -> Result<N>,
+    ) -> Result<Option<N>> {
         part.as_ref().map(|part| self.network(part, new)).transpose()
     }
 }

@@ -81,7 +81,7 @@ fn joint(first: &RgbImage, second: &RgbImage, weights: impl Iterator<Item = u8>)
 
 #[cfg(test)]
 mod tests {
-    use super::super::Sample;
+    use super::super::EvalSample;
     use super::super::tests::sample;
     use super::*;
     use image::Rgb;
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn monge_kantorovich_gives_the_backgrounds_mean_and_covariance() {
-        let Sample { composite, mask, .. } = sample();
+        let EvalSample { composite, mask, .. } = sample();
         let map = monge_kantorovich(&composite, &mask).unwrap();
         let mapped: Vec<_> = colours(&composite, &mask, true).into_iter().map(|rgb| map.apply(rgb)).collect();
         let ((mean, covariance), (wanted_mean, wanted)) =
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_flat_foreground_takes_the_backgrounds_mean() {
-        let Sample { mut composite, mask, .. } = sample();
+        let EvalSample { mut composite, mask, .. } = sample();
         for (pixel, _) in composite.pixels_mut().zip(mask.iter()).filter(|(_, m)| **m != 0) {
             *pixel = Rgb([90, 80, 70]);
         }
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn the_best_affine_map_is_no_worse_than_any_other() {
-        let Sample { composite, mask, real } = sample();
+        let EvalSample { composite, mask, real } = sample();
         let pairs: Vec<_> = colours(&composite, &mask, true).into_iter().zip(colours(&real, &mask, true)).collect();
         let error = |map: &Affine| -> f64 {
             let off = |(from, to): &([f64; 3], [f64; 3])| -> f64 {
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_affine_change_is_undone() {
-        let Sample { composite, mask, .. } = sample();
+        let EvalSample { composite, mask, .. } = sample();
         let changed = |[r, g, b]: [u8; 3]| [r / 2 + 30, 200 - g, b.saturating_add(9)];
         let real = RgbImage::from_fn(64, 48, |x, y| Rgb(changed(composite.get_pixel(x, y).0)));
         let map = best(&composite, &mask, &real).unwrap();

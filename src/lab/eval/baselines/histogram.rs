@@ -47,7 +47,7 @@ fn table(from: &Cumulative, to: &Cumulative) -> [u8; 256] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Sample;
+    use super::super::EvalSample;
     use super::super::tests::sample;
     use super::*;
     use image::{Luma, Rgb};
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn shares_are_as_near_as_ties_allow() {
-        let Sample { composite, mask, .. } = sample();
+        let EvalSample { composite, mask, .. } = sample();
         let harmonized = match_background(&composite, &mask).unwrap();
         for channel in 0..3 {
             let [found, wanted] =

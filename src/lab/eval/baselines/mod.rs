@@ -6,7 +6,7 @@ mod histogram;
 mod reinhard;
 mod symmetric;
 
-use super::{Method, Sample};
+use super::{EvalSample, Method};
 use clap::ValueEnum;
 use image::{GrayImage, Rgb, RgbImage};
 pub use reinhard::Reinhard;
@@ -40,7 +40,7 @@ impl Baseline {
     }
 
     /// Masks with grey in them weigh the statistics and the change.
-    pub fn harmonize(self, Sample { composite, mask, real }: &Sample) -> RgbImage {
+    pub fn harmonize(self, EvalSample { composite, mask, real }: &EvalSample) -> RgbImage {
         let by_affine =
             |map: Option<affine::Affine>| map.map(|map| recolour(composite, mask, |rgb| map.apply(rgb.map(f64::from))));
         let harmonized = match self {
@@ -83,7 +83,7 @@ mod tests {
     use image::Luma;
 
     /// Left half foreground, right half background, both of many colours; the real foreground has others.
-    pub(super) fn sample() -> Sample {
+    pub(super) fn sample() -> EvalSample {
         let colour =
             |x: u32, y: u32, [a, b, c]: [u32; 3]| [40 + x * a % 97 + y, 30 + (y * b + x) % 80, 20 + x * c % 61];
         let picture = |left: [u32; 3]| {
@@ -92,7 +92,7 @@ mod tests {
             })
         };
         let mask = GrayImage::from_fn(64, 48, |x, _| Luma([if x < 32 { 255 } else { 0 }]));
-        Sample { composite: picture([5, 7, 11]), mask, real: picture([7, 6, 10]) }
+        EvalSample { composite: picture([5, 7, 11]), mask, real: picture([7, 6, 10]) }
     }
 
     #[test]
@@ -116,10 +116,10 @@ mod tests {
 
     #[test]
     fn a_picture_of_one_side_stays() {
-        let Sample { composite, real, .. } = sample();
+        let EvalSample { composite, real, .. } = sample();
         for (level, baselines) in [(0, &Baseline::ALL[..]), (255, &Baseline::ALL[..4])] {
             let mask = GrayImage::from_pixel(64, 48, Luma([level]));
-            let sample = Sample { composite: composite.clone(), mask, real: real.clone() };
+            let sample = EvalSample { composite: composite.clone(), mask, real: real.clone() };
             for baseline in baselines {
                 assert!(baseline.harmonize(&sample) == composite, "{baseline:?} at {level}");
             }
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_grey_mask_takes_a_part_of_the_change() {
-        let Sample { composite, .. } = sample();
+        let EvalSample { composite, .. } = sample();
         let half =
             recolour(&composite, &GrayImage::from_pixel(64, 48, Luma([51])), |rgb| rgb.map(|v| f64::from(v) + 40.0));
         assert!(composite.iter().zip(half.iter()).all(|(before, after)| *after == before + 8));

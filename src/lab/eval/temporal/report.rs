@@ -1,7 +1,7 @@
 //! What measuring a film says: a row for each way of harmonizing it.
 
-use super::course::{Course, mean};
 use super::cut::Recovery;
+use super::metrics::{VideoMetrics, mean};
 use serde::Serialize;
 use std::fmt;
 
@@ -14,12 +14,12 @@ pub struct Report {
     pub size: [u32; 2],
     /// Where motion comes from; none where it was left out.
     pub flow: Option<String>,
-    pub rows: Vec<Row>,
+    pub rows: Vec<VideoRow>,
 }
 
-/// Means over the film, as [`Course`] defines the figures; none where there is nothing to take them of.
+/// Means over the film, as [`VideoMetrics`] defines the figures; none where there is nothing to take them of.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Row {
+pub struct VideoRow {
     pub name: String,
     pub fmse: Option<f64>,
     pub psnr: Option<f64>,
@@ -32,19 +32,19 @@ pub struct Row {
     /// The flicker index over the composite's; none where that is still.
     pub flicker_ratio: Option<f64>,
     pub cuts: Vec<Recovery>,
-    pub series: Course,
+    pub series: VideoMetrics,
 }
 
-impl Row {
+impl VideoRow {
     /// Of named courses, the untouched composite's first.
-    pub fn all<'a>(courses: impl Iterator<Item = (&'a str, Course)>, cuts: &[usize]) -> Vec<Self> {
+    pub fn all<'a>(courses: impl Iterator<Item = (&'a str, VideoMetrics)>, cuts: &[usize]) -> Vec<Self> {
         let courses: Vec<_> = courses.collect();
         let Some((_, composite)) = courses.first().cloned() else { return Vec::new() };
         courses.into_iter().map(|(name, course)| Self::new(name.to_owned(), course, &composite, cuts)).collect()
     }
 
     /// `composite` is the course of the untouched composite, `cuts` the first frame of each scene but the first.
-    fn new(name: String, course: Course, composite: &Course, cuts: &[usize]) -> Self {
+    fn new(name: String, course: VideoMetrics, composite: &VideoMetrics, cuts: &[usize]) -> Self {
         let flicker = course.flicker();
         Self {
             name,

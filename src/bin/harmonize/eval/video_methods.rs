@@ -1,4 +1,4 @@
-//! The ways of harmonizing that a film is measured with, each giving one picture for each frame.
+//! The methods of harmonizing that a film is measured with, each giving one picture for each frame.
 
 use super::frames::Frames;
 use crate::options::{ModelArgs, TemporalArgs};
@@ -13,7 +13,7 @@ use image::{GrayImage, RgbImage};
 use std::path::Path;
 use std::sync::Arc;
 
-pub enum Way<'a> {
+pub enum VideoMethod<'a> {
     /// The composite, untouched.
     Composite,
     /// The truth itself.
@@ -26,7 +26,7 @@ pub enum Way<'a> {
     Harmonize(Box<Steady<'a>>),
 }
 
-impl<'a> Way<'a> {
+impl<'a> VideoMethod<'a> {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Composite => "composite",

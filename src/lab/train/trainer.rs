@@ -1,7 +1,7 @@
-//! The course of a training: steps, validation, checkpoints, and when it ends.
+//! The trainer: steps, validation, checkpoints, and when a training ends.
 
 use super::draw::Batch;
-use super::log::Row;
+use super::log::LogRow;
 use super::optimizer::Optimizer;
 use super::page;
 use super::workers::{Task, Worker};
@@ -21,11 +21,11 @@ const VALIDATION_BATCH: u64 = 16;
 /// Steps over which a stage's learning rate rises, or a tenth of the stage.
 const WARM_UP: u64 = 200;
 
-pub struct Course<'a, 'scope> {
+pub struct Trainer<'a, 'scope> {
     pub args: &'a Args,
     pub optimizer: Optimizer,
     pub workers: Vec<Worker<'scope>>,
-    pub log: Vec<Row>,
+    pub log: Vec<LogRow>,
 }
 
 /// What is left of the composites' error, and pictures to show.
@@ -35,7 +35,7 @@ struct Validation {
     pictures: Option<[Tensor; 4]>,
 }
 
-impl Course<'_, '_> {
+impl Trainer<'_, '_> {
     pub fn run(mut self) -> Result<()> {
         let args = self.args;
         let bar = ProgressBar::new(args.steps).with_style(style("{bar:40} {pos}/{len} steps, {eta} left, {msg}")?);
@@ -75,7 +75,7 @@ impl Course<'_, '_> {
         let Validation { share, composite, pictures } = self.validate(stage)?;
         let last = stage + 1 == self.args.class.training.stages.len();
         let best = self.log.iter().filter(|row| row.stage == stage).all(|row| share < row.validation);
-        self.log.push(Row { step: self.optimizer.step, stage, loss, validation: share });
+        self.log.push(LogRow { step: self.optimizer.step, stage, loss, validation: share });
         let name = self.args.class.training.stages[stage].name;
         let message = format!("{name}: loss {loss:.4}, validation {share:.3} of the composites' fMSE {composite:.0}");
         self.save(best || !last)?;
@@ -176,7 +176,7 @@ fn schedule(args: &Args, step: u64) -> (usize, f64) {
 }
 
 /// Takes up the checkpoint in `out`, if there is one, and returns its log.
-pub fn resume(out: &Path, optimizer: &mut Optimizer) -> Result<Vec<Row>> {
+pub fn resume(out: &Path, optimizer: &mut Optimizer) -> Result<Vec<LogRow>> {
     let checkpoint = out.join("checkpoint.safetensors");
     if !checkpoint.exists() {
         return Ok(Vec::new());

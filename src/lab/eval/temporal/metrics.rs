@@ -46,7 +46,7 @@ pub struct Motion {
 
 /// The figures of one way to harmonize, in order of time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Course {
+pub struct VideoMetrics {
     /// For each frame: squared error of the foreground, and PSNR of the whole frame. None without a real picture; fMSE also
     /// without a foreground, which is where the mask has 128 and more.
     pub fmse: Vec<Option<f64>>,
@@ -66,7 +66,7 @@ pub struct Course {
     pub tl: Vec<Option<f64>>,
 }
 
-impl Course {
+impl VideoMetrics {
     /// [`correction::flicker`] of the foreground's colour.
     pub fn flicker(&self) -> Option<f64> {
         correction::flicker(&self.colour)
@@ -88,7 +88,7 @@ pub fn mean(figures: &[Option<f64>]) -> Option<f64> {
 /// Measures several ways to harmonize one film side by side.
 #[derive(Debug)]
 pub struct Measuring {
-    courses: Vec<Course>,
+    courses: Vec<VideoMetrics>,
     before: Option<Seen>,
 }
 
@@ -111,7 +111,7 @@ struct Square {
 impl Measuring {
     /// Of `ways` ways to harmonize.
     pub fn new(ways: usize) -> Self {
-        Self { courses: vec![Course::default(); ways], before: None }
+        Self { courses: vec![VideoMetrics::default(); ways], before: None }
     }
 
     /// Takes the next frame, with a picture of each way and, from the second frame on, what moved since the one before; without
@@ -151,12 +151,12 @@ impl Measuring {
         Ok(())
     }
 
-    pub fn finish(self) -> Vec<Course> {
+    pub fn finish(self) -> Vec<VideoMetrics> {
         self.courses
     }
 }
 
-impl Course {
+impl VideoMetrics {
     fn push(&mut self, frame: &Frame, picture: &RgbImage) {
         let foreground: Vec<bool> = frame.mask.iter().map(|&m| m >= 128).collect();
         let errors = frame.real.as_ref().map(|real| metrics::errors(picture, real, &foreground));
@@ -217,7 +217,7 @@ impl<'a> Step<'a> {
         Ok(step)
     }
 
-    fn measure(&self, courses: &mut [Course]) {
+    fn measure(&self, courses: &mut [VideoMetrics]) {
         for (way, course) in courses.iter_mut().enumerate() {
             let [picture, next] = [self.before, self.after].map(|seen| &seen.pictures[way]);
             course
