@@ -46,14 +46,16 @@ pub enum Form {
     Layout(Layout),
 }
 
+/// Makes a harmonizer of a folder, for frames of video; ends with an error soon after it is given up.
+pub type Load = fn(&Path, Device, Precision, &dyn Fn() -> bool) -> Result<Arc<dyn Harmonizer>>;
+
 /// Folders of a layout that others have made.
 pub struct Layout {
     /// Whether this folder is of it.
     pub is_one: fn(&Path) -> bool,
     /// What one is known by, for people.
     pub known_by: &'static str,
-    /// Makes a harmonizer of a folder, for frames of video; ends with an error soon after it is given up.
-    pub load: fn(&Path, Device, Precision, &dyn Fn() -> bool) -> Result<Arc<dyn Harmonizer>>,
+    pub load: Load,
     /// Whether a folder would load, by its parts.
     pub info: fn(&Path) -> Info,
 }
@@ -75,6 +77,10 @@ pub trait Config: fmt::Debug + Send + Sync {
     fn network(&self, p: &nets::Path, device: Device, vae: &dyn Fn() -> Result<Vae>) -> Result<Arc<dyn Harmonizer>>;
 }
 
+/// Makes the network of a new configuration on the student's and the teacher's parameters.
+#[cfg(feature = "train")]
+pub type NewTrainee = fn([&nets::Path; 2], Recipe, Device) -> Result<Box<dyn Trainee>>;
+
 /// How a class is trained.
 #[cfg(feature = "train")]
 pub struct Training {
@@ -85,6 +91,5 @@ pub struct Training {
     pub side_multiple: u32,
     /// In their order; the last is the one that trains what the model is for.
     pub stages: &'static [Stage],
-    /// The network of a new configuration on the student's and the teacher's parameters.
-    pub trainee: fn([&nets::Path; 2], Recipe, Device) -> Result<Box<dyn Trainee>>,
+    pub trainee: NewTrainee,
 }
