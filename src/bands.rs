@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// More threads than this gain nothing: memory is what a large frame waits for.
-const MOST: usize = 8;
+const MAX_THREADS: usize = 8;
 
 /// Bands of a caller, done in any order by whoever takes the next.
 struct Job<'a> {
@@ -63,7 +63,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 static POOL: Lazy<&'static Pool> = Lazy::new(|| {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let pool = Pool {
-        helpers: cores.min(MOST) - 1,
+        helpers: cores.min(MAX_THREADS) - 1,
         state: Mutex::default(),
         open: Condvar::new(),
         left: Condvar::new(),
@@ -90,7 +90,7 @@ pub fn set_threads(threads: usize) {
 pub fn run(bands: usize, work: &(dyn Fn(usize) + Sync)) {
     let job = Job { work, bands, next: AtomicUsize::new(0) };
     let limit = match LIMIT.load(Ordering::Relaxed) {
-        0 => MOST,
+        0 => MAX_THREADS,
         limit => limit,
     };
     if bands.min(limit) < 2 {
@@ -111,19 +111,19 @@ pub fn run(bands: usize, work: &(dyn Fn(usize) + Sync)) {
 }
 
 /// Parts that a picture is cut into at most: enough that threads that come late or are slow still find some to do.
-pub const MOST_BANDS: usize = 32;
+pub const MAX_BANDS: usize = 32;
 /// A picture of fewer pixels isn't worth waking a thread for.
 const ALONE: usize = 1 << 16;
 
 /// How many of `height` rows of `width` pixels make a band, a multiple of `step`.
 pub fn height(width: usize, height: usize, step: usize) -> usize {
-    let bands = if width.saturating_mul(height) < ALONE { 1 } else { MOST_BANDS };
+    let bands = if width.saturating_mul(height) < ALONE { 1 } else { MAX_BANDS };
     height.div_ceil(bands).next_multiple_of(step).max(step)
 }
 
-/// Hands each of `parts`, of which there are at most `MOST_BANDS`, to `work`, as `run` does.
+/// Hands each of `parts`, of which there are at most `MAX_BANDS`, to `work`, as `run` does.
 pub fn each<T: Send>(mut parts: impl Iterator<Item = T>, work: impl Fn(T) + Sync) {
-    let parts: [_; MOST_BANDS] = std::array::from_fn(|_| Mutex::new(parts.next()));
+    let parts: [_; MAX_BANDS] = std::array::from_fn(|_| Mutex::new(parts.next()));
     let count = parts.iter().take_while(|part| lock(part).is_some()).count();
     run(count, &|i| {
         let part = lock(&parts[i]).take();

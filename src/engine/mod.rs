@@ -68,7 +68,7 @@ pub struct Engine {
     /// Behind a lock for callers on several threads.
     jobs: Mutex<Sender<InferenceJob>>,
     grid: ProxyGrid,
-    most_steps: u32,
+    max_steps: u32,
     device: String,
     precision: Precision,
     counts: Arc<Counts>,
@@ -115,7 +115,7 @@ impl Engine {
         is_given_up: &dyn Fn() -> bool,
     ) -> Result<Self> {
         ensure!(workers > 0, "an engine needs at least one worker");
-        let (grid, most_steps, precision) = (model.grid(), model.most_steps(), model.precision());
+        let (grid, max_steps, precision) = (model.grid(), model.max_steps(), model.precision());
         let (jobs, inbox) = channel();
         let inbox = Arc::new(Mutex::new(inbox));
         let (warm, warmed) = channel();
@@ -147,7 +147,7 @@ impl Engine {
             Device::Cuda(index) => format!("cuda:{index}"),
             _ => "cpu".to_owned(),
         };
-        Ok(Self { jobs: Mutex::new(jobs), grid, most_steps, device, precision, counts })
+        Ok(Self { jobs: Mutex::new(jobs), grid, max_steps, device, precision, counts })
     }
 
     /// What the model is to see of a frame with `mask`; `long_side` of the proxy 0 takes the model's own. Where the model
@@ -160,7 +160,7 @@ impl Engine {
 
     /// Whether the model can be run as `sampling` says.
     pub fn check(&self, sampling: Sampling) -> Result<()> {
-        sampling.check(self.most_steps)
+        sampling.check(self.max_steps)
     }
 
     /// The device it runs on: `cpu` or `cuda:N`.
@@ -253,7 +253,7 @@ impl Worker {
         let (rgb, mask) = (vec![0.5; 3 * width * height], vec![1.0; width * height]);
         let grey = Proxy { width, height, region: None, rgb, mask };
         // The fewest steps that every sampler can take.
-        let steps = self.model.most_steps().min(2);
+        let steps = self.model.max_steps().min(2);
         let request = Request { sampling: Sampling { steps, ..Default::default() }, ..Default::default() };
         let result = self.infer(&grey, request, &|| given_up.load(Ordering::Relaxed)).map(|_| ());
         let failed = result.is_err();

@@ -57,7 +57,7 @@ impl Proxy {
             let reader = Reader::new(picture, mask, region, rows, axes);
             // Of a small part of a picture no more bands than of a small picture.
             let lines = bands::height(region.width, region.height, 1) * rows / region.height;
-            let lines = lines.max(rows.div_ceil(bands::MOST_BANDS));
+            let lines = lines.max(rows.div_ceil(bands::MAX_BANDS));
             let (red, rest) = self.rgb.split_at_mut(cols * rows);
             let (green, blue) = rest.split_at_mut(cols * rows);
             let [red, green, blue, masks] = [red, green, blue, &mut self.mask].map(|v| v.chunks_mut(lines * cols));

@@ -39,7 +39,7 @@ pub trait Harmonizer: Send + Sync {
     fn grid(&self) -> ProxyGrid;
 
     /// The most sampler steps that it takes.
-    fn most_steps(&self) -> u32 {
+    fn max_steps(&self) -> u32 {
         u32::MAX
     }
 
@@ -112,11 +112,11 @@ pub struct Sampling {
 
 impl Sampling {
     /// Whether a model takes it that takes so many steps at most.
-    pub fn check(self, most_steps: u32) -> Result<()> {
+    pub fn check(self, max_steps: u32) -> Result<()> {
         let Self { scheduler, steps } = self;
-        let most = if most_steps == 1 { "answers in one pass".to_owned() } else { format!("takes {most_steps}") };
-        ensure!(steps <= most_steps, "{steps} steps were asked for: the model {most}");
-        ensure!(scheduler.is_none() || most_steps > 1, "a sampler was asked for: the model {most}");
+        let most = if max_steps == 1 { "answers in one pass".to_owned() } else { format!("takes {max_steps}") };
+        ensure!(steps <= max_steps, "{steps} steps were asked for: the model {most}");
+        ensure!(scheduler.is_none() || max_steps > 1, "a sampler was asked for: the model {most}");
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// README is read before anything else.
-const MOST_WORDS: usize = 1000;
+const MAX_WORDS: usize = 1000;
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -92,7 +92,7 @@ fn pages() -> Vec<Page> {
 #[test]
 fn readme_is_short() {
     let words = Page::read("README.md").text.split_whitespace().count();
-    assert!(words <= MOST_WORDS, "README.md has {words} words");
+    assert!(words <= MAX_WORDS, "README.md has {words} words");
 }
 
 #[test]

@@ -25,7 +25,7 @@ const ELEMENTS: [&str; 4] = ["harmonize", "harmonizebin", "alphamask", "alphamer
 const INNER: [&str; 1] = ["harmonizebinmasking"];
 const WIDTH: usize = 130;
 /// Templates with more formats than this have those of the GStreamer at hand, which newer ones add to.
-const MOST_FORMATS: usize = 20;
+const MAX_FORMATS: usize = 20;
 
 const HEAD: &str = "\
 # Pads, properties and signals
@@ -152,7 +152,7 @@ fn pads(text: &mut String, factory: &gst::ElementFactory) {
         };
         formats.sort();
         let caps = match formats.len() {
-            0 | MOST_FORMATS.. => "raw video of many [formats](formats.md)".into(),
+            0 | MAX_FORMATS.. => "raw video of many [formats](formats.md)".into(),
             _ => format!("`{}`", formats.join("`, `")),
         };
         writeln!(text, "| `{}` | {direction}, {presence} | {caps} |", template.name_template()).unwrap();

@@ -50,7 +50,7 @@ impl<'a> Checkpoint<'a> {
         let mut stored = 0;
         for (name, tensor) in pickle::state_dict(entry("data.pkl")?.1)? {
             ensure!(
-                name.len() <= weights::LONGEST_NAME && !name.contains(char::is_control),
+                name.len() <= weights::MAX_NAME && !name.contains(char::is_control),
                 "tensor {} has a name that no network's has",
                 quoted(name)
             );

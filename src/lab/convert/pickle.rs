@@ -8,7 +8,7 @@
 //! the calls that rebuild tensors, and nests what it makes.
 
 use super::quoted;
-use crate::nets::weights::MOST_DIMENSIONS;
+use crate::nets::weights::MAX_DIMENSIONS;
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::Dtype;
 use std::collections::{BTreeMap, HashMap};
@@ -353,7 +353,7 @@ impl<'a> Machine<'a> {
 
     fn sizes(&self, id: Id) -> Result<Vec<usize>> {
         let ids = self.tuple(id, "a shape")?;
-        ensure!(ids.len() <= MOST_DIMENSIONS, "its pickle describes a tensor of {} dimensions", ids.len());
+        ensure!(ids.len() <= MAX_DIMENSIONS, "its pickle describes a tensor of {} dimensions", ids.len());
         ids.iter().map(|id| self.size(*id)).collect()
     }
 }

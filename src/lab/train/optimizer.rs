@@ -10,7 +10,7 @@ const BETAS: [f64; 2] = [0.9, 0.99];
 const EPS: f64 = 1e-8;
 const WEIGHT_DECAY: f64 = 0.01;
 /// Matrices with fewer rows or columns, the ends of a network, go by AdamW.
-const LEAST: i64 = 48;
+const MIN_SIDE: i64 = 48;
 /// Parameters of pretrained networks, by the start of their names: fine-tuned by AdamW, without decay, at this part of the learning
 /// rate.
 const PRETRAINED: (&str, f64) = ("efficientnet.", 0.2);
@@ -128,7 +128,7 @@ impl Slot<'_> {
             let _ = self.param.f_mul_scalar_(1.0 - learning_rate * WEIGHT_DECAY)?;
         }
         let change = match sides(self.param) {
-            [rows, columns] if rows.min(columns) >= LEAST && !self.is_pretrained => {
+            [rows, columns] if rows.min(columns) >= MIN_SIDE && !self.is_pretrained => {
                 // Nesterov's momentum, orthogonalized, with the root mean square that AdamW's changes have (Liu et al. 2025).
                 let ahead = g.f_lerp(m, BETAS[0])?.f_reshape([rows, columns])?;
                 let change =

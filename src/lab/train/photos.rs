@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// Photographs are kept at this long side: more than twice what the network sees, room for crops.
 const LONG_SIDE: u32 = 288;
 /// A region smaller than this share of its photograph makes no foreground.
-const SMALLEST_REGION: f64 = 0.01;
+const MIN_REGION: f64 = 0.01;
 
 /// An 8-bit RGB picture with one label a pixel, 0 for none; `regions` are the labels large enough to be a foreground.
 pub struct Photo {
@@ -173,7 +173,7 @@ fn photo(file: &Path) -> Result<Photo> {
     };
     let mut counts = [0usize; 256];
     labels.iter().for_each(|&l| counts[usize::from(l)] += 1);
-    let smallest = SMALLEST_REGION * labels.len() as f64;
+    let smallest = MIN_REGION * labels.len() as f64;
     let regions = (1..=255u8).filter(|&l| counts[usize::from(l)] as f64 >= smallest).collect();
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let source = name.chars().take_while(|c| c.is_alphabetic()).collect();

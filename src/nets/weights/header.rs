@@ -14,10 +14,10 @@ use std::fmt;
 use std::ops::Range;
 
 /// Many times what the largest checkpoint has.
-const LONGEST_HEADER: u64 = 4 << 20;
+const MAX_HEADER: u64 = 4 << 20;
 /// Of a tensor, in bytes.
-pub const LONGEST_NAME: usize = 256;
-pub const MOST_DIMENSIONS: usize = 8;
+pub const MAX_NAME: usize = 256;
+pub const MAX_DIMENSIONS: usize = 8;
 
 /// Whether a tensor is no weight but the constant 0 to 76 that older files of CLIP hold among them, in whatever kind.
 pub fn is_position_ids(name: &str) -> bool {
@@ -75,8 +75,8 @@ pub fn read(file: &[u8]) -> Result<BTreeMap<String, Stored>> {
 fn parse(file: &[u8]) -> Result<(BTreeMap<String, Raw<'_>>, usize), Malformed> {
     let (length, rest) = file.split_first_chunk().ok_or_else(|| Malformed("it has no header".into()))?;
     let length = u64::from_le_bytes(*length);
-    if length > LONGEST_HEADER {
-        return Err(Malformed(format!("its header claims {length} bytes, more than {LONGEST_HEADER}")));
+    if length > MAX_HEADER {
+        return Err(Malformed(format!("its header claims {length} bytes, more than {MAX_HEADER}")));
     }
     let header = rest.get(..length as usize).ok_or_else(|| Malformed("it ends within its header".into()))?;
     let Header(tensors) = serde_json::from_slice(header).map_err(|e| Malformed(format!("its header has {e}")))?;
@@ -152,7 +152,7 @@ impl<'de> Deserialize<'de> for Header<'de> {
                     if name.contains(char::is_control) {
                         return Err(A::Error::custom("a tensor's name with control characters"));
                     }
-                    if name.len() > LONGEST_NAME {
+                    if name.len() > MAX_NAME {
                         return Err(A::Error::custom(format!("a tensor's name of {} bytes", name.len())));
                     }
                     match tensors.entry(name) {
@@ -178,13 +178,13 @@ impl<'de> Deserialize<'de> for Shape {
             type Value = Shape;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                write!(f, "at most {MOST_DIMENSIONS} dimensions, each a length below 2^63")
+                write!(f, "at most {MAX_DIMENSIONS} dimensions, each a length below 2^63")
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
                 let mut shape = Vec::new();
                 while let Some(length) = seq.next_element::<i64>()? {
-                    if length < 0 || shape.len() == MOST_DIMENSIONS {
+                    if length < 0 || shape.len() == MAX_DIMENSIONS {
                         return Err(A::Error::custom(format!("a shape that is not {}", &self as &dyn Expected)));
                     }
                     shape.push(length);

@@ -4,7 +4,7 @@ mod file;
 mod header;
 mod values;
 
-pub use header::{Dtype, LONGEST_NAME, MOST_DIMENSIONS, Malformed, Stored, is_position_ids};
+pub use header::{Dtype, MAX_NAME, MAX_DIMENSIONS, Malformed, Stored, is_position_ids};
 
 use super::config::few;
 use anyhow::{Context, Result, anyhow, ensure};
@@ -17,7 +17,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Ten times what the largest network has: a small configuration may ask for millions, and where no file is read nothing else
 /// ends that.
-const MOST_TENSORS: usize = 20_000;
+const MAX_TENSORS: usize = 20_000;
 
 /// How a new parameter starts.
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +150,7 @@ impl Weights {
             }
             Source::Shapes(_) => {
                 let made = self.made.borrow().len();
-                ensure!(made < MOST_TENSORS, "the configuration asks for more than {MOST_TENSORS} tensors");
+                ensure!(made < MAX_TENSORS, "the configuration asks for more than {MAX_TENSORS} tensors");
                 Tensor::f_zeros([1], (Kind::Float, self.device))?.f_expand(shape, false)?
             }
             Source::New => new(shape, init, self.device)?,
@@ -377,8 +377,8 @@ mod tests {
     fn shapes_end_at_a_number() {
         let weights = Weights::shapes();
         let get = |i: usize| weights.root().sub(i).get("weight", &[1], Init::Const(0.0)).map(drop);
-        assert!((0..MOST_TENSORS).all(|i| get(i).is_ok()));
-        let error = get(MOST_TENSORS).unwrap_err();
+        assert!((0..MAX_TENSORS).all(|i| get(i).is_ok()));
+        let error = get(MAX_TENSORS).unwrap_err();
         assert!(error.to_string().contains("asks for more than 20000 tensors"), "{error}");
     }
 }

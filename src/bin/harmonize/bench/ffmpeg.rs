@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// The program starts now faster, now slower; frames take longer than that or are more.
 const START: Duration = Duration::from_millis(50);
-const MOST: u32 = 1 << 16;
+const MAX_FRAMES: u32 = 1 << 16;
 
 pub struct Ffmpeg {
     folder: PathBuf,
@@ -64,7 +64,7 @@ impl Ffmpeg {
             let few = frames / 8 + 1;
             let start = self.run(frame, mask.is_some(), threads, few)?;
             let counted = self.run(frame, mask.is_some(), threads, few + frames)?.saturating_sub(start);
-            if counted >= START || frames >= MOST {
+            if counted >= START || frames >= MAX_FRAMES {
                 return Ok(counted / frames);
             }
             frames *= 4;

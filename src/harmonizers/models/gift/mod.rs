@@ -239,12 +239,12 @@ impl Harmonizer for Gift {
         ProxyGrid { long_side: self.config.proxy_size, multiple: MULTIPLE, cell: 1, crop: false }
     }
 
-    fn most_steps(&self) -> u32 {
+    fn max_steps(&self) -> u32 {
         1
     }
 
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, run: &Run) -> Result<Tensor> {
-        run.sampling.check(self.most_steps())?;
+        run.sampling.check(self.max_steps())?;
         run.check()?;
         let (change, _) = self.forward(composite, mask, Kind::Float)?;
         Ok(composite.f_add(&change.f_mul(mask)?)?.f_clamp(0.0, 1.0)?)
