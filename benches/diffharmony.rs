@@ -5,7 +5,7 @@
 //! safetensors files, or `memory`. Answers with one line: seconds by the clock and on the processors, or bytes.
 
 use anyhow::{Context, Result, bail, ensure};
-use gstharmonize::diffusion::{Config, Scheduler};
+use gstharmonize::diffusion::{Scheduler, SchedulerConfig};
 use gstharmonize::nets::unet_2d_condition::{TextContext, UNet2DConditionConfig, UNet2DConditionModel};
 use gstharmonize::nets::vae::{Vae, VaeConfig};
 use gstharmonize::nets::{Weights, arithmetic};
@@ -21,7 +21,7 @@ const STEPS: usize = 5;
 struct Model {
     unet: UNet2DConditionModel,
     vae: Vae,
-    schedule: Config,
+    schedule: SchedulerConfig,
     kind: Kind,
     device: Device,
 }
@@ -37,7 +37,7 @@ impl Model {
         let vae_weights = Weights::open(&folder.join("base/vae").join(WEIGHTS), device, kind)?;
         let vae = Vae::new(&vae_weights.root(), config)?;
         vae_weights.finish()?;
-        let schedule = Config::from_json(&read("base/scheduler/scheduler_config.json")?)?;
+        let schedule = SchedulerConfig::from_json(&read("base/scheduler/scheduler_config.json")?)?;
         Ok(Self { unet, vae, schedule, kind: arithmetic(kind, device), device })
     }
 

@@ -18,7 +18,7 @@ pub enum TimestepSpacing {
 
 /// The noise schedule and what samplers need to know of it. None: the sampler's own default, as in diffusers.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Config {
+pub struct SchedulerConfig {
     pub schedule: Schedule,
     pub train_timesteps: usize,
     pub prediction: Prediction,
@@ -36,7 +36,7 @@ pub struct Config {
     pub timestep_scaling: f64,
 }
 
-impl Config {
+impl SchedulerConfig {
     /// A network that predicts noise, everything else at diffusers' defaults.
     pub fn new(schedule: Schedule, train_timesteps: usize) -> Self {
         Self {
@@ -122,7 +122,9 @@ mod tests {
         ] {
             assert!(sd.timesteps(spacing, steps).is_err(), "{spacing:?} {steps}");
         }
-        assert!(Config { steps_offset: usize::MAX, ..sd.clone() }.timesteps(TimestepSpacing::Leading, 5).is_err());
+        assert!(
+            SchedulerConfig { steps_offset: usize::MAX, ..sd.clone() }.timesteps(TimestepSpacing::Leading, 5).is_err()
+        );
         assert_eq!(sd.timesteps(TimestepSpacing::Trailing, 1000).unwrap()[999], 0.0);
     }
 }

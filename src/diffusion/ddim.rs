@@ -1,7 +1,7 @@
 //! DDIM (Song et al. 2021, eq. 12) with eta 0: the start noise decides everything.
 
 use super::prediction::weighted_sum;
-use super::{Config, Prediction, Sampler, TimestepSpacing};
+use super::{Prediction, Sampler, SchedulerConfig, TimestepSpacing};
 use anyhow::Result;
 use tch::Tensor;
 
@@ -16,7 +16,7 @@ pub struct Ddim {
 
 impl Ddim {
     /// Defaults where `config` leaves them open, as in diffusers: leading, the last step lands on x0, x0 clipped.
-    pub fn new(config: &Config, steps: usize) -> Result<Self> {
+    pub fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
         let alphas_cumprod = config.alphas_cumprod()?;
         let spacing = config.spacing.unwrap_or(TimestepSpacing::Leading);
         let timesteps: Vec<f64> = config.timesteps(spacing, steps)?.into_iter().map(f64::round_ties_even).collect();
@@ -65,7 +65,7 @@ mod tests {
     use crate::diffusion::scheduler_config::tests::sd;
 
     fn ddim(spacing: TimestepSpacing, steps: usize) -> Ddim {
-        Ddim::new(&Config { spacing: Some(spacing), ..sd() }, steps).unwrap()
+        Ddim::new(&SchedulerConfig { spacing: Some(spacing), ..sd() }, steps).unwrap()
     }
 
     #[test]
@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(ddim(TimestepSpacing::Trailing, 3).timesteps(), [999.0, 666.0, 332.0]);
         assert_eq!(ddim(TimestepSpacing::Trailing, 1).timesteps(), [999.0]);
         assert_eq!(ddim(TimestepSpacing::Linspace, 5).timesteps(), [999.0, 749.0, 500.0, 250.0, 0.0]);
-        assert_eq!(Ddim::new(&Config { spacing: None, ..sd() }, 5).unwrap().timesteps()[0], 801.0);
+        assert_eq!(Ddim::new(&SchedulerConfig { spacing: None, ..sd() }, 5).unwrap().timesteps()[0], 801.0);
     }
 
     #[test]
@@ -92,7 +92,7 @@ mod tests {
     fn last_step_lands_on_x0_where_alpha_is_set_to_one() {
         let (x, eps) = (Tensor::from_slice(&[0.5f32, 2.0]), Tensor::from_slice(&[0.25f32, -1.0]));
         let land = |set_alpha_to_one, clip_sample| {
-            let ddim = Ddim::new(&Config { set_alpha_to_one, clip_sample, ..sd() }, 2).unwrap();
+            let ddim = Ddim::new(&SchedulerConfig { set_alpha_to_one, clip_sample, ..sd() }, 2).unwrap();
             let (a, _) = ddim.alphas[1];
             let x0 = (&x - &eps * (1.0 - a).sqrt()) / a.sqrt();
             ((ddim.step(1, &eps, &x, None).unwrap() - x0).abs().max()).double_value(&[])

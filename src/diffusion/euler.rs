@@ -1,7 +1,7 @@
 //! Euler's method on the probability flow (Karras et al. 2022, Algorithm 1) in sigma: x = x0 + sigma eps. Deterministic.
 
 use super::prediction::weighted_sum;
-use super::{Config, Prediction, Sampler, TimestepSpacing};
+use super::{Prediction, Sampler, SchedulerConfig, TimestepSpacing};
 use anyhow::Result;
 use tch::Tensor;
 
@@ -16,7 +16,7 @@ pub(super) struct Grid {
 
 impl Grid {
     /// Linspace where `config` leaves the spacing open, as in diffusers.
-    pub fn new(config: &Config, steps: usize) -> Result<Self> {
+    pub fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
         let spacing = config.spacing.unwrap_or(TimestepSpacing::Linspace);
         let timesteps = config.timesteps(spacing, steps)?;
         let training: Vec<f64> = config.alphas_cumprod()?.into_iter().map(|a| ((1.0 - a) / a).sqrt()).collect();
@@ -45,7 +45,7 @@ pub struct Euler {
 }
 
 impl Euler {
-    pub fn new(config: &Config, steps: usize) -> Result<Self> {
+    pub fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
         Ok(Self { prediction: config.prediction, grid: Grid::new(config, steps)? })
     }
 }
@@ -82,7 +82,7 @@ pub(super) mod tests {
 
     #[test]
     fn grid_is_stable_diffusion_s() {
-        let grid = Grid::new(&Config { spacing: None, ..sd() }, 5).unwrap();
+        let grid = Grid::new(&SchedulerConfig { spacing: None, ..sd() }, 5).unwrap();
         assert_eq!(grid.timesteps, [999.0, 749.25, 499.5, 249.75, 0.0]);
         // The figures of Stable Diffusion's schedule, printed to six decimals; the reference's own are f32.
         close(&grid.sigmas, &[14.614641, 4.086088, 1.615583, 0.695150, 0.029167, 0.0], 2e-5);
@@ -92,17 +92,17 @@ pub(super) mod tests {
 
     #[test]
     fn leading_starts_from_signal_and_noise() {
-        let grid = Grid::new(&Config { spacing: Some(TimestepSpacing::Leading), ..sd() }, 5).unwrap();
+        let grid = Grid::new(&SchedulerConfig { spacing: Some(TimestepSpacing::Leading), ..sd() }, 5).unwrap();
         assert_eq!(grid.timesteps, [801.0, 601.0, 401.0, 201.0, 1.0]);
         assert_eq!(grid.init_noise_sigma, (grid.sigmas[0].powi(2) + 1.0).sqrt());
-        let grid = Grid::new(&Config { spacing: Some(TimestepSpacing::Trailing), ..sd() }, 5).unwrap();
+        let grid = Grid::new(&SchedulerConfig { spacing: Some(TimestepSpacing::Trailing), ..sd() }, 5).unwrap();
         close(&[grid.timesteps[0], grid.timesteps[4], grid.init_noise_sigma], &[999.0, 199.0, 14.614641], 2e-5);
     }
 
     #[test]
     fn a_perfect_network_is_followed_to_x0() {
         let (x0, eps) = (Tensor::from_slice(&[0.3f32, -0.7]), Tensor::from_slice(&[1.1f32, 0.2]));
-        let euler = Euler::new(&Config { prediction: Prediction::Sample, ..sd() }, 5).unwrap();
+        let euler = Euler::new(&SchedulerConfig { prediction: Prediction::Sample, ..sd() }, 5).unwrap();
         let mut x = &x0 + &eps * euler.grid.sigmas[0];
         for i in 0..5 {
             x = euler.step(i, &x0, &x, None).unwrap();

@@ -3,7 +3,7 @@
 use super::euler::Grid;
 use super::prediction::weighted_sum;
 use super::sampler::needed;
-use super::{Config, Prediction, Sampler, Scheduler};
+use super::{Prediction, Sampler, Scheduler, SchedulerConfig};
 use anyhow::Result;
 use tch::Tensor;
 
@@ -14,7 +14,7 @@ pub struct EulerAncestral {
 }
 
 impl EulerAncestral {
-    pub fn new(config: &Config, steps: usize) -> Result<Self> {
+    pub fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
         Ok(Self { prediction: config.prediction, grid: Grid::new(config, steps)? })
     }
 
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn noise_up_and_down_is_stable_diffusion_s() {
-        let sampler = EulerAncestral::new(&Config { spacing: None, ..sd() }, 5).unwrap();
+        let sampler = EulerAncestral::new(&SchedulerConfig { spacing: None, ..sd() }, 5).unwrap();
         let found: Vec<f64> = (0..5).flat_map(|i| <[f64; 2]>::from(sampler.up_and_down(i))).collect();
         let expected = [3.92313, 1.14242, 1.48394, 0.63878, 0.62751, 0.29911, 0.02914, 0.00122, 0.0, 0.0];
         close(&found, &expected, 1e-5);
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_perfect_network_is_followed_at_the_next_noise_level() {
-        let sampler = EulerAncestral::new(&Config { prediction: Prediction::Sample, ..sd() }, 5).unwrap();
+        let sampler = EulerAncestral::new(&SchedulerConfig { prediction: Prediction::Sample, ..sd() }, 5).unwrap();
         let draw = Tensor::from_slice(&[1.5f32]);
         for i in 0..5 {
             let x0 = Tensor::from_slice(&[0.25f32]);

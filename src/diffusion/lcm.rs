@@ -3,7 +3,7 @@
 
 use super::prediction::weighted_sum;
 use super::sampler::needed;
-use super::{Config, Prediction, Sampler, Scheduler};
+use super::{Prediction, Sampler, Scheduler, SchedulerConfig};
 use anyhow::{Result, ensure};
 use tch::Tensor;
 
@@ -22,7 +22,7 @@ pub struct Lcm {
 
 impl Lcm {
     /// Steps are picked evenly from the distillation's own; spacing and offset don't apply.
-    pub fn new(config: &Config, steps: usize) -> Result<Self> {
+    pub fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
         let (train, original) = (config.train_timesteps, config.original_inference_steps);
         ensure!(
             (1..=train).contains(&original),
@@ -89,7 +89,7 @@ mod tests {
         let error = Lcm::new(&sd(), 51).unwrap_err().to_string();
         assert!(error.contains("51") && error.contains("50"), "{error}");
         assert!(Lcm::new(&sd(), 0).is_err());
-        let config = Config { original_inference_steps: 1001, ..sd() };
+        let config = SchedulerConfig { original_inference_steps: 1001, ..sd() };
         assert!(Lcm::new(&config, 4).unwrap_err().to_string().contains("original_inference_steps"));
     }
 
@@ -105,7 +105,7 @@ mod tests {
     fn last_step_weighs_x0_and_x() {
         let (x, x0) = (Tensor::from_slice(&[2f32]), Tensor::from_slice(&[1f32]));
         // A scaling at which both weigh: 999 becomes 1/2, the data's deviation.
-        let config = Config { prediction: Prediction::Sample, timestep_scaling: 0.5 / 999.0, ..sd() };
+        let config = SchedulerConfig { prediction: Prediction::Sample, timestep_scaling: 0.5 / 999.0, ..sd() };
         let last = Lcm::new(&config, 1).unwrap().step(0, &x0, &x, None).unwrap().double_value(&[0]);
         assert!((last - (0.5f64.sqrt() + 2.0 * 0.5)).abs() < 1e-6, "{last}");
     }
@@ -114,7 +114,8 @@ mod tests {
     fn clipping_is_off_unless_asked_for() {
         let (x, x0) = (Tensor::from_slice(&[0f32]), Tensor::from_slice(&[3f32]));
         let last = |clip_sample| {
-            let config = Config { prediction: Prediction::Sample, clip_sample, clip_sample_range: 2.0, ..sd() };
+            let config =
+                SchedulerConfig { prediction: Prediction::Sample, clip_sample, clip_sample_range: 2.0, ..sd() };
             Lcm::new(&config, 1).unwrap().step(0, &x0, &x, None).unwrap().double_value(&[0])
         };
         assert!((last(None) - 3.0).abs() < 1e-6 && (last(Some(true)) - 2.0).abs() < 1e-6);

@@ -14,7 +14,7 @@ pub mod sampler;
 pub mod schedule;
 mod scheduler_config;
 
-pub use config::{Config, TimestepSpacing};
+pub use config::{SchedulerConfig, TimestepSpacing};
 pub use ddim::Ddim;
 pub use euler::Euler;
 pub use euler_ancestral::EulerAncestral;

@@ -1,6 +1,6 @@
 //! What all samplers have in common, and the choice between them.
 
-use super::{Config, Ddim, Euler, EulerAncestral, Lcm};
+use super::{Ddim, Euler, EulerAncestral, Lcm, SchedulerConfig};
 use anyhow::{Context, Result, bail};
 use std::fmt::{self, Debug, Display};
 use std::str::FromStr;
@@ -56,7 +56,7 @@ impl Scheduler {
     }
 
     /// The sampler for `steps` steps of a network trained under `config`.
-    pub fn sampler(self, config: &Config, steps: usize) -> Result<Box<dyn Sampler>> {
+    pub fn sampler(self, config: &SchedulerConfig, steps: usize) -> Result<Box<dyn Sampler>> {
         let sampler = || -> Result<Box<dyn Sampler>> {
             Ok(match self {
                 Self::EulerAncestral => Box::new(EulerAncestral::new(config, steps)?),
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn steps_that_a_sampler_has_no_timesteps_for_are_an_error_with_its_name() {
         for scheduler in [Scheduler::Euler, Scheduler::EulerAncestral] {
-            let spaced = |spacing| Config { spacing, ..sd() };
+            let spaced = |spacing| SchedulerConfig { spacing, ..sd() };
             let error = format!("{:#}", scheduler.sampler(&spaced(Some(TimestepSpacing::Linspace)), 1).unwrap_err());
             assert!(error.contains(&format!("sampler {scheduler}: ")) && error.contains("take 2 or more"), "{error}");
             assert!(scheduler.sampler(&spaced(Some(TimestepSpacing::Trailing)), 1).is_ok());

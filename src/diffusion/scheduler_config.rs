@@ -2,7 +2,7 @@
 //!
 //! Every field is taken up or refused by its name; none is passed over that would change the result.
 
-use super::{Config, Prediction, Schedule, TimestepSpacing};
+use super::{Prediction, Schedule, SchedulerConfig, TimestepSpacing};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -49,7 +49,7 @@ const ONLY: [(&str, &str); 11] = [
 const WITHOUT_EFFECT: [&str; 4] =
     ["_diffusers_version", "dynamic_thresholding_ratio", "sample_max_value", "skip_prk_steps"];
 
-impl Config {
+impl SchedulerConfig {
     /// Reads `scheduler_config.json`; an error names the field that is missing, unknown or not supported.
     pub fn from_json(text: &str) -> Result<Self> {
         let mut fields: Map<String, Value> = serde_json::from_str(text).context("not a scheduler configuration")?;
@@ -111,24 +111,24 @@ pub mod tests {
         })
     }
 
-    pub fn sd() -> Config {
-        Config::from_json(&file().to_string()).unwrap()
+    pub fn sd() -> SchedulerConfig {
+        SchedulerConfig::from_json(&file().to_string()).unwrap()
     }
 
-    fn with(name: &str, value: Value) -> Result<Config> {
+    fn with(name: &str, value: Value) -> Result<SchedulerConfig> {
         let mut file = file();
         file[name] = value;
-        Config::from_json(&file.to_string())
+        SchedulerConfig::from_json(&file.to_string())
     }
 
     #[test]
     fn stable_diffusion_s_file_is_read() {
         let schedule = Schedule::ScaledLinear { beta_start: 0.00085, beta_end: 0.012 };
-        let expected = Config {
+        let expected = SchedulerConfig {
             steps_offset: 1,
             set_alpha_to_one: Some(false),
             clip_sample: Some(false),
-            ..Config::new(schedule, 1000)
+            ..SchedulerConfig::new(schedule, 1000)
         };
         assert_eq!(sd(), expected);
     }
@@ -137,14 +137,22 @@ pub mod tests {
     fn every_field_is_taken_up() {
         let sd = sd();
         let expected = [
-            ("prediction_type", json!("v_prediction"), Config { prediction: Prediction::Velocity, ..sd.clone() }),
-            ("prediction_type", json!("sample"), Config { prediction: Prediction::Sample, ..sd.clone() }),
-            ("timestep_spacing", json!("trailing"), Config { spacing: Some(TimestepSpacing::Trailing), ..sd.clone() }),
-            ("num_train_timesteps", json!(500), Config { train_timesteps: 500, ..sd.clone() }),
-            ("beta_schedule", json!("squaredcos_cap_v2"), Config { schedule: Schedule::Cosine, ..sd.clone() }),
-            ("clip_sample_range", json!(2.5), Config { clip_sample_range: 2.5, ..sd.clone() }),
-            ("original_inference_steps", json!(25), Config { original_inference_steps: 25, ..sd.clone() }),
-            ("timestep_scaling", json!(5.0), Config { timestep_scaling: 5.0, ..sd.clone() }),
+            (
+                "prediction_type",
+                json!("v_prediction"),
+                SchedulerConfig { prediction: Prediction::Velocity, ..sd.clone() },
+            ),
+            ("prediction_type", json!("sample"), SchedulerConfig { prediction: Prediction::Sample, ..sd.clone() }),
+            (
+                "timestep_spacing",
+                json!("trailing"),
+                SchedulerConfig { spacing: Some(TimestepSpacing::Trailing), ..sd.clone() },
+            ),
+            ("num_train_timesteps", json!(500), SchedulerConfig { train_timesteps: 500, ..sd.clone() }),
+            ("beta_schedule", json!("squaredcos_cap_v2"), SchedulerConfig { schedule: Schedule::Cosine, ..sd.clone() }),
+            ("clip_sample_range", json!(2.5), SchedulerConfig { clip_sample_range: 2.5, ..sd.clone() }),
+            ("original_inference_steps", json!(25), SchedulerConfig { original_inference_steps: 25, ..sd.clone() }),
+            ("timestep_scaling", json!(5.0), SchedulerConfig { timestep_scaling: 5.0, ..sd.clone() }),
         ];
         for (name, value, expected) in expected {
             assert_eq!(with(name, value).unwrap(), expected, "{name}");
@@ -180,6 +188,6 @@ pub mod tests {
         }
         let mut missing = file();
         missing.as_object_mut().unwrap().remove("beta_end");
-        assert!(format!("{:#}", Config::from_json(&missing.to_string()).unwrap_err()).contains("beta_end"));
+        assert!(format!("{:#}", SchedulerConfig::from_json(&missing.to_string()).unwrap_err()).contains("beta_end"));
     }
 }

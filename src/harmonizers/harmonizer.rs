@@ -81,7 +81,7 @@ impl<'a> Run<'a> {
     /// `predict` answers a noisy x and its timesteps, one a picture, with x0; the last of its answers is returned.
     pub fn sample(
         &self,
-        trained: &diffusion::Config,
+        trained: &diffusion::SchedulerConfig,
         steps: u32,
         shape: &[i64],
         device: Device,

@@ -2,7 +2,7 @@ use super::*;
 use crate::diffusion::Noise;
 use crate::harmonizers::compact::{self, Compact};
 use crate::harmonizers::star::{self, Latents};
-use crate::harmonizers::{Config as _, Run, Sampling};
+use crate::harmonizers::{ModelConfig as _, Run, Sampling};
 use crate::nets::Weights;
 use crate::nets::vae::VaeConfig;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use tch::{Kind, Tensor};
 
 /// A folder with a small `compact` of fresh weights, changed by `change` before it is written.
 fn folder(change: impl FnOnce(&mut BTreeMap<String, Tensor>)) -> tempfile::TempDir {
-    let config = compact::Config { channels: [8, 16, 16], emb_channels: 16, ..Default::default() };
+    let config = compact::CompactConfig { channels: [8, 16, 16], emb_channels: 16, ..Default::default() };
     let weights = Weights::new(Device::Cpu);
     Compact::new(&weights.root(), config.clone(), Device::Cpu).unwrap();
     let mut tensors = weights.finish().unwrap();
@@ -138,7 +138,7 @@ fn on_stable_diffusion() -> tempfile::TempDir {
     Vae::new(&weights.root(), VaeConfig::parse(json).unwrap()).unwrap();
     write(&folder.path().join("vae"), "diffusion_pytorch_model.safetensors", weights, json.into());
 
-    let config = star::Config { latents: Latents::StableDiffusion, encoder_layers: 1, ..Default::default() };
+    let config = star::StarConfig { latents: Latents::StableDiffusion, encoder_layers: 1, ..Default::default() };
     let weights = Weights::new(Device::Cpu);
     let vae = || Vae::new(&Weights::new(Device::Cpu).root(), VaeConfig::parse(json)?);
     config.network(&weights.root(), Device::Cpu, &vae).unwrap();

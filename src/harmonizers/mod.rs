@@ -22,7 +22,7 @@ pub use info::info;
 pub use load::{ModelSpec, folder, load};
 #[cfg(feature = "train")]
 pub use model::Training;
-pub use model::{BuiltIn, Config, Form, Layout, Model};
+pub use model::{BuiltIn, Form, Layout, Model, ModelConfig};
 pub use models::{MODELS, built_in, compact, diffharmony, gift, lite0, star};
 pub use parts::{Info, ModelPart};
 pub use precision::Precision;

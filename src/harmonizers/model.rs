@@ -38,9 +38,9 @@ pub enum Form {
     /// A `config.json` that names the class and one network in `model.safetensors`.
     Network {
         /// Reads a `config.json`.
-        parse: fn(&str) -> Result<Box<dyn Config>>,
+        parse: fn(&str) -> Result<Box<dyn ModelConfig>>,
         /// What a new model begins with.
-        new: fn() -> Box<dyn Config>,
+        new: fn() -> Box<dyn ModelConfig>,
     },
     /// Several networks, known by where they lie.
     Layout(Layout),
@@ -61,7 +61,7 @@ pub struct Layout {
 }
 
 /// Every hyper-parameter of a network and of its sampler.
-pub trait Config: fmt::Debug + Send + Sync {
+pub trait ModelConfig: fmt::Debug + Send + Sync {
     /// A `config.json`.
     fn to_json(&self) -> Result<String>;
 

@@ -1,6 +1,6 @@
 //! The blocks U-Nets and autoencoders are stacked from: down, middle, up, named as diffusers names them.
 
-use super::config::{Config, shown};
+use super::config::{ConfigReader, shown};
 use super::transformer::{Transformer2D, TransformerConfig};
 use super::{AttentionBlock, Conv2d, Init, KeysValues, Norm, Param, Path, ResnetBlock};
 use anyhow::{Result, bail};
@@ -77,7 +77,7 @@ pub enum Ending {
 
 impl Ending {
     /// How a network's `downsample_padding` has its down blocks end: 1 pads all around, 0 to the right and below.
-    pub fn parse(c: &mut Config) -> Result<Self> {
+    pub fn parse(c: &mut ConfigReader) -> Result<Self> {
         let Some(value) = c.value("downsample_padding") else { return Ok(Self::Halved) };
         match value.as_i64() {
             Some(1) => Ok(Self::Halved),

@@ -3,7 +3,7 @@
 //! Harmonization has no prompt, so all that is ever asked for is the encoding of the empty one, a constant.
 
 use super::config::shown;
-use super::{Attention, Config, Init, LayerNorm, Linear, Param, Path};
+use super::{Attention, ConfigReader, Init, LayerNorm, Linear, Param, Path};
 use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
 
@@ -34,7 +34,7 @@ pub struct ClipConfig {
 impl ClipConfig {
     /// From a `config.json`.
     pub fn parse(json: &str) -> Result<Self> {
-        let mut c = Config::parse(json, "model_type", &["clip_text_model"])?;
+        let mut c = ConfigReader::parse(json, "model_type", &["clip_text_model"])?;
         let activation = c.value("hidden_act").unwrap_or("quick_gelu".into());
         let activation = match activation.as_str() {
             Some("quick_gelu") => Activation::QuickGelu,

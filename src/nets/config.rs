@@ -11,12 +11,12 @@ const MAX_LAYERS: i64 = 128;
 
 /// The hyper-parameters nobody has asked for yet.
 #[derive(Debug)]
-pub struct Config {
+pub struct ConfigReader {
     class: String,
     left: Map<String, Value>,
 }
 
-impl Config {
+impl ConfigReader {
     /// `json` is of one of `classes`, by its `key`: `_class_name` for diffusers, `model_type` for transformers. Keys that
     /// begin with an underscore say where a file comes from and are no hyper-parameters.
     pub fn parse(json: &str, key: &str, classes: &[&str]) -> Result<Self> {
@@ -162,9 +162,9 @@ pub fn few<S: AsRef<str>>(names: &[S]) -> String {
 mod tests {
     use super::*;
 
-    fn error(json: &str, read: impl Fn(&mut Config) -> Result<()>) -> String {
+    fn error(json: &str, read: impl Fn(&mut ConfigReader) -> Result<()>) -> String {
         let attempt = || {
-            let mut config = Config::parse(json, "_class_name", &["Net"])?;
+            let mut config = ConfigReader::parse(json, "_class_name", &["Net"])?;
             read(&mut config)?;
             config.finish()
         };

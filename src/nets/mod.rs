@@ -22,7 +22,7 @@ pub mod weights;
 
 pub use arithmetic::arithmetic;
 pub use attention::{Attention, AttentionBlock, KeysValues, SelfAttention};
-pub use config::Config;
+pub use config::ConfigReader;
 pub use layers::{Conv2d, GroupNorm, LayerNorm, Linear};
 pub use resnet::{Norm, ResnetBlock};
 pub use weights::{Init, Param, Path, Weights};

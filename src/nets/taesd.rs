@@ -3,7 +3,7 @@
 //! It takes and gives latents as the sampler has them: no scaling factor.
 
 use super::weights::channels_last;
-use super::{Config, Conv2d, Init, Path};
+use super::{ConfigReader, Conv2d, Init, Path};
 use anyhow::{Result, ensure};
 use tch::Tensor;
 
@@ -24,7 +24,7 @@ pub struct TaesdConfig {
 impl TaesdConfig {
     /// From a `config.json`.
     pub fn parse(json: &str) -> Result<Self> {
-        let mut c = Config::parse(json, "_class_name", &["AutoencoderTiny"])?;
+        let mut c = ConfigReader::parse(json, "_class_name", &["AutoencoderTiny"])?;
         let mut side = |channels: &str, blocks: &str| -> Result<(i64, Vec<i64>)> {
             let (widths, counts) = (c.counts(channels)?, c.counts(blocks)?);
             ensure!(widths.len() == counts.len(), "{channels} and {blocks} differ in length");

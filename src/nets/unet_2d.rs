@@ -2,7 +2,7 @@
 
 use super::blocks::{BlockConfig, Conditioning, Ending, MidConfig};
 use super::unet::{UNet, UNetConfig};
-use super::{Config, Norm, Path};
+use super::{ConfigReader, Norm, Path};
 use anyhow::{Result, ensure};
 use tch::Tensor;
 
@@ -28,7 +28,7 @@ pub struct UNet2DConfig {
 impl UNet2DConfig {
     /// From a `config.json`.
     pub fn parse(json: &str) -> Result<Self> {
-        let mut c = Config::parse(json, "_class_name", &["UNet2DCustom"])?;
+        let mut c = ConfigReader::parse(json, "_class_name", &["UNet2DCustom"])?;
         let block_out_channels = c.counts("block_out_channels")?;
         let blocks = block_out_channels.len();
         for (key, kind) in [("down_block_types", "DownBlock2D"), ("up_block_types", "UpBlock2D")] {

@@ -4,7 +4,7 @@ use super::blocks::{BlockConfig, Conditioning, Ending, MidConfig};
 use super::embeddings::{self, TimestepEmbedding};
 use super::transformer::TransformerConfig;
 use super::unet::{UNet, UNetConfig};
-use super::{Config, KeysValues, Norm, Param, Path};
+use super::{ConfigReader, KeysValues, Norm, Param, Path};
 use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};
 
@@ -35,7 +35,7 @@ pub struct UNet2DConditionConfig {
 impl UNet2DConditionConfig {
     /// From a `config.json`.
     pub fn parse(json: &str) -> Result<Self> {
-        let mut c = Config::parse(json, "_class_name", &["UNet2DConditionModel"])?;
+        let mut c = ConfigReader::parse(json, "_class_name", &["UNet2DConditionModel"])?;
         let block_out_channels = c.counts("block_out_channels")?;
         let blocks = block_out_channels.len();
         let down = c.choices("down_block_types", &["DownBlock2D", "CrossAttnDownBlock2D"], blocks)?;
@@ -80,7 +80,7 @@ impl UNet2DConditionConfig {
 }
 
 /// The hyper-parameters of diffusers' class that have one value here.
-fn refuse_variants(c: &mut Config) -> Result<()> {
+fn refuse_variants(c: &mut ConfigReader) -> Result<()> {
     c.only("act_fn", "silu")?;
     for key in ["center_input_sample", "only_cross_attention", "dual_cross_attention", "resnet_skip_time_act"] {
         c.only(key, false)?;

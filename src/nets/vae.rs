@@ -7,7 +7,7 @@ use super::blocks::{BlockConfig, Conditioning, DownBlock, Ending, MidBlock, MidC
 use super::layers::Extras;
 use super::tiles::Tiling;
 use super::weights::channels_last;
-use super::{Config, Conv2d, GroupNorm, Init, Norm, Path};
+use super::{ConfigReader, Conv2d, GroupNorm, Init, Norm, Path};
 use anyhow::{Context, Result, ensure};
 use tch::Tensor;
 
@@ -28,7 +28,7 @@ pub struct VaeConfig {
 impl VaeConfig {
     /// From a `config.json`.
     pub fn parse(json: &str) -> Result<Self> {
-        let mut c = Config::parse(json, "_class_name", &["AutoencoderKL", "ConditionVAE"])?;
+        let mut c = ConfigReader::parse(json, "_class_name", &["AutoencoderKL", "ConditionVAE"])?;
         let block_out_channels = c.counts("block_out_channels")?;
         let blocks = block_out_channels.len();
         for (key, kind) in [("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")] {

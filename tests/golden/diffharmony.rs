@@ -127,8 +127,8 @@ fn every_value_of_the_reference_is_met() {
 
     let scheduler = std::fs::read_to_string(golden.folder.join("base/scheduler/scheduler_config.json")).unwrap();
     let sampler = |method: Scheduler, spacing, steps| {
-        let trained = diffusion::Config::from_json(&scheduler).unwrap();
-        method.sampler(&diffusion::Config { spacing: Some(spacing), ..trained }, steps).unwrap()
+        let trained = diffusion::SchedulerConfig::from_json(&scheduler).unwrap();
+        method.sampler(&diffusion::SchedulerConfig { spacing: Some(spacing), ..trained }, steps).unwrap()
     };
     for (run, method, spacing, steps) in [
         ("ddim_trailing", Scheduler::Ddim, TimestepSpacing::Trailing, 5),

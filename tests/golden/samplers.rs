@@ -1,14 +1,14 @@
 //! The samplers against the reference implementation's trajectories, its network outputs and draws given.
 
 use crate::shared;
-use gstharmonize::diffusion::{Config, Sampler, Scheduler, TimestepSpacing};
+use gstharmonize::diffusion::{Sampler, Scheduler, SchedulerConfig, TimestepSpacing};
 use std::collections::HashMap;
 use tch::{Kind, Tensor};
 
 const TOLERANCE: f64 = 1e-4;
 
 struct Golden {
-    config: Config,
+    config: SchedulerConfig,
     tensors: HashMap<String, Tensor>,
 }
 
@@ -18,11 +18,11 @@ impl Golden {
         let folder = shared::folder("golden/diffharmony-tiny")?;
         let config = std::fs::read_to_string(folder.join("base/scheduler/scheduler_config.json")).unwrap();
         let tensors = Tensor::read_safetensors(folder.join("golden.safetensors")).unwrap();
-        Some(Self { config: Config::from_json(&config).unwrap(), tensors: tensors.into_iter().collect() })
+        Some(Self { config: SchedulerConfig::from_json(&config).unwrap(), tensors: tensors.into_iter().collect() })
     }
 
     fn sampler(&self, method: Scheduler, spacing: TimestepSpacing, steps: usize) -> Box<dyn Sampler> {
-        method.sampler(&Config { spacing: Some(spacing), ..self.config.clone() }, steps).unwrap()
+        method.sampler(&SchedulerConfig { spacing: Some(spacing), ..self.config.clone() }, steps).unwrap()
     }
 
     fn near(&self, found: &Tensor, name: &str) {

@@ -1,25 +1,25 @@
 //! Models to run: small, and of noise for weights.
 
-use gstharmonize::harmonizers::{Config, built_in, compact, gift, lite0, star};
+use gstharmonize::harmonizers::{ModelConfig, built_in, compact, gift, lite0, star};
 use gstharmonize::nets::Weights;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 /// Writes a `compact` into the new folder `folder`. It changes colours, if not for the better.
 pub fn write(folder: &Path) {
-    let config = compact::Config { channels: [8, 16, 16], emb_channels: 16, ..Default::default() };
+    let config = compact::CompactConfig { channels: [8, 16, 16], emb_channels: 16, ..Default::default() };
     write_class(folder, &config);
 }
 
 /// A `lite0` likewise.
 pub fn write_lite0(folder: &Path) {
-    let config = lite0::Config { channels: [8, 16, 16], emb_channels: 16, ..Default::default() };
+    let config = lite0::Lite0Config { channels: [8, 16, 16], emb_channels: 16, ..Default::default() };
     write_class(folder, &config);
 }
 
 /// A `gift` likewise.
 pub fn write_gift(folder: &Path) {
-    let config = gift::Config { channels: [8, 8, 16, 16], code_channels: 16, rank: 2, ..Default::default() };
+    let config = gift::GiftConfig { channels: [8, 8, 16, 16], code_channels: 16, rank: 2, ..Default::default() };
     write_class(folder, &config);
 }
 
@@ -27,7 +27,8 @@ pub fn write_gift(folder: &Path) {
 pub fn write_star(folder: &Path) {
     let latents = star::Latents::Own { channels: 4, features: 8, groups: 4 };
     let (channels, heads) = (16, 2);
-    let config = star::Config { latents, channels, heads, encoder_layers: 1, decoder_layers: 1, ..Default::default() };
+    let config =
+        star::StarConfig { latents, channels, heads, encoder_layers: 1, decoder_layers: 1, ..Default::default() };
     write_class(folder, &config);
 }
 
@@ -42,7 +43,7 @@ pub fn one_of_each(folder: &Path) -> Vec<String> {
     built_in().map(|(name, _)| name.to_owned()).chain(new).collect()
 }
 
-fn write_class(folder: &Path, config: &dyn Config) {
+fn write_class(folder: &Path, config: &dyn ModelConfig) {
     // All threads draw from torch's one generator: a model is the same each time only where no other is made meanwhile.
     static GENERATOR: Mutex<()> = Mutex::new(());
     let _one_at_a_time = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,7 +8,7 @@ pub mod star;
 
 #[cfg(feature = "train")]
 use super::model::Training;
-use super::model::{BuiltIn, Config, Form, Model};
+use super::model::{BuiltIn, Form, Model, ModelConfig};
 #[cfg(feature = "train")]
 use super::training::COMPOSITES;
 use anyhow::{Result, bail};
@@ -31,7 +31,7 @@ pub static MODELS: [Model; 5] = [
     Model {
         name: "compact",
         built_in: built_in!("compact"),
-        form: network::<compact::Config>(),
+        form: network::<compact::CompactConfig>(),
         #[cfg(feature = "train")]
         training: Some(Training {
             about: "The default model: a conditional diffusion U-Net",
@@ -43,7 +43,7 @@ pub static MODELS: [Model; 5] = [
     Model {
         name: "lite0",
         built_in: None,
-        form: network::<lite0::Config>(),
+        form: network::<lite0::Lite0Config>(),
         #[cfg(feature = "train")]
         training: Some(Training {
             about: "The same on an encoder pretrained on ImageNet, which `--from` brings",
@@ -55,7 +55,7 @@ pub static MODELS: [Model; 5] = [
     Model {
         name: "gift",
         built_in: built_in!("gift"),
-        form: network::<gift::Config>(),
+        form: network::<gift::GiftConfig>(),
         #[cfg(feature = "train")]
         training: Some(Training {
             about: "Globally guided feature transformation, its relations distilled from real pictures",
@@ -67,7 +67,7 @@ pub static MODELS: [Model; 5] = [
     Model {
         name: "star",
         built_in: built_in!("star"),
-        form: network::<star::Config>(),
+        form: network::<star::StarConfig>(),
         #[cfg(feature = "train")]
         training: Some(Training {
             about: "Student-teacher reconstruction of masked latent patches: an autoencoder first, then photographs, then \
@@ -86,7 +86,7 @@ pub static MODELS: [Model; 5] = [
     },
 ];
 
-const fn network<C: Config + Default + DeserializeOwned + 'static>() -> Form {
+const fn network<C: ModelConfig + Default + DeserializeOwned + 'static>() -> Form {
     Form::Network { parse: |json| Ok(Box::new(serde_json::from_str::<C>(json)?)), new: || Box::new(C::default()) }
 }
 
@@ -101,7 +101,7 @@ pub fn find_built_in(name: &str) -> Option<&'static BuiltIn> {
 }
 
 /// The class that a `config.json` names, and what it says.
-pub fn parse(json: &str) -> Result<(&'static str, Box<dyn Config>)> {
+pub fn parse(json: &str) -> Result<(&'static str, Box<dyn ModelConfig>)> {
     #[derive(serde::Deserialize)]
     struct Class {
         class: String,

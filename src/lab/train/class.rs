@@ -1,6 +1,6 @@
 //! What can be trained: the registry's models that have a training.
 
-use crate::harmonizers::{Config, Form, MODELS, Model, Training};
+use crate::harmonizers::{Form, MODELS, Model, ModelConfig, Training};
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use once_cell::sync::Lazy;
@@ -11,7 +11,7 @@ use std::fmt;
 pub struct Class {
     pub name: &'static str,
     pub training: &'static Training,
-    new: fn() -> Box<dyn Config>,
+    new: fn() -> Box<dyn ModelConfig>,
 }
 
 impl Class {
@@ -23,7 +23,7 @@ impl Class {
     }
 
     /// What its network is made by.
-    pub fn config(self) -> Box<dyn Config> {
+    pub fn config(self) -> Box<dyn ModelConfig> {
         (self.new)()
     }
 }

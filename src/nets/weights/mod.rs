@@ -4,7 +4,7 @@ mod file;
 mod header;
 mod values;
 
-pub use header::{Dtype, MAX_NAME, MAX_DIMENSIONS, Malformed, Stored, is_position_ids};
+pub use header::{Dtype, MAX_DIMENSIONS, MAX_NAME, Malformed, Stored, is_position_ids};
 
 use super::config::few;
 use anyhow::{Context, Result, anyhow, ensure};

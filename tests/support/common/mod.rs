@@ -9,7 +9,7 @@ use gst_check::Harness;
 use gstharmonize::elements::harmonize::{Harmonize, Loader};
 use gstharmonize::engine::Engine;
 use gstharmonize::frame::{Proxy, Region};
-use gstharmonize::harmonizers::compact::{Compact, Config};
+use gstharmonize::harmonizers::compact::{Compact, CompactConfig};
 use gstharmonize::harmonizers::{Harmonizer, Precision, ProxyGrid, Run};
 use gstharmonize::nets::Weights;
 use gstharmonize::transfer::{ColourMap, Transfer};
@@ -155,7 +155,7 @@ pub fn real(model: &str, device: &str) -> Harmonize {
 
 /// A folder with a small model of fresh weights.
 pub fn model() -> tempfile::TempDir {
-    let config = Config { channels: [8, 16, 16], emb_channels: 16, ..Config::default() };
+    let config = CompactConfig { channels: [8, 16, 16], emb_channels: 16, ..CompactConfig::default() };
     let weights = Weights::new(Device::Cpu);
     Compact::new(&weights.root(), config.clone(), Device::Cpu).unwrap();
     let folder = tempfile::tempdir().unwrap();

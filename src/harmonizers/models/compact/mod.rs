@@ -26,7 +26,7 @@ use tch::{Device, Kind, Tensor};
 /// Every hyper-parameter of the network and of its sampler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct CompactConfig {
     pub class: String,
     /// Feature channels at 1/2, 1/4 and 1/8 of the proxy.
     pub channels: [i64; 3],
@@ -44,7 +44,7 @@ pub struct Config {
     pub steps: u32,
 }
 
-impl Default for Config {
+impl Default for CompactConfig {
     fn default() -> Self {
         Self {
             class: "compact".into(),
@@ -62,7 +62,7 @@ impl Default for Config {
     }
 }
 
-impl model::Config for Config {
+impl model::ModelConfig for CompactConfig {
     fn to_json(&self) -> Result<String> {
         Ok(serde_json::to_string_pretty(self)?)
     }
@@ -83,7 +83,7 @@ const TIME_CHANNELS: i64 = 64;
 /// The network: (x, composite, mask, t) -> D.
 #[derive(Debug)]
 pub struct Compact {
-    pub config: Config,
+    pub config: CompactConfig,
     device: Device,
     time: Linear,
     colour: Linear,
@@ -103,8 +103,8 @@ pub struct Compact {
 }
 
 impl Compact {
-    pub fn new(p: &Path, config: Config, device: Device) -> Result<Self> {
-        let Config { channels: [c0, c1, c2], emb_channels: e, groups, heads, bins, .. } = config;
+    pub fn new(p: &Path, config: CompactConfig, device: Device) -> Result<Self> {
+        let CompactConfig { channels: [c0, c1, c2], emb_channels: e, groups, heads, bins, .. } = config;
         limits::unet(config.channels, &[c2], groups, heads, bins)?;
         limits::proxy_size(config.proxy_size, 8)?;
         limits::steps(config.train_timesteps, config.steps)?;
@@ -194,8 +194,8 @@ impl Harmonizer for Compact {
     }
 
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, run: &Run) -> Result<Tensor> {
-        let Config { schedule, train_timesteps, residual_scale, steps, .. } = self.config;
-        let trained = diffusion::Config::x0(schedule, train_timesteps);
+        let CompactConfig { schedule, train_timesteps, residual_scale, steps, .. } = self.config;
+        let trained = diffusion::SchedulerConfig::x0(schedule, train_timesteps);
         let change = run.sample(&trained, steps, &composite.size(), self.device, |x, timesteps| {
             let change = self.forward(x, composite, mask, timesteps, Kind::Float)?;
             Ok(change.f_mul(mask)?.f_mul_scalar(residual_scale)?)

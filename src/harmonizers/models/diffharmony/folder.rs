@@ -61,7 +61,7 @@ impl Display for Decoder {
 /// The `config.json` beside the parts. A folder as it was downloaded has none: everything has a default.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {
+pub struct DiffHarmonyConfig {
     pub class: String,
     /// Long side in pixels at which the network works.
     pub size: u32,
@@ -74,7 +74,7 @@ pub struct Config {
     pub crop: bool,
 }
 
-impl Default for Config {
+impl Default for DiffHarmonyConfig {
     fn default() -> Self {
         Self { class: "diffharmony".into(), size: 512, steps: 5, sampler: "ddim".into(), decoder: None, crop: true }
     }
@@ -91,12 +91,12 @@ pub struct NetworkPart {
 
 #[derive(Clone, Debug)]
 pub struct Folder {
-    pub config: Config,
+    pub config: DiffHarmonyConfig,
     pub sampler: Scheduler,
     pub decoder: Decoder,
     /// Holds the `unet` and what else comes from Stable Diffusion.
     pub base: PathBuf,
-    pub scheduler: diffusion::Config,
+    pub scheduler: diffusion::SchedulerConfig,
     pub unet: NetworkPart,
     /// The others as far as they are to be loaded.
     pub vae: Option<NetworkPart>,
@@ -120,10 +120,10 @@ impl Folder {
     }
 
     /// What the folder asks for, and the decoder that it means.
-    pub fn config(folder: &Path) -> Result<(Config, Decoder)> {
+    pub fn config(folder: &Path) -> Result<(DiffHarmonyConfig, Decoder)> {
         let config = match folder.join(CONFIG) {
             file if file.exists() => config(&file)?,
-            _ => Config::default(),
+            _ => DiffHarmonyConfig::default(),
         };
         let decoder = config.decoder.unwrap_or(match is_there(folder, "condition_vae") {
             true => Decoder::ConditionVae,
@@ -138,7 +138,7 @@ impl Folder {
         let (config, decoder) = Self::config(folder)?;
         let sampler = config.sampler.parse().context(CONFIG)?;
         let scheduler = base.join("scheduler").join("scheduler_config.json");
-        let scheduler = diffusion::Config::from_json(&files::read_text(&scheduler)?)
+        let scheduler = diffusion::SchedulerConfig::from_json(&files::read_text(&scheduler)?)
             .with_context(|| scheduler.display().to_string())?;
         let there = decoder == Decoder::Vae || is_there(folder, &decoder.to_string());
         ensure!(there, "{CONFIG} asks for decoder {decoder}, and there is no folder {decoder}");
@@ -174,10 +174,10 @@ pub fn is_there(parent: &Path, name: &str) -> bool {
     parent.join(name).symlink_metadata().is_ok()
 }
 
-fn config(file: &Path) -> Result<Config> {
-    let read = || -> Result<Config> {
-        let config: Config = serde_json::from_str(&files::read_text(file)?)?;
-        let Config { class, size, steps, .. } = &config;
+fn config(file: &Path) -> Result<DiffHarmonyConfig> {
+    let read = || -> Result<DiffHarmonyConfig> {
+        let config: DiffHarmonyConfig = serde_json::from_str(&files::read_text(file)?)?;
+        let DiffHarmonyConfig { class, size, steps, .. } = &config;
         ensure!(class == "diffharmony", "class is {class:?}, and the folder's parts are those of diffharmony");
         ensure!((64..=4096).contains(size), "size {size} is not within 64 to 4096");
         ensure!((1..=1000).contains(steps), "steps {steps} is not within 1 to 1000");

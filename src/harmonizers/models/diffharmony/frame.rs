@@ -1,6 +1,6 @@
 //! A proxy's way through DiffHarmony: padded to the network's multiple with its aspect kept, one deterministic pass, cropped.
 
-use super::{Condition, Config, Decoder, DiffHarmony};
+use super::{Condition, Decoder, DiffHarmony, DiffHarmonyConfig};
 use crate::harmonizers::colour::signed;
 use crate::harmonizers::harmonizer::{Harmonizer, ProxyGrid, Run};
 use crate::harmonizers::precision::Precision;
@@ -66,7 +66,7 @@ impl Harmonizer for DiffHarmony {
     }
 
     fn grid(&self) -> ProxyGrid {
-        let Config { size: long_side, crop, .. } = self.folder.config;
+        let DiffHarmonyConfig { size: long_side, crop, .. } = self.folder.config;
         ProxyGrid { long_side, multiple: CELL, cell: CELL, crop }
     }
 

@@ -57,7 +57,7 @@ pub fn info(folder: &Path) -> Info {
     let setup = || {
         let folder = Folder::open(folder, Parts::ForVideo)?;
         configs.fit()?;
-        let folder::Config { size, steps, .. } = folder.config;
+        let folder::DiffHarmonyConfig { size, steps, .. } = folder.config;
         let steps = parts::steps(steps);
         Ok::<_, anyhow::Error>(format!("decoder {}, sampler {}, {steps}, {size} px", folder.decoder, folder.sampler))
     };
@@ -92,7 +92,7 @@ fn scheduler(base: &Path) -> ModelPart {
     let mut part = ModelPart { name: "scheduler".into(), ..ModelPart::default() };
     let read = files::read_text(&base.join("scheduler").join("scheduler_config.json")).and_then(|json| {
         part.class = parts::class(&json);
-        diffusion::Config::from_json(&json)
+        diffusion::SchedulerConfig::from_json(&json)
     });
     part.problems.extend(read.err().map(|e| format!("{e:#}")));
     part

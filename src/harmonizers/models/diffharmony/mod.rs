@@ -11,7 +11,7 @@ mod frame;
 mod info;
 pub mod null_text;
 
-pub use folder::{Config, Decoder, Folder, NetworkPart, Parts};
+pub use folder::{Decoder, DiffHarmonyConfig, Folder, NetworkPart, Parts};
 
 use crate::diffusion::{self, Sampler, Scheduler, TimestepSpacing};
 use crate::harmonizers::colour::signed;
@@ -155,7 +155,7 @@ impl DiffHarmony {
         let trained = self.folder.scheduler.clone();
         let clip_sample = trained.clip_sample.or(Some(false));
         let set_alpha_to_one = trained.set_alpha_to_one.or(Some(false));
-        scheduler.sampler(&diffusion::Config { spacing, clip_sample, set_alpha_to_one, ..trained }, steps)
+        scheduler.sampler(&diffusion::SchedulerConfig { spacing, clip_sample, set_alpha_to_one, ..trained }, steps)
     }
 
     /// Timestep `t` as the network sees it, computed once.

@@ -24,7 +24,7 @@ use tch::{Device, Kind, Tensor};
 /// Every hyper-parameter of the network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct GiftConfig {
     pub class: String,
     /// Feature channels at 1/2, 1/4, 1/8 and 1/16 of the proxy.
     pub channels: [i64; LEVELS],
@@ -39,7 +39,7 @@ pub struct Config {
     pub proxy_size: u32,
 }
 
-impl Default for Config {
+impl Default for GiftConfig {
     fn default() -> Self {
         Self {
             class: "gift".into(),
@@ -53,7 +53,7 @@ impl Default for Config {
     }
 }
 
-impl model::Config for Config {
+impl model::ModelConfig for GiftConfig {
     fn to_json(&self) -> Result<String> {
         Ok(serde_json::to_string_pretty(self)?)
     }
@@ -137,7 +137,7 @@ pub type Features = Vec<Tensor>;
 /// The network: (composite, mask) -> D, the change of sRGB.
 #[derive(Debug)]
 pub struct Gift {
-    pub config: Config,
+    pub config: GiftConfig,
     encoder: Vec<Block>,
     code: [Linear; 2],
     transforms: Vec<Transform>,
@@ -148,8 +148,8 @@ pub struct Gift {
 }
 
 impl Gift {
-    pub fn new(p: &Path, config: Config) -> Result<Self> {
-        let Config { channels, code_channels: k, rank, groups, bins, proxy_size, .. } = config;
+    pub fn new(p: &Path, config: GiftConfig) -> Result<Self> {
+        let GiftConfig { channels, code_channels: k, rank, groups, bins, proxy_size, .. } = config;
         ensure!(
             groups > 0 && bins > 0 && rank > 0 && k > 0,
             "{groups} groups, {bins} bins, rank {rank} and {k} code channels: each must be at least 1"

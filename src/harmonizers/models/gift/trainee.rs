@@ -1,7 +1,7 @@
 //! `gift` learns the change that the foreground needs, and to transform its features so that they relate to the background's as
 //! those of the real picture do (relation distillation). The teacher sees the real picture and is the average of the student.
 
-use super::{Config, Features, Gift};
+use super::{Features, Gift, GiftConfig};
 use crate::harmonizers::training::{Drawn, Forward, Recipe, Trainee, foreground_loss};
 use crate::nets::Path;
 use anyhow::Result;
@@ -18,7 +18,7 @@ struct Trained {
 
 /// A new one on the student's and the teacher's parameters.
 pub fn new(parameters: [&Path; 2], recipe: Recipe, _: Device) -> Result<Box<dyn Trainee>> {
-    let [student, teacher] = parameters.map(|p| Gift::new(p, Config::default()));
+    let [student, teacher] = parameters.map(|p| Gift::new(p, GiftConfig::default()));
     Ok(Box::new(Trained { student: student?, teacher: teacher?, recipe }))
 }
 

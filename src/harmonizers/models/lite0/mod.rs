@@ -30,7 +30,7 @@ use tch::{Device, Kind, Tensor};
 /// Every hyper-parameter of the network and of its sampler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct Lite0Config {
     pub class: String,
     /// Channels of the U-Net at 1/4, 1/8 and 1/16 of the proxy.
     pub channels: [i64; 3],
@@ -51,7 +51,7 @@ pub struct Config {
     pub steps: u32,
 }
 
-impl Default for Config {
+impl Default for Lite0Config {
     fn default() -> Self {
         Self {
             class: "lite0".into(),
@@ -70,7 +70,7 @@ impl Default for Config {
     }
 }
 
-impl model::Config for Config {
+impl model::ModelConfig for Lite0Config {
     fn to_json(&self) -> Result<String> {
         Ok(serde_json::to_string_pretty(self)?)
     }
@@ -98,7 +98,7 @@ const CONTRAST: [f64; 2] = [0.4, 2.5];
 /// The network: (composite, mask) -> [`Scene`], (scene, x, t) -> [`Answer`].
 #[derive(Debug)]
 pub struct Lite0 {
-    pub config: Config,
+    pub config: Lite0Config,
     device: Device,
     encoder: EfficientNetLite0,
     norms: [GroupNorm; 4],
@@ -147,8 +147,8 @@ pub struct Answer {
 }
 
 impl Lite0 {
-    pub fn new(p: &Path, config: Config, device: Device) -> Result<Self> {
-        let Config { channels: [c0, c1, c2], emb_channels: e, groups, heads, bins, .. } = config;
+    pub fn new(p: &Path, config: Lite0Config, device: Device) -> Result<Self> {
+        let Lite0Config { channels: [c0, c1, c2], emb_channels: e, groups, heads, bins, .. } = config;
         limits::unet(config.channels, &[c1, c2], groups, heads, bins)?;
         limits::proxy_size(config.proxy_size, 8)?;
         limits::steps(config.train_timesteps, config.steps)?;
@@ -287,8 +287,8 @@ impl Harmonizer for Lite0 {
     }
 
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, run: &Run) -> Result<Tensor> {
-        let Config { schedule, train_timesteps, residual_scale, steps, caution, .. } = self.config;
-        let trained = diffusion::Config::x0(schedule, train_timesteps);
+        let Lite0Config { schedule, train_timesteps, residual_scale, steps, caution, .. } = self.config;
+        let trained = diffusion::SchedulerConfig::x0(schedule, train_timesteps);
         let scene = self.look(composite, mask, Kind::Float)?;
         let expected = RefCell::new(None);
         let change = run.sample(&trained, steps, &composite.size(), self.device, |x, timesteps| {
@@ -304,7 +304,7 @@ impl Harmonizer for Lite0 {
     }
 }
 
-/// The part of a change to make, B x 1 x 1 x 1: see [`Config::caution`].
+/// The part of a change to make, B x 1 x 1 x 1: see [`Lite0Config::caution`].
 fn sure(change: &Tensor, mask: &Tensor, log_error: &Tensor, caution: f64) -> Result<Tensor> {
     let all = [1i64, 2, 3];
     let sum = |x: &Tensor| x.f_sum_dim_intlist(all.as_slice(), true, Kind::Float);
@@ -412,7 +412,7 @@ mod tests {
     #[test]
     fn a_new_network_changes_nothing_at_any_size() {
         let weights = Weights::new(Device::Cpu);
-        let config = Config { channels: [8, 16, 16], emb_channels: 16, ..Default::default() };
+        let config = Lite0Config { channels: [8, 16, 16], emb_channels: 16, ..Default::default() };
         let net = Lite0::new(&weights.root(), config, Device::Cpu).unwrap();
         let _guard = tch::no_grad_guard();
         for (height, width) in [(128, 128), (72, 128), (8, 8), (40, 16)] {

@@ -1,6 +1,6 @@
 //! `lite0` learns what `compact` learns, and how far off its answer is likely to be.
 
-use super::{Config, Lite0};
+use super::{Lite0, Lite0Config};
 use crate::harmonizers::training::{Drawn, Forward, Recipe, Trainee, foreground_loss};
 use crate::nets::Path;
 use anyhow::Result;
@@ -18,7 +18,7 @@ struct Trained {
 
 /// A new one on the student's parameters; it has no teacher.
 pub fn new([p, _]: [&Path; 2], recipe: Recipe, device: Device) -> Result<Box<dyn Trainee>> {
-    Ok(Box::new(Trained { net: Lite0::new(p, Config::default(), device)?, recipe }))
+    Ok(Box::new(Trained { net: Lite0::new(p, Lite0Config::default(), device)?, recipe }))
 }
 
 impl Trained {
@@ -32,7 +32,7 @@ impl Trained {
 
 impl Trainee for Trained {
     fn forward(&self, drawn: &mut Drawn, _stage: usize) -> Result<Forward> {
-        let Config { schedule, train_timesteps, residual_scale, .. } = self.net.config;
+        let Lite0Config { schedule, train_timesteps, residual_scale, .. } = self.net.config;
         let (x, timesteps) = drawn.noisy_change(schedule, train_timesteps, residual_scale)?;
         let scene = self.net.look(&drawn.composite, &drawn.mask, self.recipe.kind)?;
         let answer = self.net.answer(&scene, &x, &timesteps, self.recipe.kind)?;

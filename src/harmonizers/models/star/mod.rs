@@ -28,7 +28,7 @@ use transformer::{Layer, places};
 /// Every hyper-parameter of the network and of its sampler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct StarConfig {
     pub class: String,
     pub latents: Latents,
     /// Latents to a side of a patch.
@@ -47,7 +47,7 @@ pub struct Config {
     pub steps: u32,
 }
 
-impl Default for Config {
+impl Default for StarConfig {
     fn default() -> Self {
         Self {
             class: "star".into(),
@@ -66,7 +66,7 @@ impl Default for Config {
     }
 }
 
-impl model::Config for Config {
+impl model::ModelConfig for StarConfig {
     fn to_json(&self) -> Result<String> {
         Ok(serde_json::to_string_pretty(self)?)
     }
@@ -93,7 +93,7 @@ const TIME_CHANNELS: i64 = 64;
 /// The network: (noisy latents, composite's latents, mask, t) -> the harmonized picture's latents.
 #[derive(Debug)]
 pub struct Star {
-    pub config: Config,
+    pub config: StarConfig,
     pub autoencoder: Autoencoder,
     device: Device,
     patch_in: Linear,
@@ -121,8 +121,8 @@ pub struct Encoded {
 }
 
 impl Star {
-    pub fn new(p: &Path, config: Config, autoencoder: Autoencoder, device: Device) -> Result<Self> {
-        let Config { patch, channels: c, heads, bins, proxy_size, train_timesteps, steps, .. } = config;
+    pub fn new(p: &Path, config: StarConfig, autoencoder: Autoencoder, device: Device) -> Result<Self> {
+        let StarConfig { patch, channels: c, heads, bins, proxy_size, train_timesteps, steps, .. } = config;
         let layers = [config.encoder_layers, config.decoder_layers];
         ensure!(
             patch > 0 && heads > 0 && bins > 0 && layers.iter().all(|n| (1..=100).contains(n)),
@@ -280,8 +280,8 @@ impl Harmonizer for Star {
     }
 
     fn harmonize(&self, composite: &Tensor, mask: &Tensor, run: &Run) -> Result<Tensor> {
-        let Config { schedule, train_timesteps, steps, .. } = self.config;
-        let trained = diffusion::Config::x0(schedule, train_timesteps);
+        let StarConfig { schedule, train_timesteps, steps, .. } = self.config;
+        let trained = diffusion::SchedulerConfig::x0(schedule, train_timesteps);
         let latents = self.autoencoder.encode(&signed(composite)?)?;
         let encoded = self.encode(&latents, composite, mask, None)?;
         let harmonized = run.sample(&trained, steps, &latents.size(), self.device, |noisy, timesteps| {

@@ -2,7 +2,7 @@
 //! region's latents was; then to harmonize composites. In the last two the student is not let see some of the background and
 //! is to guess what the teacher, the average of its weights, sees in the whole real picture.
 
-use super::{Autoencoder, Config, Latents, Star};
+use super::{Autoencoder, Latents, Star, StarConfig};
 use crate::harmonizers::colour::signed;
 use crate::harmonizers::training::{Drawn, Forward, Masking, Random, Recipe, Stage, Trainee, foreground_loss};
 use crate::nets::Path;
@@ -33,7 +33,7 @@ struct Trained {
 
 /// A new one on the student's and the teacher's parameters.
 pub fn new(parameters: [&Path; 2], recipe: Recipe, device: Device) -> Result<Box<dyn Trainee>> {
-    let config = Config::default();
+    let config = StarConfig::default();
     let Latents::Own { channels, features, groups } = config.latents else {
         bail!("star is trained on latents of its own");
     };
@@ -71,7 +71,7 @@ impl Trained {
         let seen = no_grad(|| teacher.encode(&real, &drawn.real, &drawn.mask, None))?.features;
         let hidden = self.hidden(drawn, &real, &seen, HIDDEN[part].clone())?;
 
-        let Config { schedule, train_timesteps, .. } = student.config;
+        let StarConfig { schedule, train_timesteps, .. } = student.config;
         let timesteps = drawn.timesteps(train_timesteps);
         let noisy = drawn.noisy(&real, &timesteps, &schedule.alphas_cumprod(train_timesteps)?)?;
         let timesteps: Vec<f64> = timesteps.iter().map(|&t| t as f64).collect();
