@@ -10,28 +10,39 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Which samples of the mask stream hold the mask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "plugin", derive(glib::Enum), enum_type(name = "GstHarmonizeMaskChannel"))]
 pub enum MaskChannel {
     /// Alpha where the format has one, else luma.
     #[default]
+    #[cfg_attr(feature = "plugin", enum_value(name = "Alpha if the format has one, else luma", nick = "auto"))]
     Auto,
+    #[cfg_attr(feature = "plugin", enum_value(name = "Luma, or the luma of red, green and blue", nick = "luma"))]
     Luma,
+    #[cfg_attr(feature = "plugin", enum_value(name = "Alpha", nick = "alpha"))]
     Alpha,
+    #[cfg_attr(feature = "plugin", enum_value(name = "Red", nick = "red"))]
     Red,
+    #[cfg_attr(feature = "plugin", enum_value(name = "Green", nick = "green"))]
     Green,
+    #[cfg_attr(feature = "plugin", enum_value(name = "Blue", nick = "blue"))]
     Blue,
 }
 
 /// Which code values mean background and foreground.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "plugin", derive(glib::Enum), enum_type(name = "GstHarmonizeMaskRange"))]
 pub enum MaskRange {
     /// Alpha and RGB are full, Y'CbCr is as its colour says. GRAY8 comes both ways and its caps don't tell: it is
     /// limited where this mask's own samples gather at 16 rather than at 0, and, in a mask with neither, at 235 rather
     /// than at 255.
     #[default]
+    #[cfg_attr(feature = "plugin", enum_value(name = "Decided by the values that occur", nick = "auto"))]
     Auto,
     /// 0 is background, 255 foreground.
+    #[cfg_attr(feature = "plugin", enum_value(name = "0 is background, 255 foreground", nick = "full"))]
     Full,
     /// 16 and below is background, 235 and above foreground.
+    #[cfg_attr(feature = "plugin", enum_value(name = "16 is background, 235 foreground", nick = "limited"))]
     Limited,
 }
 

@@ -7,12 +7,20 @@ use tch::Kind;
 
 /// The kind that weights are kept in, and features computed in where the device is fast at that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "plugin", derive(glib::Enum), enum_type(name = "GstHarmonizePrecision"))]
 pub enum Precision {
     /// The fastest that the device has and the model is known to bear.
     #[default]
+    #[cfg_attr(
+        feature = "plugin",
+        enum_value(name = "The fastest that the device has and the model bears", nick = "auto")
+    )]
     Auto,
+    #[cfg_attr(feature = "plugin", enum_value(name = "Single precision", nick = "f32"))]
     F32,
+    #[cfg_attr(feature = "plugin", enum_value(name = "Brain floating point, 16 bits", nick = "bf16"))]
     Bf16,
+    #[cfg_attr(feature = "plugin", enum_value(name = "Half precision, for CUDA", nick = "f16"))]
     F16,
 }
 

@@ -176,7 +176,7 @@ fn signal(text: &mut String, id: SignalId) {
     let what = match query.signal_name() {
         "export-look" => {
             "Writes what happens to the foreground's colours now as a look in the .cube file that the string names; see \
-             [A look out](cli.md#a-look-out). Posts an element message `application/x-harmonize-look` with `location`, `rms`, `maximum` \
+             [Exporting a LUT](cli.md#exporting-a-lut). Posts an element message `application/x-harmonize-look` with `location`, `rms`, `maximum` \
              and `untouched` and returns true; else returns false, and a WARNING says why."
         }
         other => panic!("nothing is known of the signal {other}"),

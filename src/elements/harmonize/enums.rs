@@ -1,54 +1,9 @@
-//! The enums of the element's properties, and what they are called further in.
+//! The enums of the element's properties. Those that are known further in are the same there.
 
 use crate::diffusion::{NoiseMode, Scheduler};
-use crate::{frame, harmonizers};
 
-/// Which samples of the mask stream hold the mask.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstHarmonizeMaskChannel")]
-pub enum MaskChannel {
-    #[default]
-    #[enum_value(name = "Alpha if the format has one, else luma", nick = "auto")]
-    Auto,
-    #[enum_value(name = "Luma, or the luma of red, green and blue", nick = "luma")]
-    Luma,
-    #[enum_value(name = "Alpha", nick = "alpha")]
-    Alpha,
-    #[enum_value(name = "Red", nick = "red")]
-    Red,
-    #[enum_value(name = "Green", nick = "green")]
-    Green,
-    #[enum_value(name = "Blue", nick = "blue")]
-    Blue,
-}
-
-/// Which code values of the mask mean background and foreground.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstHarmonizeMaskRange")]
-pub enum MaskRange {
-    #[default]
-    #[enum_value(name = "Decided by the values that occur", nick = "auto")]
-    Auto,
-    #[enum_value(name = "0 is background, 255 foreground", nick = "full")]
-    Full,
-    #[enum_value(name = "16 is background, 235 foreground", nick = "limited")]
-    Limited,
-}
-
-/// The kind that weights are kept in, and features computed in where the device is fast at that.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstHarmonizePrecision")]
-pub enum Precision {
-    #[default]
-    #[enum_value(name = "The fastest that the device has and the model bears", nick = "auto")]
-    Auto,
-    #[enum_value(name = "Single precision", nick = "f32")]
-    F32,
-    #[enum_value(name = "Brain floating point, 16 bits", nick = "bf16")]
-    Bf16,
-    #[enum_value(name = "Half precision, for CUDA", nick = "f16")]
-    F16,
-}
+pub use crate::frame::{MaskChannel, MaskRange};
+pub use crate::harmonizers::Precision;
 
 /// How the model gets from noise to a picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
@@ -165,30 +120,6 @@ pub enum OnError {
     Drop,
 }
 
-impl From<MaskChannel> for frame::MaskChannel {
-    fn from(channel: MaskChannel) -> Self {
-        match channel {
-            MaskChannel::Auto => Self::Auto,
-            MaskChannel::Luma => Self::Luma,
-            MaskChannel::Alpha => Self::Alpha,
-            MaskChannel::Red => Self::Red,
-            MaskChannel::Green => Self::Green,
-            MaskChannel::Blue => Self::Blue,
-        }
-    }
-}
-
-impl From<Precision> for harmonizers::Precision {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::Auto => Self::Auto,
-            Precision::F32 => Self::F32,
-            Precision::Bf16 => Self::Bf16,
-            Precision::F16 => Self::F16,
-        }
-    }
-}
-
 impl From<Sampler> for Option<Scheduler> {
     fn from(sampler: Sampler) -> Self {
         match sampler {
@@ -197,16 +128,6 @@ impl From<Sampler> for Option<Scheduler> {
             Sampler::Euler => Some(Scheduler::Euler),
             Sampler::Ddim => Some(Scheduler::Ddim),
             Sampler::Lcm => Some(Scheduler::Lcm),
-        }
-    }
-}
-
-impl From<MaskRange> for frame::MaskRange {
-    fn from(range: MaskRange) -> Self {
-        match range {
-            MaskRange::Auto => Self::Auto,
-            MaskRange::Full => Self::Full,
-            MaskRange::Limited => Self::Limited,
         }
     }
 }

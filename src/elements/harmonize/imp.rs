@@ -21,7 +21,7 @@ use super::super::formats;
 use super::loading;
 use super::masks::Masks;
 use super::model::Model;
-use super::settings::{AUTOMATIC, SMOOTHING, Settings};
+use super::settings::{AUTOMATIC, DEVICE, MODEL, NOISE_PERIOD, SMOOTHING, STRENGTH, Settings, WORKERS};
 use super::stats::Stats;
 use super::{
     CAT, MaskChannel, MaskRange, Mode, ModelState, Noise, OnError, OnMissingMask, OnNotReady, Precision, Sampler,
@@ -44,10 +44,10 @@ const FLUSH_RETRY: Duration = Duration::from_millis(1);
 pub struct Harmonize {
     #[property(name = "model", nick = "Model",
         blurb = "A built-in model's name (compact; gift, which has no noise; star, on latents), or the folder of a model (config.json and its safetensors). While playing, another one is loaded beside and taken up between two frames; one that can't be loaded is warned of, and the one before stays",
-        type = String, get, set, member = model, default = Some("compact"), mutable_playing)]
+        type = String, get, set, member = model, default = Some(MODEL), mutable_playing)]
     #[property(name = "device", nick = "Device",
         blurb = "Where the model runs: auto (CUDA if there is any, else the CPU), cpu, cuda or cuda:N. A device that is not there is an error",
-        type = String, get, set, member = device, default = Some("auto"), mutable_playing)]
+        type = String, get, set, member = device, default = Some(DEVICE), mutable_playing)]
     #[property(name = "precision", nick = "Precision",
         blurb = "The kind that the model's weights are kept in, and its features computed in where the device is fast at that. One that the model is not known to bear is an error",
         type = Precision, get, set, member = precision, builder(Precision::default()).mutable_playing())]
@@ -62,7 +62,7 @@ pub struct Harmonize {
         type = u32, get, set, member = proxy_size, maximum = 4096, controllable, mutable_playing)]
     #[property(name = "strength", nick = "Strength",
         blurb = "How far the foreground's colours move: 0 leaves the composite, 1 harmonizes it in full",
-        type = f64, get, set, member = strength, minimum = 0.0, maximum = 1.0, default = 1.0, controllable, mutable_playing)]
+        type = f64, get, set, member = strength, minimum = 0.0, maximum = 1.0, default = STRENGTH, controllable, mutable_playing)]
     #[property(name = "seed", nick = "Seed",
         blurb = "Seed of the model's noise; the same seed, settings and frames give the same bytes",
         type = u64, get, set, member = seed, controllable, mutable_playing)]
@@ -71,7 +71,7 @@ pub struct Harmonize {
         type = Noise, get, set, member = noise, builder(Noise::default()).controllable().mutable_playing())]
     #[property(name = "noise-period", nick = "Noise period",
         blurb = "Nanoseconds of stream time in which noise=drift turns into other noise",
-        type = u64, get, set, member = noise_period, minimum = 1, default = 1_000_000_000, controllable, mutable_playing)]
+        type = u64, get, set, member = noise_period, minimum = 1, default = NOISE_PERIOD, controllable, mutable_playing)]
     #[property(name = "smoothing", nick = "Smoothing",
         blurb = "How much colours are averaged over time, as what a neighbour 40 ms away weighs: 0 takes every frame by itself, 1 all of the window alike. Exact mode averages over 400 ms before and after a frame, so frames wait for those; live mode over what it has found last. Cuts end the window",
         type = f64, get, set, member = smoothing, minimum = 0.0, maximum = 1.0, default = SMOOTHING, controllable, mutable_playing)]
@@ -83,7 +83,7 @@ pub struct Harmonize {
         type = u32, get, set, member = scene, controllable, mutable_playing)]
     #[property(name = "workers", nick = "Workers",
         blurb = "Threads that infer, each on a frame of its own: in exact mode, where the source is not live, as many frames are at work at the same time. The result does not depend on it",
-        type = u32, get, set, member = workers, minimum = 1, maximum = 64, default = 1)]
+        type = u32, get, set, member = workers, minimum = 1, maximum = 64, default = WORKERS)]
     #[property(name = "mask-channel", nick = "Mask channel",
         blurb = "Which samples of the mask stream hold the mask",
         type = MaskChannel, get, set, member = mask_channel, builder(MaskChannel::default()).controllable().mutable_playing())]

@@ -93,7 +93,7 @@
  * became of it; `harmonize-engine:5` what loading and each inference took. `GST_TRACERS="latency(flags=element)"` works: a
  * buffer comes out for each that goes in.
  *
- * ## A look out
+ * ## Exporting a LUT
  *
  * The action signal #GstHarmonize::export-look takes a file name and writes what happens to the foreground's colours now,
  * #GstHarmonize:strength included, as a 33-point look in a .cube file. It may be emitted at any time from any thread, which

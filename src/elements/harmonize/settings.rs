@@ -3,7 +3,7 @@
 use super::{MaskChannel, MaskRange, Mode, Noise, OnError, OnMissingMask, OnNotReady, Precision, Sampler};
 use crate::engine::{Parameters, Request, Temporal};
 use crate::frame::MaskSettings;
-use crate::harmonizers::{ModelSpec, Sampling};
+use crate::harmonizers::{ModelSpec, Sampling, models};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -45,23 +45,30 @@ pub const AUTOMATIC: u64 = u64::MAX;
 /// change of colours that independent noise for each frame gives, and 0.8 leaves a fifth.
 pub const SMOOTHING: f64 = 0.95;
 
+// What is not the default of its type is said here, for the properties too.
+pub const MODEL: &str = models::DEFAULT;
+pub const DEVICE: &str = "auto";
+pub const STRENGTH: f64 = 1.0;
+pub const NOISE_PERIOD: u64 = 1_000_000_000;
+pub const WORKERS: u32 = 1;
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            model: "compact".into(),
-            device: "auto".into(),
+            model: MODEL.into(),
+            device: DEVICE.into(),
             precision: Precision::default(),
             sampler: Sampler::default(),
             steps: 0,
             proxy_size: 0,
-            strength: 1.0,
+            strength: STRENGTH,
             seed: 0,
             noise: Noise::default(),
-            noise_period: 1_000_000_000,
+            noise_period: NOISE_PERIOD,
             smoothing: SMOOTHING,
             scene_detection: true,
             scene: 0,
-            workers: 1,
+            workers: WORKERS,
             mask_channel: MaskChannel::default(),
             mask_range: MaskRange::default(),
             mask_invert: false,
@@ -82,7 +89,7 @@ impl Default for Settings {
 impl Settings {
     /// What is to be loaded.
     pub fn spec(&self) -> ModelSpec {
-        ModelSpec { model: self.model.clone(), device: self.device.clone(), precision: self.precision.into() }
+        ModelSpec { model: self.model.clone(), device: self.device.clone(), precision: self.precision }
     }
 
     /// That, and for how many workers.
@@ -110,6 +117,6 @@ impl Settings {
 
     /// How the mask stream is to be read.
     pub fn mask(&self) -> MaskSettings {
-        MaskSettings { channel: self.mask_channel.into(), range: self.mask_range.into(), invert: self.mask_invert }
+        MaskSettings { channel: self.mask_channel, range: self.mask_range, invert: self.mask_invert }
     }
 }
