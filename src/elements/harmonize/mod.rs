@@ -90,8 +90,8 @@
  *
  * #GstHarmonize:stats counts what happened to frames and what they took; #GstHarmonize:stats-interval posts it as an
  * element message. `GST_DEBUG=harmonize:5` tells for every composite which mask it went with, by running time, and what
- * became of it; `harmonize-engine:5` what loading and each inference took. `GST_TRACERS="latency(flags=element)"` works: a
- * buffer comes out for each that goes in.
+ * became of it; `harmonize-engine:5` where scenes begin, what the model sees, and what loading and each inference took.
+ * `GST_TRACERS="latency(flags=element)"` works: a buffer comes out for each that goes in.
  *
  * ## Exporting a LUT
  *
