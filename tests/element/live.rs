@@ -11,12 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tch::Device;
 
-fn rig(model: &Arc<Manual>) -> Rig {
-    let rig = Rig::new(model.element("live"));
-    until("the model", || rig.element.property::<ModelState>("model-state") == ModelState::Ready);
-    rig
-}
-
 fn mode(rig: &Rig) -> String {
     rig.element.property::<gst::Structure>("stats").get("mode").unwrap()
 }
@@ -24,7 +18,7 @@ fn mode(rig: &Rig) -> String {
 #[test]
 fn frames_take_the_newest_transfer_and_wait_for_none() {
     let model = Arc::<Manual>::default();
-    let mut rig = rig(&model);
+    let mut rig = Rig::live(&model);
     assert_eq!(rig.lifted(0), 0, "there is no transfer yet");
     assert_eq!(rig.lifted(1), 0);
     assert_eq!(model.count(), 1, "the model is at work on frame 0");
@@ -43,7 +37,7 @@ fn frames_take_the_newest_transfer_and_wait_for_none() {
 #[test]
 fn auto_is_live_in_live_pipelines_alone() {
     let model = Arc::<Manual>::default();
-    let mut live = rig(&model);
+    let mut live = Rig::live(&model);
     live.element.set_property_from_str("mode", "auto");
     assert_eq!((live.lifted(0), mode(&live)), (0, "live".into()));
 
@@ -57,7 +51,7 @@ fn auto_is_live_in_live_pipelines_alone() {
 #[test]
 fn a_keyframe_lattice_spares_inferences() {
     let model = Arc::<Manual>::default();
-    let mut rig = rig(&model);
+    let mut rig = Rig::live(&model);
     rig.element.set_property("keyframe-interval", 100_000_000u64);
     for n in 0..9 {
         rig.lifted(n);
@@ -72,7 +66,7 @@ fn a_keyframe_lattice_spares_inferences() {
 #[test]
 fn a_flush_and_other_caps_forget_the_transfer() {
     let model = Arc::<Manual>::default();
-    let mut rig = rig(&model);
+    let mut rig = Rig::live(&model);
     rig.lifted(0);
     model.answer(0, Ok(lift(20)));
     assert_eq!(rig.lifted(1), 20);
@@ -117,7 +111,7 @@ fn frames_pass_without_mask_model_or_foreground_where_passthrough_says_so() {
 #[test]
 fn masks_go_on_being_paired_after_a_passthrough() {
     let model = Arc::<Manual>::default();
-    let mut rig = rig(&model);
+    let mut rig = Rig::live(&model);
     rig.lifted(0);
     model.answer(0, Ok(lift(20)));
     rig.element.set_property("passthrough", true);
@@ -132,7 +126,7 @@ fn masks_go_on_being_paired_after_a_passthrough() {
 #[test]
 fn steps_and_seed_are_taken_up_with_the_next_inference() {
     let model = Arc::<Manual>::default();
-    let mut rig = rig(&model);
+    let mut rig = Rig::live(&model);
     rig.lifted(0);
     rig.element.set_property("steps", 7u32);
     rig.element.set_property("seed", 9u64);
@@ -146,7 +140,7 @@ fn steps_and_seed_are_taken_up_with_the_next_inference() {
 #[test]
 fn another_model_is_taken_up_between_two_frames() {
     let (first, second) = (Arc::<Manual>::default(), Arc::<Manual>::default());
-    let mut rig = rig(&first);
+    let mut rig = Rig::live(&first);
     rig.lifted(0);
     first.answer(0, Ok(lift(20)));
     assert_eq!(rig.lifted(1), 20);
@@ -175,7 +169,7 @@ fn another_model_is_taken_up_between_two_frames() {
 #[test]
 fn a_model_that_cannot_be_loaded_leaves_the_one_before_in_use() {
     let model = Arc::<Manual>::default();
-    let mut rig = rig(&model);
+    let mut rig = Rig::live(&model);
     rig.lifted(0);
     model.answer(0, Ok(lift(20)));
     rig.element.set_loader(Arc::new(|_, _, _| anyhow::bail!("the disk is on fire")));
@@ -224,7 +218,7 @@ fn elements_share_a_model_and_null_gives_it_back() {
 #[test]
 fn stats_are_posted_when_asked() {
     let model = Arc::<Manual>::default();
-    let mut rig = rig(&model);
+    let mut rig = Rig::live(&model);
     rig.lifted(0);
     assert!(rig.bus.pop_filtered(&[gst::MessageType::Element]).is_none());
     rig.element.set_property("stats-interval", 30_000_000u64);

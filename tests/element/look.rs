@@ -4,7 +4,7 @@ use crate::common::manual::{Manual, lift};
 use crate::common::rig::Rig;
 use crate::common::*;
 use gst::prelude::*;
-use gstharmonize::elements::harmonize::{Harmonize, ModelState};
+use gstharmonize::elements::harmonize::Harmonize;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -72,8 +72,7 @@ fn in_live_mode_it_is_the_transfer_in_use_and_disturbs_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("look.cube");
     let model = Arc::<Manual>::default();
-    let mut rig = Rig::new(model.element("live"));
-    until("the model", || rig.element.property::<ModelState>("model-state") == ModelState::Ready);
+    let mut rig = Rig::live(&model);
     assert_eq!(rig.lifted(0), 0);
     assert!(!export(&rig.element, &path), "nothing but an inference under way");
     model.answer(0, Ok(lift(20)));

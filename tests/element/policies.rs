@@ -10,13 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// One in live mode, whose model is there.
-fn live(model: &Arc<Manual>) -> Rig {
-    let rig = Rig::new(model.element("live"));
-    until("the model", || rig.element.property_value("model-state").serialize().unwrap() == "ready");
-    rig
-}
-
 /// An element whose model is there when the flag says so.
 fn loading(set: &[(&str, &str)]) -> (Harmonize, Arc<AtomicBool>) {
     let element = element(&Arc::default());
@@ -157,7 +150,7 @@ fn frames_whose_inference_fails_pass_or_go_as_is_asked() {
 #[test]
 fn a_failure_in_live_mode_lasts_until_an_inference_succeeds() {
     let model = Arc::<Manual>::default();
-    let mut rig = live(&model);
+    let mut rig = Rig::live(&model);
     rig.element.set_property_from_str("on-error", "pass-through");
     rig.lifted(0);
     model.answer(0, Ok(lift(20)));
@@ -179,7 +172,7 @@ fn a_failure_in_live_mode_lasts_until_an_inference_succeeds() {
 #[test]
 fn a_failure_in_live_mode_is_an_error_by_default() {
     let model = Arc::<Manual>::default();
-    let mut rig = live(&model);
+    let mut rig = Rig::live(&model);
     rig.lifted(0);
     model.answer(0, Err(anyhow::anyhow!("out of memory")));
     rig.push(1);

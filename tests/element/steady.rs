@@ -290,17 +290,10 @@ fn workers_are_busy_with_frames_that_wait_for_each_other() {
     assert_eq!(rig.pull(), gst::ClockTime::ZERO);
 }
 
-/// An element in live mode with a model that answers when it is told to.
-fn live(model: &Arc<Manual>) -> Rig {
-    let rig = Rig::new(model.element("live"));
-    until("the model", || rig.element.property_value("model-state").serialize().unwrap() == "ready");
-    rig
-}
-
 #[test]
 fn live_a_scene_begins_untouched_and_takes_what_is_found_for_it_at_once() {
     let model = Arc::<Manual>::default();
-    let mut rig = live(&model);
+    let mut rig = Rig::live(&model);
     rig.lifted(0);
     model.answer(0, Ok(lift(20)));
     assert_eq!(rig.lifted(1), 20);
@@ -320,7 +313,7 @@ fn live_a_scene_begins_untouched_and_takes_what_is_found_for_it_at_once() {
 fn live_a_background_that_changes_begins_a_scene_unless_nobody_looks() {
     for (detection, after) in [(true, 0), (false, 20)] {
         let model = Arc::<Manual>::default();
-        let mut rig = live(&model);
+        let mut rig = Rig::live(&model);
         rig.element.set_property("scene-detection", detection);
         let lifted = |rig: &mut Rig, n: u64, background: u8| {
             let (pts, duration) = (at(30, n), at(30, n + 1) - at(30, n));
@@ -342,7 +335,7 @@ fn live_a_background_that_changes_begins_a_scene_unless_nobody_looks() {
 #[test]
 fn live_a_source_that_loses_frames_begins_no_scene() {
     let model = Arc::<Manual>::default();
-    let mut rig = live(&model);
+    let mut rig = Rig::live(&model);
     rig.lifted(0);
     model.answer(0, Ok(lift(20)));
     assert_eq!(rig.lifted(1), 20);
@@ -435,7 +428,7 @@ fn passthrough_ends_the_wait_of_those_before_it() {
 #[test]
 fn another_mode_takes_nothing_of_the_one_before() {
     let model = Arc::<Manual>::default();
-    let mut rig = live(&model);
+    let mut rig = Rig::live(&model);
     rig.lifted(0);
     model.answer(0, Ok(lift(20)));
     assert_eq!(rig.lifted(1), 20);

@@ -12,6 +12,8 @@ pub struct Rig {
     pub mask: Harness,
     pub out: Harness,
     pub bus: gst::Bus,
+    /// Whose inferences are begun before the next frame: else one that is given up at once would never be, and not be counted.
+    model: Option<Arc<manual::Manual>>,
 }
 
 impl Rig {
@@ -31,7 +33,14 @@ impl Rig {
         composite.set_src_caps_str(RGB);
         mask.set_src_caps_str(GRAY);
         composite.play();
-        Self { element, composite, mask, out, bus }
+        Self { element, composite, mask, out, bus, model: None }
+    }
+
+    /// One in live mode whose model, which is there, answers when it is told to.
+    pub fn live(model: &Arc<manual::Manual>) -> Self {
+        let rig = Self { model: Some(model.clone()), ..Self::new(model.element("live")) };
+        until("the model", || rig.element.property_value("model-state").serialize().unwrap() == "ready");
+        rig
     }
 
     pub fn push(&mut self, n: u64) {
@@ -86,6 +95,9 @@ impl Rig {
     pub fn out_lift(&mut self, n: u64) -> u8 {
         let out = self.out.pull().unwrap();
         assert_eq!(out.pts().unwrap().nseconds(), at(30, n));
+        if let Some(model) = &self.model {
+            until("the model's turn", || model.asked() >= model.count());
+        }
         bytes(&out)[0] - 90
     }
 
