@@ -131,8 +131,8 @@ fn what_can_be_no_look_is_refused() {
 
     std::fs::create_dir(folder.path().join("taken.cube")).unwrap();
     let (code, text) = image("mask.png", "taken.cube");
-    assert!(code == Some(1) && text.contains("taken.cube: Is a directory"), "{text}");
-    assert!(folder.path().join("out.png").exists(), "the picture is there all the same");
+    assert!(code == Some(1) && text.contains("taken.cube is no file: name another"), "{text}");
+    assert!(!folder.path().join("out.png").exists(), "known before anything is done");
 }
 
 #[test]

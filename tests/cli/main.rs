@@ -15,6 +15,7 @@ mod torch_file;
 mod bench;
 mod eval;
 mod eval_video;
+mod files;
 mod look;
 mod model;
 mod reference;

@@ -1,9 +1,8 @@
-//! Films being written: containers, sound, a name to write under, and the wait for the end.
+//! Films being written: containers, sound, and the wait for the end.
 
 use anyhow::{Context, Result, bail};
 use gst::prelude::*;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Sound that every container here takes as it is.
 pub const AAC: &str = "audio/mpeg,mpegversion=4,framed=true";
@@ -15,51 +14,6 @@ pub fn muxer(output: &Path) -> Result<&'static str> {
         "mkv" => "matroskamux",
         _ => bail!("{}: can't write this kind of file, name it .mp4, .mov or .mkv", output.display()),
     })
-}
-
-/// `path` with `suffix` behind its name.
-pub fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    name.into()
-}
-
-/// A film under another name until it is whole: without its index half a film can't be opened. Goes away unless it is kept.
-pub struct PartFile {
-    output: PathBuf,
-    path: PathBuf,
-}
-
-impl PartFile {
-    /// Makes the file, so that a folder that can't be written to is known of at once.
-    pub fn of(output: &Path) -> Result<Self> {
-        let path = beside(output, ".part");
-        std::fs::File::create(&path).with_context(|| output.display().to_string())?;
-        Ok(Self { output: output.to_owned(), path })
-    }
-
-    pub fn location(&self) -> Result<&str> {
-        self.path.to_str().context("the output's name is not UTF-8")
-    }
-
-    pub fn keep(self) -> Result<()> {
-        std::fs::rename(&self.path, &self.output).with_context(|| self.output.display().to_string())
-    }
-}
-
-impl Drop for PartFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-/// Refuses an `output` that is one of the files it is made of.
-pub fn refuse_overwriting<'a>(output: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
-    for input in inputs {
-        let same = output.canonicalize().is_ok_and(|output| input.canonicalize().is_ok_and(|path| path == output));
-        anyhow::ensure!(!same, "{} would be overwritten while it is read: write to another file", input.display());
-    }
-    Ok(())
 }
 
 pub fn launch(line: &str) -> Result<gst::Pipeline> {

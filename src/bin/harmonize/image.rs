@@ -2,10 +2,14 @@
 
 use crate::canvas;
 use crate::options::{self, ModelArgs};
-use ::image::{GrayImage, RgbImage, imageops};
-use anyhow::{Context, Result, ensure};
+use crate::output::{OutputFile, refuse_overwriting};
+use ::image::codecs::jpeg::JpegEncoder;
+use ::image::{GrayImage, ImageFormat, RgbImage, imageops};
+use anyhow::{Context, Result, bail, ensure};
 use gstharmonize::pictures::{self, Harmonized};
 use gstharmonize::transfer::Look;
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// Harmonize one picture
@@ -35,6 +39,10 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 
+    /// Quality of what is written as JPEG: 95 is hard to tell from the whole, 75 about half as large
+    #[arg(long, value_name = "1..100", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
+    quality: u8,
+
     /// Also write composite, mask and result side by side
     #[arg(long, value_name = "FILE")]
     sheet: Option<PathBuf>,
@@ -48,6 +56,12 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    let outputs = [Some(&args.output), args.sheet.as_ref(), args.export_look.as_ref()];
+    let inputs = [&args.composite, &args.mask];
+    refuse_overwriting(outputs.into_iter().flatten().map(PathBuf::as_path), inputs.map(PathBuf::as_path))?;
+    let output = Picture::of(&args.output, args.quality)?;
+    let sheet_output = args.sheet.as_ref().map(|path| Picture::of(path, args.quality)).transpose()?;
+    let look_output = args.export_look.as_ref().map(|path| OutputFile::of(path)).transpose()?;
     let composite = pictures::open(&args.composite)?.into_rgb8();
     let mask = pictures::open_mask(&args.mask)?;
     ensure!(
@@ -71,20 +85,49 @@ pub fn run(args: &Args) -> Result<()> {
     let engine = args.model.load(1)?;
     let parameters = args.model.parameters();
     let Harmonized { picture: harmonized, applied } = pictures::harmonize(&engine, &composite, &mask, parameters)?;
-    save(&harmonized, &args.output)?;
-    if let Some(path) = &args.sheet {
-        save(&sheet(&composite, &mask, &harmonized), path)?;
+    output.write(&harmonized)?;
+    if let Some(output) = sheet_output {
+        output.write(&sheet(&composite, &mask, &harmonized))?;
     }
-    if let (Some(path), Some(applied)) = (&args.export_look, applied) {
+    if let (Some(output), Some(path), Some(applied)) = (look_output, &args.export_look, applied) {
         let look = Look::new(&applied.proxy, &applied.transfer, parameters.strength)?;
-        look.save(path)?;
+        look.save(output.part())?;
+        output.keep()?;
         println!("{}: {}", path.display(), look.residual());
     }
     Ok(())
 }
 
-fn save(picture: &RgbImage, path: &Path) -> Result<()> {
-    picture.save(path).with_context(|| path.display().to_string())
+/// A picture file to write, of a kind that can be.
+struct Picture<'a> {
+    path: &'a Path,
+    output: OutputFile,
+    format: ImageFormat,
+    quality: u8,
+}
+
+impl<'a> Picture<'a> {
+    fn of(path: &'a Path, quality: u8) -> Result<Self> {
+        let format = match ImageFormat::from_path(path) {
+            Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => format,
+            _ => bail!("{}: can't write this kind of file, name it .png or .jpg", path.display()),
+        };
+        Ok(Self { path, output: OutputFile::of(path)?, format, quality })
+    }
+
+    fn write(self, picture: &RgbImage) -> Result<()> {
+        let Self { path, output, format, quality } = self;
+        let write = || {
+            let mut file = BufWriter::new(File::create(output.part())?);
+            match format {
+                ImageFormat::Jpeg => picture.write_with_encoder(JpegEncoder::new_with_quality(&mut file, quality))?,
+                format => picture.write_to(&mut file, format)?,
+            }
+            Ok::<_, anyhow::Error>(file.flush()?)
+        };
+        write().with_context(|| path.display().to_string())?;
+        output.keep()
+    }
 }
 
 /// Composite, mask and result, left to right.

@@ -4,7 +4,8 @@
 //! container makes of a piece's length. Pieces are read one after the other; however many there are, one is open.
 
 use crate::clip;
-use crate::film::{self, PartFile};
+use crate::film;
+use crate::output::{OutputFile, refuse_overwriting};
 use crate::packets::{self, Packet};
 use crate::range::{Place, Range, seconds};
 use crate::video::gate;
@@ -45,7 +46,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     gst::init()?;
     let inputs = args.pieces.iter().chain(&args.sound);
-    film::refuse_overwriting(&args.output, inputs.map(PathBuf::as_path))?;
+    refuse_overwriting([args.output.as_path()], inputs.map(PathBuf::as_path))?;
     join(&args.pieces, &args.output, args.sound.as_deref())
 }
 
@@ -66,7 +67,7 @@ pub fn join(pieces: &[PathBuf], output: &Path, sound: Option<&Path>) -> Result<(
     let places = pieces.iter().map(|piece| Place::read(piece)).collect::<Result<Vec<_>>>()?;
     let film = meet(pieces, &places)?;
     let pipeline = film::launch(&format!("{muxer} name=mux ! filesink name=file queue name=pictures ! mux.video_0"))?;
-    let part = PartFile::of(output)?;
+    let part = OutputFile::of(output)?;
     film::child(&pipeline, "file")?.set_property("location", part.location()?);
     if !film.is_whole() {
         let zero = gst::ClockTime::from_nseconds(places[0].zero);

@@ -11,7 +11,9 @@ mod image;
 mod join;
 mod model;
 mod options;
+mod output;
 mod packets;
+mod playing;
 mod range;
 mod video;
 
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<()> {
+    output::clean_up_at_signals()?;
     match command {
         Command::Image(args) => image::run(&args),
         Command::Video(args) => video::run(&args),

@@ -6,8 +6,9 @@ mod pipeline;
 mod shard;
 
 use crate::clip::Clip;
-use crate::film::{self, PartFile};
+use crate::film;
 use crate::options::{self, ModelArgs, TemporalArgs};
+use crate::output::{OutputFile, refuse_overwriting};
 use crate::range::{self, Range};
 use anyhow::{Context, Result, bail, ensure};
 use gst::prelude::*;
@@ -42,7 +43,7 @@ With a look to take elsewhere, that of the last frame that was harmonized:
 You should see a line with the look's error on that frame, and graded.mp4 close to harmonized.mp4 for as long as light
 and scene are those of its last frame: one look for the whole film, where the harmonized film has one for each frame.
 
-PartFile of a film, and a film in parts:
+Part of a film, and a film in parts:
   harmonize video --composite composite.mp4 --mask matte.mp4 -o look.mp4 --start 0:01:10 --stop 0:01:12.5
   harmonize video --composite composite.mp4 --mask matte.mp4 -o harmonized.mkv --jobs 8
   harmonize video --composite composite.mp4 --mask matte.mp4 -o a.mkv --lossless --stop 60       # on one machine
@@ -133,7 +134,8 @@ pub fn run(args: &Args) -> Result<()> {
         range::seconds(picture.duration)
     );
     let clips = [Some(&picture), Some(&mask), background.as_ref()];
-    film::refuse_overwriting(&args.output, clips.into_iter().flatten().map(|clip| clip.path.as_path()))?;
+    let outputs = [Some(args.output.as_path()), args.export_look.as_deref()];
+    refuse_overwriting(outputs.into_iter().flatten(), clips.into_iter().flatten().map(|clip| clip.path.as_path()))?;
     if args.jobs > 1 {
         return jobs::run(args, &picture);
     }
@@ -164,7 +166,7 @@ pub fn run(args: &Args) -> Result<()> {
     args.model.configure(&harmonize);
     args.temporal.configure(&harmonize);
     harmonize.set_property_from_str("mask-range", "full");
-    let part = PartFile::of(&args.output)?;
+    let part = OutputFile::of(&args.output)?;
     film::child(&pipeline, "file")?.set_property("location", part.location()?);
 
     // What has been said of the file need not be said of its frames.

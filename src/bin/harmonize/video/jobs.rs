@@ -2,9 +2,9 @@
 
 use super::Args;
 use crate::clip::Clip;
-use crate::film::PartFile;
+use crate::output::{OutputFile, Workshop};
 use crate::range::{Range, seconds};
-use crate::{film, join, options, packets};
+use crate::{join, options, packets};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read};
@@ -15,18 +15,21 @@ use std::thread;
 
 pub fn run(args: &Args, picture: &Clip) -> Result<()> {
     // Before hours of work: can the film be written?
-    drop(PartFile::of(&args.output)?);
+    drop(OutputFile::of(&args.output)?);
     let mut times = packets::times(&picture.path)?;
     times.retain(|time| args.range.contains(*time));
     ensure!(!times.is_empty(), "{}: no frame in it{}", picture.path.display(), args.range.told());
     let ranges = split(args.range, &times, args.jobs as usize);
-    let pieces = Pieces::of(args, ranges.len());
+    let workshop = Workshop::beside(&args.output)?;
+    // The container is known by the end of the name.
+    let kind = args.output.extension().unwrap_or_default().to_string_lossy();
+    let pieces: Vec<_> = (1..=ranges.len()).map(|i| workshop.path().join(format!("{i}.{kind}"))).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = (cores / ranges.len().max(1)).max(1).to_string();
     let workers = args.temporal.workers.is_none().then_some(&*workers);
     render(&pieces, &ranges, times.len() as u64, workers)?;
     let sound = (!args.no_sound && picture.has_sound).then_some(picture.path.as_path());
-    join::join(&pieces.0, &args.output, sound)
+    join::join(&pieces, &args.output, sound)
 }
 
 /// `range` in at most `count` parts of about as many frames each, which start at `times`, in order. Cuts lie half-way between
@@ -40,26 +43,6 @@ fn split(range: Range, times: &[gst::ClockTime], count: usize) -> Vec<Range> {
     let starts = std::iter::once(range.start).chain((1..count).map(|i| Some(cut(i))));
     let stops = (1..count).map(|i| Some(cut(i))).chain([range.stop]);
     starts.zip(stops).map(|(start, stop)| Range { start, stop }).collect()
-}
-
-/// Files that lie beside the output while it is made, and go with this value.
-struct Pieces(Vec<PathBuf>);
-
-impl Pieces {
-    fn of(args: &Args, count: usize) -> Self {
-        // The container is known by the end of the name.
-        let kind = args.output.extension().unwrap_or_default().to_string_lossy();
-        Self((1..=count).map(|i| film::beside(&args.output, &format!(".part{i}.{kind}"))).collect())
-    }
-}
-
-impl Drop for Pieces {
-    fn drop(&mut self) {
-        for piece in &self.0 {
-            let _ = std::fs::remove_file(piece);
-            let _ = std::fs::remove_file(film::beside(piece, ".part"));
-        }
-    }
 }
 
 /// A process that doesn't outlive this value.
@@ -80,10 +63,10 @@ enum News {
 }
 
 /// `workers` for each process, where the user asked for none.
-fn render(pieces: &Pieces, ranges: &[Range], expected: u64, workers: Option<&str>) -> Result<()> {
+fn render(pieces: &[PathBuf], ranges: &[Range], expected: u64, workers: Option<&str>) -> Result<()> {
     let (tell, news) = channel();
     let mut jobs = Vec::new();
-    for (i, (piece, range)) in pieces.0.iter().zip(ranges).enumerate() {
+    for (i, (piece, range)) in pieces.iter().zip(ranges).enumerate() {
         let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
         // The later one of two equal options holds.
         command.args(std::env::args_os().skip(1)).args(["--jobs", "1", "--no-sound", "--count", "--output"]).arg(piece);

@@ -8,6 +8,7 @@ use super::shard::Shard;
 use crate::clip::Clip;
 use crate::film::{self, child, launch, link_sound};
 use crate::packets;
+use crate::playing::Playing;
 use anyhow::{Context, Result, ensure};
 use gst::prelude::*;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,13 +28,30 @@ const MATTE: &str = "video/x-raw,format=GRAY8,colorimetry=1:0:0:0";
 /// The picture's, from its foreground to the encoder.
 const LABEL: &str = "video/x-raw,colorimetry=bt709";
 
+/// What takes a mask's film in: its alpha where that says anything, else its luma (editors add an opaque alpha to any film).
+fn matte(mask: &Clip, convert: &str) -> Result<String> {
+    Ok(if has_matte(mask)? { format!("alphamask name=mask ! {convert}") } else { format!("{convert} name=mask") })
+}
+
+/// Whether the first frame of `clip` has an alpha that is not opaque everywhere.
+fn has_matte(clip: &Clip) -> Result<bool> {
+    let line =
+        "uridecodebin name=file ! videoconvert ! video/x-raw,format=RGBA ! appsink name=sink sync=false max-buffers=1";
+    let pipeline = launch(line)?;
+    child(&pipeline, "file")?.set_property("uri", &clip.uri);
+    let sample = Playing::start(pipeline)?.pull().with_context(|| clip.path.display().to_string())?;
+    let Some(buffer) = sample.as_ref().and_then(|sample| sample.buffer()) else { return Ok(false) };
+    Ok(buffer.map_readable()?.chunks_exact(4).any(|pixel| pixel[3] != 255))
+}
+
 /// composite and mask -> harmonize
 pub fn composited(composite: &Clip, mask: &Clip, output: &Output) -> Result<gst::Pipeline> {
     let Output { muxer, encoder, .. } = output;
     let pipeline = launch(&format!(
         "videoconvert name=composite ! queue ! h.sink \
-         videoconvert name=mask {freeze} ! {MATTE} ! queue ! h.mask \
+         {matte} {freeze} ! {MATTE} ! queue ! h.mask \
          harmonize name=h ! queue ! {encoder} ! {muxer} name=mux ! filesink name=file",
+        matte = matte(mask, "videoconvert")?,
         freeze = if mask.still { "! imagefreeze" } else { "" },
     ))?;
     read(&pipeline, composite, "composite", Role::Picture(output))?;
@@ -53,7 +71,7 @@ pub fn layered(foreground: &Clip, mask: &Clip, background: &Clip, output: &Outpu
     let rate = format!("video/x-raw,framerate={}/{}", rate.numer(), rate.denom());
     let pipeline = launch(&format!(
         "videoconvert name=foreground ! {LABEL},format=I420 ! videorate ! {rate} ! queue ! merge.sink \
-         videoconvertscale name=mask {freeze} ! {MATTE},width={width},height={height} ! videorate ! {rate} ! tee name=matte \
+         {matte} {freeze} ! {MATTE},width={width},height={height} ! videorate ! {rate} ! tee name=matte \
          matte. ! queue ! merge.mask \
          matte. ! queue max-size-buffers=8 max-size-bytes=0 max-size-time=0 ! h.mask \
          alphamerge name=merge ! queue ! layers.sink_1 \
@@ -62,6 +80,7 @@ pub fn layered(foreground: &Clip, mask: &Clip, background: &Clip, output: &Outpu
            sink_0::width={w} sink_0::height={h} sink_0::zorder=0 sink_1::zorder=1 ! \
          {rate},width={width},height={height} ! videoconvert ! {LABEL},format=I420 ! queue ! h.sink \
          harmonize name=h ! queue ! {encoder} ! {muxer} name=mux ! filesink name=file",
+        matte = matte(mask, "videoconvertscale")?,
         freeze = if mask.still { "! imagefreeze" } else { "" },
         freeze_background = if background.still { "! imagefreeze" } else { "" },
     ))?;
