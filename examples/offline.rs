@@ -2,9 +2,9 @@
 //!
 //! A grey square moves over a sunset that isn't filmed but computed, and each frame's grey is printed before and after.
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use gstharmonize::engine::still::Still;
-use gstharmonize::engine::{Engine, Entry, Outcome, Parameters, Policy, Stopped, Stream, Temporal};
+use gstharmonize::engine::{Engine, Entry, Outcome, Parameters, Policy, Stream, Temporal};
 use gstharmonize::harmonizers::ModelSpec;
 use std::sync::Arc;
 
@@ -32,32 +32,26 @@ fn main() -> Result<()> {
     let stream = Stream::default();
     let temporal = Temporal { interval: 0, smoothing: 0.95, detection: true };
     let parameters = Parameters { strength: 1.0, temporal, ..Default::default() };
+    let mut left = 0;
     for number in 0..FRAMES {
         let (frame, mask) = frame(number)?;
         let mask = Arc::new(frame.mask(&mask, WIDTH, HEIGHT));
         let time = number * DURATION;
         let entry = Entry { frame, mask, time, running_time: time, begins: false, is_margin: false, parameters };
         // An inference that fails is this program's error.
-        stream.push(&engine, entry, Policy::Exact { shows_first: false }, &mut |ended| ended.map(drop)).map_err(why)?;
-        leave(&stream, false)?;
+        stream.push(&engine, entry, Policy::Exact { shows_first: false }, &mut |ended| ended.map(drop))?;
+        leave(&stream, &mut left, false)?;
     }
-    leave(&stream, true)
+    leave(&stream, &mut left, true)
 }
 
 /// Frames leave as soon as all is known that theirs depend on.
-fn leave(stream: &Stream<Still>, end: bool) -> Result<()> {
+fn leave(stream: &Stream<Still>, left: &mut usize, end: bool) -> Result<()> {
     while let Some(ready) = stream.next(end, 0, &mut |ended| ended.map(drop)) {
-        let Outcome::Harmonized(applied) = ready.outcome.map_err(why)? else { bail!("a frame was not harmonized") };
-        let number = applied.time / DURATION;
-        let middle = 3 * (60 * WIDTH + 30 + 4 * number as usize);
-        println!("frame {number}: grey [150, 150, 150] is now {:?}", &ready.frame.rgb()[middle..middle + 3]);
+        let Outcome::Harmonized(_) = ready.outcome? else { bail!("a frame was not harmonized") };
+        let middle = 3 * (60 * WIDTH + 30 + 4 * *left);
+        println!("frame {left}: grey [150, 150, 150] is now {:?}", &ready.frame.rgb()[middle..middle + 3]);
+        *left += 1;
     }
     Ok(())
-}
-
-fn why(stopped: Stopped) -> anyhow::Error {
-    match stopped {
-        Stopped::Flushed => anyhow!("the stream was flushed"),
-        Stopped::Failed(error) => error,
-    }
 }

@@ -1,10 +1,10 @@
 //! Picture files, and one photograph harmonized at its own size.
 
 use crate::engine::still::Still;
-use crate::engine::{Applied, Engine, Entry, Frame, Outcome, Parameters, Policy, Stopped, Stream};
+use crate::engine::{Applied, Engine, Entry, Frame, Outcome, Parameters, Policy, Stream};
 use crate::frame::Mask;
 use crate::transfer::{Transfer, apply};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use image::{DynamicImage, GrayImage, ImageReader, RgbImage};
 use std::path::Path;
 use std::sync::Arc;
@@ -30,9 +30,9 @@ pub fn harmonize(
     let stream = Stream::default();
     let mask = Arc::new(mask);
     let entry = Entry { frame, mask, time: 0, running_time: 0, begins: true, is_margin: false, parameters };
-    stream.push(engine, entry, Policy::Exact { shows_first: false }, &mut |ended| ended.map(drop)).map_err(error)?;
+    stream.push(engine, entry, Policy::Exact { shows_first: false }, &mut |ended| ended.map(drop))?;
     let ready = stream.next(true, 0, &mut |ended| ended.map(drop)).context("a frame that came to nothing")?;
-    match ready.outcome.map_err(error)? {
+    match ready.outcome? {
         Outcome::Harmonized(applied) => Ok(Harmonized { picture: picture(ready.frame)?, applied: Some(applied) }),
         _ => bail!("a frame without a transfer"),
     }
@@ -46,17 +46,12 @@ pub fn changed(composite: &RgbImage, mask: &GrayImage, transfer: &Transfer, stre
     picture(frame)
 }
 
-pub fn error(stopped: Stopped) -> anyhow::Error {
-    match stopped {
-        Stopped::Flushed => anyhow!("the inference was cancelled"),
-        Stopped::Failed(error) => error,
-    }
-}
-
+/// As a frame of a stream.
 pub fn still(picture: RgbImage) -> Result<Still> {
     Still::new(picture.width() as usize, picture.height() as usize, picture.into_raw())
 }
 
+/// Back from a frame.
 pub fn picture(still: Still) -> Result<RgbImage> {
     let (width, height) = (still.width() as u32, still.height() as u32);
     RgbImage::from_raw(width, height, still.into_rgb()).context("a picture of another size than its samples")

@@ -211,8 +211,10 @@ pub struct PutOff {
 }
 
 impl PutOff {
+    /// Queues it.
     pub fn begin(self) {
         log::trace!("inference {} is queued", self.job.promise.id());
+        self.job.promise.begin();
         self.counts.begun.fetch_add(1, Ordering::SeqCst);
         // A job that finds no worker left is dropped, and its promise tells who waits.
         let _ = self.jobs.send(self.job);

@@ -20,7 +20,7 @@ static IDS: AtomicU64 = AtomicU64::new(1);
 
 struct Slot {
     id: u64,
-    begun: Instant,
+    begun: OnceCell<Instant>,
     state: Mutex<Progress>,
     /// Set before `state` leaves `Waiting`.
     took: OnceCell<Duration>,
@@ -37,7 +37,7 @@ impl Slot {
         let mut current = self.lock();
         if matches!(*current, Progress::Waiting) {
             // No one else sets it: this is the first settlement.
-            let _ = self.took.set(self.begun.elapsed());
+            let _ = self.took.set(self.begun.get().map(Instant::elapsed).unwrap_or_default());
             *current = state;
             self.changed.notify_all();
         }
@@ -51,7 +51,7 @@ pub struct Pending(Arc<Slot>);
 impl Pending {
     /// A promise and the view of it that a caller waits on.
     pub(super) fn new() -> (Promise, Self) {
-        let (begun, state) = (Instant::now(), Mutex::new(Progress::Waiting));
+        let (begun, state) = (OnceCell::new(), Mutex::new(Progress::Waiting));
         let id = IDS.fetch_add(1, Ordering::Relaxed);
         let slot = Arc::new(Slot { id, begun, state, took: OnceCell::new(), changed: Condvar::new() });
         (Promise(slot.clone()), Self(slot))
@@ -109,6 +109,12 @@ pub(super) struct Promise(Arc<Slot>);
 impl Promise {
     pub fn id(&self) -> u64 {
         self.0.id
+    }
+
+    /// It is queued now.
+    pub fn begin(&self) {
+        // Once is enough: nobody begins twice.
+        let _ = self.0.begun.set(Instant::now());
     }
 
     pub fn keep(self, result: Result<Arc<Transfer>>) {

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 
 const RGB: Colorimetry = Colorimetry::new(Matrix::Bt709, true);
 
+/// Pixels of three bytes, row by row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Still {
     width: usize,
@@ -21,18 +22,22 @@ impl Still {
         Ok(Self { width, height, rgb })
     }
 
+    /// In pixels.
     pub fn width(&self) -> usize {
         self.width
     }
 
+    /// In pixels.
     pub fn height(&self) -> usize {
         self.height
     }
 
+    /// The pixels.
     pub fn rgb(&self) -> &[u8] {
         &self.rgb
     }
 
+    /// The pixels, kept.
     pub fn into_rgb(self) -> Vec<u8> {
         self.rgb
     }

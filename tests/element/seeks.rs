@@ -143,6 +143,12 @@ fn a_seek_shows_its_first_frame_by_its_own_inference_alone_unless_it_is_to_be_ac
         pipeline.seek_simple(gst::SeekFlags::FLUSH | flag, gst::ClockTime::SECOND).unwrap();
         model.answer(before, Ok(lift(10)));
         if is_at_once {
+            // Where the threads of two inferences overtook each other, it is the next one's.
+            for n in before + 1..before + 3 {
+                if !(0..50).any(|_| is_prerolled(&pipeline)) {
+                    model.answer(n, Ok(lift(10)));
+                }
+            }
             until("the first frame", || is_prerolled(&pipeline));
             assert_eq!(shown(&pipeline), gst::ClockTime::SECOND);
         } else {

@@ -26,8 +26,7 @@ use super::stats::Stats;
 use super::{
     CAT, MaskChannel, MaskRange, Mode, ModelState, Noise, OnError, OnMissingMask, OnNotReady, Precision, Sampler,
 };
-use crate::engine::RunningTime;
-use crate::engine::Stream;
+use crate::engine::{RunningTime, Stream};
 use crate::harmonizers::Sampling;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -194,9 +193,10 @@ impl Harmonize {
         self.model.flush();
     }
 
+    /// The stream's is the flag that frames are taken by, so it is the first to go up and the last to come down.
     fn resume(&self) {
-        self.stream.resume();
         self.model.resume();
+        self.stream.resume();
     }
 
     fn mask_pad(&self) -> Option<gst_base::AggregatorPad> {

@@ -175,7 +175,7 @@ glib::wrapper! {
 }
 
 impl Harmonize {
-    /// Loads models through `loader` instead of the engine from the next start on. For tests.
+    /// Loads models through `loader` in place of `Engine::load` from the next start on. For tests.
     #[doc(hidden)]
     pub fn set_loader(&self, loader: Arc<Loader>) {
         self.imp().model.set_loader(loader);

@@ -6,13 +6,14 @@
 //!
 //! ```text
 //! push(engine, entry, policy)   a frame that is to be harmonized
-//! pass(frame), skip(time)       one that goes by in its order, and one that is none of the stream
+//! pass(frame, time), skip(time) one that goes by in its order, and one that is none of the stream
 //! next(end, held)               the next frame that may leave
+//! current                       what the last harmonized frame took
 //! flush, resume, reset          from any thread: releases who waits, now and until `resume`; forgets what has been
 //! ```
 //!
 //! Frames are pushed and taken by one thread. Of its two locks `inner` is held while samples are read and written and never while
-//! anybody waits for an inference, so that a flush returns at once whatever inference is doing.
+//! anybody waits for an inference, so that `flush` returns at once whatever inference is doing, and `reset` soon.
 
 mod exact;
 mod inferences;
@@ -26,13 +27,14 @@ use super::{Descriptor, Engine, Follow, Request, Temporal};
 use crate::frame::{Describer, Mask, Picture, PictureMut, Proxy, View};
 use crate::recycle::unused;
 use crate::transfer::Plan;
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, anyhow};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Whoever has a frame's samples lends them; an error is that of the frame.
 pub trait Frame {
+    /// To look at.
     fn read<R>(&self, f: impl FnOnce(&Picture) -> R) -> Result<R>;
     /// To change them in place.
     fn write<R>(&mut self, f: impl FnOnce(&mut PictureMut) -> R) -> Result<R>;
@@ -69,7 +71,7 @@ pub struct Entry<F> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
     /// Frames wait for what their transfers depend on. `shows_first`: but not this one, if it is no margin; it takes what the model
-    /// finds in it alone.
+    /// finds in it alone. The inferences of margins are put off for that until somebody waits, or `begin_put_off`.
     Exact { shows_first: bool },
     /// Frames take what has been found by now. `waits`: but for the first transfer of a scene.
     Live { waits: bool },
@@ -83,6 +85,7 @@ pub struct Ready<F> {
     pub took: Duration,
 }
 
+/// What became of a frame.
 pub enum Outcome {
     /// It went by.
     Passed,
@@ -105,6 +108,15 @@ pub enum Stopped {
 impl From<Error> for Stopped {
     fn from(error: Error) -> Self {
         Self::Failed(error)
+    }
+}
+
+impl From<Stopped> for Error {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Flushed => anyhow!("the stream was flushed"),
+            Stopped::Failed(error) => error,
+        }
     }
 }
 
@@ -217,10 +229,12 @@ impl<F> Stream<F> {
         self.inferences.flush();
     }
 
+    /// Ends what `flush` began.
     pub fn resume(&self) {
         self.inferences.resume();
     }
 
+    /// Whether `flush` has been called and `resume` not yet.
     pub fn is_flushing(&self) -> bool {
         self.inferences.is_flushing()
     }

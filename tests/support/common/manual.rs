@@ -48,7 +48,7 @@ impl Manual {
         let has_ended = Arc::strong_count(&job) == 2;
         *job.answer.lock().unwrap() = Some(answer);
         job.changed.notify_all();
-        until("its end", || has_ended || self.counts().1 > ended);
+        until("its end", || has_ended || (Arc::strong_count(&job) == 2 && self.counts().1 > ended));
     }
 
     pub fn engine(self: &Arc<Self>) -> Result<Arc<Engine>> {

@@ -36,7 +36,7 @@ pub struct Warm<M> {
     runs: AtomicUsize,
 }
 
-/// Answers an inference; `is_cancelled` tells whether nobody waits any more.
+/// Answers an inference; `run` tells whether nobody waits any more.
 pub trait Answer: Send + Sync + 'static {
     fn answer(&self, proxy: &Proxy, run: &Run) -> Result<Transfer>;
 }
@@ -71,8 +71,10 @@ pub fn engine<M: Answer>(model: &Arc<M>) -> Result<Arc<Engine>> {
 pub struct Fake {
     pub delay: Duration,
     pub fails: Option<&'static str>,
-    /// What it sees of every frame; `None` is the whole.
+    /// The part of the frame that its transfers are for; `None` is the whole.
     pub region: Option<Region>,
+    /// Inferences that it was asked for.
+    pub asked: AtomicUsize,
     pub engine: Mutex<Weak<Engine>>,
 }
 
@@ -83,7 +85,8 @@ impl Fake {
 
     /// Inferences begun so far.
     pub fn count(&self) -> usize {
-        self.engine.lock().unwrap().upgrade().map_or(0, |engine| engine.counts().0)
+        let begun = self.engine.lock().unwrap().upgrade().map_or(0, |engine| engine.counts().0);
+        begun.max(self.asked.load(Ordering::SeqCst))
     }
 
     /// The one engine of it, as long as somebody has it.
@@ -115,7 +118,12 @@ pub fn transfer() -> Transfer {
 impl Answer for Fake {
     fn answer(&self, proxy: &Proxy, run: &Run) -> Result<Transfer> {
         let begun = Instant::now();
-        assert!(proxy.mask.iter().any(|&m| m > 0.0), "an empty mask needs no inference");
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if proxy.mask.iter().all(|&m| m == 0.0) {
+            // A panic would be the engine's to catch.
+            eprintln!("an empty mask needs no inference");
+            std::process::abort();
+        }
         while begun.elapsed() < self.delay {
             run.check()?;
             thread::sleep((self.delay - begun.elapsed().min(self.delay)).min(Duration::from_millis(2)));

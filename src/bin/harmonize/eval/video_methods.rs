@@ -128,7 +128,7 @@ impl<'a> Steady<'a> {
     fn make(&mut self, Frame { composite, mask, .. }: &Frame) -> Result<Made> {
         loop {
             if let Some(ready) = self.stream.next(self.is_over, 0, &mut |ended| ended.map(drop)) {
-                let transfer = match ready.outcome.map_err(pictures::error)? {
+                let transfer = match ready.outcome? {
                     Outcome::Harmonized(applied) => Some(applied.transfer),
                     Outcome::Passed => None,
                     _ => bail!("a frame without a transfer"),
@@ -157,6 +157,6 @@ impl<'a> Steady<'a> {
         let parameters = Parameters { request, ..self.parameters };
         let entry = Entry { frame, mask, time, running_time: time, begins: false, is_margin: false, parameters };
         let policy = Policy::Exact { shows_first: false };
-        self.stream.push(self.engine, entry, policy, &mut |ended| ended.map(drop)).map_err(pictures::error)
+        Ok(self.stream.push(self.engine, entry, policy, &mut |ended| ended.map(drop))?)
     }
 }

@@ -62,7 +62,8 @@ impl Harmonize {
         // Nothing but a bad control binding fails here, which it says itself.
         let _ = self.obj().sync_values(gst::ClockTime::from_nseconds(place.time.max(0) as u64));
         let mode = self.mode();
-        if lock(&self.state).worked_in.replace(mode).is_some_and(|before| before != mode) {
+        let worked_in = lock(&self.state).worked_in;
+        if worked_in.is_some_and(|before| before != mode) {
             // What the other mode has found and begun is over.
             if let Err(flow) = self.drain(true) {
                 lock(&self.stats).dropped += u64::from(!place.is_margin);
@@ -70,6 +71,7 @@ impl Harmonize {
             }
             self.forget_scene();
         }
+        lock(&self.state).worked_in = Some(mode);
         let place = FrameTime { begins: self.is_told_to_begin(&composite, mode), ..place };
         let prepared = if place.is_margin && mode == Mode::Live {
             Ok(Err(Otherwise::Dropped("it belongs to the margin of a seek")))

@@ -1,5 +1,5 @@
-//! One composite's way through the element: its place in time, its mask, its transfer, and what the policies make of it where
-//! one of these is missing.
+//! One composite's way into the stream: its place in time, its mask, the model, and what the policies make of it where one of
+//! these or its transfer is missing.
 
 use super::super::masks::MaskFrame;
 use super::super::model::Unavailable;
@@ -308,7 +308,7 @@ impl Harmonize {
         Ok(())
     }
 
-    /// What becomes of a frame whose inference failed.
+    /// What becomes of a frame whose inference failed, as `on-error` says by now.
     pub(super) fn without_inference(&self) -> Otherwise {
         let why = "its inference failed";
         match lock(&self.settings).on_error {
@@ -317,7 +317,7 @@ impl Harmonize {
         }
     }
 
-    /// What becomes of a frame for which there is no model or no transfer yet.
+    /// What becomes of a frame for which there is no model or no transfer yet, as `on-not-ready` says by now.
     pub(super) fn not_ready(&self) -> Otherwise {
         lock(&self.stats).not_ready += 1;
         let drops = lock(&self.settings).on_not_ready == OnNotReady::Drop;

@@ -22,7 +22,6 @@ impl Harmonize {
     pub(super) fn forget_scene(&self) {
         let dropped = self.stream.reset().filter(|composite| !is_gap(&composite.buffer)).count();
         lock(&self.stats).dropped += dropped as u64;
-        lock(&self.state).leaves_discont = false;
     }
 
     fn leave(&self, ready: Ready<Composite>) -> Result<gst::FlowSuccess, gst::FlowError> {

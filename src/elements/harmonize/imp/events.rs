@@ -174,7 +174,7 @@ impl Harmonize {
             FlushStop(_) if is_composite => {
                 {
                     let mut state = lock(&self.state);
-                    state.is_flushed = true;
+                    (state.is_flushed, state.leaves_discont) = (true, false);
                     state.shows_first = state.sought_roughly == Some(event.seqnum());
                     state.sought = state.sought.filter(|(number, _)| *number == event.seqnum());
                 }

@@ -70,9 +70,9 @@ pub(super) struct State {
     /// Running time before which frames come too late downstream, and downstream's proportion.
     pub earliest: Option<i64>,
     pub proportion: f64,
-    /// The frame before was dropped.
+    /// The frame that came before was dropped: the next one that is taken up has a DISCONT.
     pub discont: bool,
-    /// A frame that waited was dropped, or one that began a stream was none of it.
+    /// One that was to leave was dropped, or one that began a stream was none of it: the next one that leaves has a DISCONT.
     pub leaves_discont: bool,
     pub flushes: Flushes,
     pub episodes: [bool; 6],
@@ -93,7 +93,8 @@ impl State {
     /// What a flush leaves behind.
     pub fn forget(&mut self) {
         (self.last, self.position, self.earliest, self.flow, self.announced) = (None, None, None, None, None);
-        (self.scene_begins, self.had_transfer, self.discont) = (false, false, false);
+        (self.scene_begins, self.had_transfer) = (false, false);
+        (self.discont, self.leaves_discont) = (false, false);
         self.taken = self.arrived;
         for episode in [Episode::Maskless, Episode::NotReady, Episode::Late, Episode::Waiting] {
             self.episodes[episode as usize] = false;
