@@ -1,7 +1,7 @@
 //! The exact policy: a frame waits until nothing that is still to come can change its transfer, and leaves after those before it.
 
 use super::super::{FramePosition, Keyframes, Moment, Pending, RunningTime};
-use super::inferences::{Applied, Ended};
+use super::inferences::{Applied, Ended, split};
 use super::{Engine, Entry, Frame, Inner, Outcome, Queued, Ready, Stopped, Stream, Temporal, Waiting, describe, see};
 use crate::frame::Proxy;
 use anyhow::Result;
@@ -109,19 +109,10 @@ impl<F: Frame> Stream<F> {
             ended(end)?;
             self.lock().exact.keyframes.found(keyframe, transfer);
         }
-        let size = [entry.mask.width, entry.mask.height];
         let mut inner = self.lock();
-        match inner.exact.transfer(*place, &temporal, size) {
+        match inner.exact.transfer(*place, &temporal, entry.size()) {
             Some(applied) => Ok(self.apply(&mut inner, entry, applied)?),
             None => Ok(Outcome::Failed),
         }
-    }
-}
-
-/// A result's transfer, and how the inference ended.
-pub(super) fn split<T>(result: Result<(T, std::time::Duration)>) -> (Option<T>, Ended) {
-    match result {
-        Ok((transfer, took)) => (Some(transfer), Ok(took)),
-        Err(error) => (None, Err(error)),
     }
 }

@@ -23,6 +23,14 @@ pub struct Applied {
 /// How an inference ended: the time that it took, or why it failed.
 pub type Ended = Result<Duration>;
 
+/// A result's transfer, and how the inference ended.
+pub(super) fn split<T>(result: Result<(T, Duration)>) -> (Option<T>, Ended) {
+    match result {
+        Ok((transfer, took)) => (Some(transfer), Ok(took)),
+        Err(error) => (None, Err(error)),
+    }
+}
+
 struct UnderWay {
     pending: Pending,
     proxy: Arc<Proxy>,

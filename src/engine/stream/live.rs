@@ -1,8 +1,7 @@
 //! The live policy: no frame waits; it takes what the model has found by now, while that is at work on the newest frame.
 
 use super::super::{Moment, RunningTime};
-use super::exact::split;
-use super::inferences::{Applied, Ended};
+use super::inferences::{Applied, Ended, split};
 use super::{Engine, Entry, Frame, Inner, Outcome, Queued, Ready, Stopped, Stream, describe, see};
 use crate::frame::Proxy;
 use anyhow::Result;
@@ -22,8 +21,7 @@ impl<F: Frame> Stream<F> {
         let mut inner = self.lock();
         let outcome = match newest {
             Some(newest) => {
-                let size = [entry.mask.width, entry.mask.height];
-                let eased = inner.follow.transfer(size).unwrap_or_else(|| newest.transfer.clone());
+                let eased = inner.follow.transfer(entry.size()).unwrap_or_else(|| newest.transfer.clone());
                 self.apply(&mut inner, &mut entry, Applied { transfer: eased, ..newest })?
             }
             None => Outcome::NotReady,
@@ -41,8 +39,8 @@ impl<F: Frame> Stream<F> {
         waits: bool,
         ended: &mut dyn FnMut(Ended) -> Result<()>,
     ) -> Result<Option<Applied>, Stopped> {
-        let Entry { mask, running_time, parameters, .. } = entry;
-        let (temporal, size) = (&parameters.temporal, [mask.width, mask.height]);
+        let Entry { running_time, parameters, .. } = entry;
+        let (temporal, size) = (&parameters.temporal, entry.size());
         if self.follow(entry)? {
             log::debug!("a scene begins with the frame at {}", RunningTime(*running_time));
             // What is under way is of the scene before.
@@ -57,7 +55,6 @@ impl<F: Frame> Stream<F> {
             }
             ended(end)?;
         }
-        let is_due = !self.inferences.is_inferring() && self.lock().follow.is_due(temporal.interval);
         if newest.is_none() && !has_failed && waits {
             let proxy = self.look(engine, entry)?;
             let found = self.inferences.infer(engine, proxy, parameters.request, *running_time);
@@ -70,7 +67,7 @@ impl<F: Frame> Stream<F> {
             }
             return Ok(newest);
         }
-        if is_due {
+        if !self.inferences.is_inferring() && self.lock().follow.is_due(temporal.interval) {
             let proxy = self.look(engine, entry)?;
             let begun = self.inferences.begin(engine, proxy, parameters.request, *running_time);
             begun.ok_or(Stopped::Flushed)?;

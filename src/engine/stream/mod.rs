@@ -68,6 +68,12 @@ pub struct Entry<F> {
     pub parameters: Parameters,
 }
 
+impl<F> Entry<F> {
+    fn size(&self) -> [usize; 2] {
+        [self.mask.width, self.mask.height]
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
     /// Frames wait for what their transfers depend on. `shows_first`: but not this one, if it is no margin; it takes what the model

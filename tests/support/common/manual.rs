@@ -8,7 +8,7 @@ pub struct Manual {
     jobs: Mutex<Vec<Arc<ManualJob>>>,
     /// Steps and noise of each.
     pub requests: Mutex<Vec<(u32, Noise)>>,
-    engine: Mutex<Weak<Engine>>,
+    engine: OneEngine,
 }
 
 #[derive(Default)]
@@ -25,13 +25,9 @@ pub fn lift(codes: u8) -> Transfer {
 }
 
 impl Manual {
-    fn counts(&self) -> (usize, usize) {
-        self.engine.lock().unwrap().upgrade().map_or((0, 0), |engine| engine.counts())
-    }
-
     /// Inferences begun so far.
     pub fn count(&self) -> usize {
-        self.counts().0
+        self.engine.counts().0
     }
 
     /// Those of them that the model is at, or has answered.
@@ -42,23 +38,17 @@ impl Manual {
     /// Ends inference `n`, once it has begun.
     pub fn answer(&self, n: usize, answer: Result<Transfer>) {
         until("the inference", || self.asked() > n);
-        let (_, ended) = self.counts();
+        let (_, ended) = self.engine.counts();
         let job = self.jobs.lock().unwrap()[n].clone();
         // One that was cancelled may have ended before: the list has it, and this does.
         let has_ended = Arc::strong_count(&job) == 2;
         *job.answer.lock().unwrap() = Some(answer);
         job.changed.notify_all();
-        until("its end", || has_ended || (Arc::strong_count(&job) == 2 && self.counts().1 > ended));
+        until("its end", || has_ended || (Arc::strong_count(&job) == 2 && self.engine.counts().1 > ended));
     }
 
     pub fn engine(self: &Arc<Self>) -> Result<Arc<Engine>> {
-        let mut known = self.engine.lock().unwrap();
-        if let Some(engine) = known.upgrade() {
-            return Ok(engine);
-        }
-        let engine = engine(self)?;
-        *known = Arc::downgrade(&engine);
-        Ok(engine)
+        self.engine.of(self)
     }
 
     pub fn loader(self: &Arc<Self>) -> Arc<Loader> {

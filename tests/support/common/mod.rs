@@ -66,6 +66,27 @@ pub fn engine<M: Answer>(model: &Arc<M>) -> Result<Arc<Engine>> {
     Ok(Arc::new(Engine::new(Arc::new(warm), Device::Cpu, WORKERS, &|| false)?))
 }
 
+/// The one engine of a model, as long as somebody has it: the model itself doesn't, whom it would keep for ever.
+#[derive(Default)]
+pub struct OneEngine(Mutex<Weak<Engine>>);
+
+impl OneEngine {
+    pub fn of<M: Answer>(&self, model: &Arc<M>) -> Result<Arc<Engine>> {
+        let mut known = self.0.lock().unwrap();
+        if let Some(engine) = known.upgrade() {
+            return Ok(engine);
+        }
+        let engine = engine(model)?;
+        *known = Arc::downgrade(&engine);
+        Ok(engine)
+    }
+
+    /// Inferences that were begun, and that have ended.
+    pub fn counts(&self) -> (usize, usize) {
+        self.0.lock().unwrap().upgrade().map_or((0, 0), |engine| engine.counts())
+    }
+}
+
 /// A fixed transfer, as slow or as faulty as a test wants it.
 #[derive(Default)]
 pub struct Fake {
@@ -75,7 +96,7 @@ pub struct Fake {
     pub region: Option<Region>,
     /// Inferences that it was asked for.
     pub asked: AtomicUsize,
-    pub engine: Mutex<Weak<Engine>>,
+    pub engine: OneEngine,
 }
 
 impl Fake {
@@ -85,19 +106,13 @@ impl Fake {
 
     /// Inferences begun so far.
     pub fn count(&self) -> usize {
-        let begun = self.engine.lock().unwrap().upgrade().map_or(0, |engine| engine.counts().0);
+        let begun = self.engine.counts().0;
         begun.max(self.asked.load(Ordering::SeqCst))
     }
 
     /// The one engine of it, as long as somebody has it.
     pub fn engine(self: &Arc<Self>) -> Result<Arc<Engine>> {
-        let mut known = self.engine.lock().unwrap();
-        if let Some(engine) = known.upgrade() {
-            return Ok(engine);
-        }
-        let engine = engine(self)?;
-        *known = Arc::downgrade(&engine);
-        Ok(engine)
+        self.engine.of(self)
     }
 
     pub fn loader(self: &Arc<Self>) -> Arc<Loader> {
